@@ -1,0 +1,72 @@
+"""Run any notebook cell as a local process, in a Docker container or as a Kubernetes Job.
+
+::
+
+    %load_ext qwex_jupyter
+
+    %%qwex --image=python:3.12 python
+    import platform; print(platform.platform())
+
+From Python: `submit`, `get`, `runs`, `JobSpec`, `RunStatus`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qwex_jupyter.api import get, runs, submit
+    from qwex_jupyter.run import Run
+    from qwex_jupyter.runners import register_runner
+    from qwex_jupyter.spec import JobSpec, Resources
+    from qwex_jupyter.status import RunStatus
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "JobSpec",
+    "Resources",
+    "Run",
+    "RunStatus",
+    "get",
+    "register_runner",
+    "runs",
+    "submit",
+]
+
+_WHERE = {
+    "JobSpec": "spec",
+    "Resources": "spec",
+    "Run": "run",
+    "RunStatus": "status",
+    "get": "api",
+    "register_runner": "runners",
+    "runs": "api",
+    "submit": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"qwex_jupyter.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext qwex_jupyter``."""
+    from qwex_jupyter import magics
+
+    magics.load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext qwex_jupyter``. Runs go on."""
+    from qwex_jupyter import magics
+
+    magics.unload(shell)

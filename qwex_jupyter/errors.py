@@ -1,0 +1,132 @@
+"""What can go wrong, sorted by what the user does next.
+
+::
+
+    QwexError(RuntimeError)
+    ├── SpecError(ValueError)      change the cell: a value is wrong
+    │   └── UnsupportedOption      leave the option out, or take a runner that can
+    ├── RunnerUnavailable          start, install or point at the backend
+    ├── BackendUnreachable         nothing: it is asked again; no outcome follows from it
+    ├── RunNotFound(LookupError)   look at `%qwex runs` for the right name
+    ├── AmbiguousRun(LookupError)  choose one of the runs it lists
+    ├── RunStillLive               cancel it first
+    ├── HomeUnusable               set QWEX_HOME to another folder
+    ├── FactUnreadable             nothing: the run is one row marked unreadable
+    ├── SubmitFailed               nothing was started: mend the cause, then submit again
+    └── RunFailed                  read why (`.reason`, `.message`) and the output, then rerun
+
+    RunInterrupted(KeyboardInterrupt)   the interrupt button; `.run` is what was cancelled
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qwex_jupyter.run import Run
+
+
+class QwexError(RuntimeError):
+    """The root of all errors of this package."""
+
+
+class SpecError(QwexError, ValueError):
+    """A value of a JobSpec is wrong; the sentence names field, value and what is allowed."""
+
+
+class UnsupportedOption(SpecError):
+    """This runner can't honour an option.
+
+    Args:
+        option: The option as the user writes it, like ``--image``.
+        runner: The runner that refuses.
+        can: Names of the runners that honour it.
+        why: One clause that says why this runner can't.
+    """
+
+    def __init__(self, option: str, runner: str, can: Sequence[str], why: str) -> None:
+        self.option, self.runner, self.can, self.why = option, runner, tuple(can), why
+        ways = " or ".join(f"--runner={name}" for name in can) or "no runner here"
+        super().__init__(f"{option}: the {runner} runner can't do this, {why}: use {ways}.")
+
+
+class RunnerUnavailable(QwexError):
+    """A backend can't be used from here: cause and next step are in the message."""
+
+
+class BackendUnreachable(QwexError):
+    """A backend didn't answer. Transient: it says nothing about any run."""
+
+
+class RunNotFound(QwexError, LookupError):
+    """No run of that name, handle or id is known here."""
+
+
+class AmbiguousRun(QwexError, LookupError):
+    """More than one run goes by that handle or prefix; the message lists them."""
+
+
+class RunStillLive(QwexError):
+    """The run has not ended, so it can't be deleted."""
+
+
+class HomeUnusable(QwexError):
+    """The history folder can't keep its promises; the message names QWEX_HOME."""
+
+
+class FactUnreadable(QwexError):
+    """A file of a run folder is not what this package wrote."""
+
+
+class SubmitFailed(QwexError):
+    """Nothing was started; the message says why."""
+
+
+class RunFailed(QwexError):
+    """A run ended, and not well.
+
+    Args:
+        run: The run, whole: its output, record and verbs.
+        text: Cause and next step, and the last lines where nothing else shows them.
+    """
+
+    def __init__(self, run: Run, text: str) -> None:
+        self.run = run
+        super().__init__(text)
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process returned, or None when no process returned anything."""
+        return self.run.record.exit_code
+
+    @property
+    def reason(self) -> str:
+        """Why, in one word: a member of `Reason`."""
+        return self.run.record.reason
+
+    def _render_traceback_(self) -> list[str]:
+        return _plain(self)
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """The user stopped a foreground run; "Run all" stops with it.
+
+    Args:
+        run: The run that was cancelled.
+        text: What was stopped, and how to run it again.
+    """
+
+    def __init__(self, run: Run, text: str) -> None:
+        self.run = run
+        super().__init__(text)
+
+    def _render_traceback_(self) -> list[str]:
+        return _plain(self)
+
+
+def _plain(error: BaseException) -> list[str]:
+    """The lines IPython shows in place of a traceback: red and bold, readable on pink."""
+    first, *rest = str(error).split("\n")
+    return [f"\x1b[1;31m{type(error).__name__}\x1b[0m: \x1b[1m{first}\x1b[0m", *rest]

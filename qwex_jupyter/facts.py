@@ -1,0 +1,205 @@
+"""Facts: small JSON files that appear once, by ``link()``, and are never replaced.
+
+First wins, also between machines that share an NFS home: ``link()`` is atomic on the
+server, where locks and O_APPEND are not. Whoever comes second reads the winner and goes by
+it. Nothing else in this package creates or replaces a JSON file of a run: `link_once` for
+facts, `replace` for the one file (``seen.json``) and the leases that are observations.
+
+Standard library only: the supervisor imports this module.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from qwex_jupyter.errors import FactUnreadable, HomeUnusable
+
+Fact = dict[str, Any]
+
+SPEC, LAUNCH, STOP, KILL, RUN = "spec.json", "launch.json", "stop.json", "kill.json", "run.json"
+SEEN = "seen.json"
+
+# What a home that can't hard-link answers: FAT, exFAT, some SMB and FUSE mounts.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+_RESERVE = ".reserve."
+_RESERVE_BYTES = 16 * 1024
+_MOST_BYTES = 4 * 1024 * 1024
+
+# The seat of fault injection: called with "<file>:<step>" before each step.
+fault: Callable[[str], None] | None = None
+
+
+def _step(name: str, step: str) -> None:
+    if fault is not None:
+        fault(f"{name}:{step}")
+
+
+def reserve(folder: str, *names: str) -> None:
+    """Sets room aside for facts that must be written when the disk is full."""
+    for name in names:
+        with _create(os.path.join(folder, _RESERVE + name)) as file:
+            file.write(b"\n" * _RESERVE_BYTES)
+
+
+def release(folder: str) -> None:
+    """Gives back what `reserve` set aside."""
+    for name in (LAUNCH, STOP, RUN):
+        _unlink(os.path.join(folder, _RESERVE + name))
+
+
+def link_once(folder: str, name: str, value: Fact) -> Fact:
+    """Makes ``folder/name`` say ``value``, unless it already says something.
+
+    Args:
+        folder: A run folder.
+        name: The fact's file name.
+        value: What is to be said; JSON-serialisable. A random ``nonce`` is added unless
+            it has one; the winner with one's own nonce is oneself.
+
+    Returns:
+        What the file says: ``value`` when this call won, else the winner's value.
+
+    Raises:
+        HomeUnusable: The file system can't make hard links.
+        OSError: The fact could not be written (no space, no permission, gone folder).
+    """
+    path = os.path.join(folder, name)
+    nonce = str(value.get("nonce") or secrets.token_hex(8))
+    value = {**value, "nonce": nonce}
+    data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    _step(name, "create")
+    mine = os.path.join(folder, f".{name}.{nonce}")
+    _write(folder, name, mine, data)
+    try:
+        _step(name, "link")
+        try:
+            os.link(mine, path)
+        except OSError as error:
+            # A lost reply makes an NFS client repeat a link that was made: the winner's
+            # nonce tells, whatever the error was.
+            winner = read_fact(folder, name)
+            if winner is None:
+                if error.errno in _NO_LINKS:
+                    raise HomeUnusable(
+                        f"{folder} can't hold hard links ({error.strerror}), which keep a run's "
+                        "outcome from being written twice: set QWEX_HOME to a folder on "
+                        "another disk."
+                    ) from error
+                raise
+            return winner
+        _step(name, "linked")
+        _sync_folder(folder)
+        return value
+    finally:
+        _step(name, "unlink")
+        _unlink(mine)
+
+
+def read_fact(folder: str, name: str) -> Fact | None:
+    """What ``folder/name`` says, None when it doesn't exist.
+
+    Raises:
+        FactUnreadable: It exists and is not a JSON object of ours.
+    """
+    path = os.path.join(folder, name)
+    for attempt in (1, 2):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            return None
+        except OSError as error:
+            # An NFS client's handle can be stale once after another machine renamed.
+            if error.errno == errno.ESTALE and attempt == 1:
+                continue
+            raise FactUnreadable(f"{path}: {error.strerror}") from error
+        with open(descriptor, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        break
+    try:
+        if len(data) > _MOST_BYTES:
+            raise ValueError(f"more than {_MOST_BYTES} bytes")
+        value = json.loads(data)
+        if not isinstance(value, dict):
+            raise ValueError("not a JSON object")
+    except (ValueError, RecursionError) as error:
+        raise FactUnreadable(f"{path} is not readable: {error}") from error
+    return value
+
+
+def exists(folder: str, name: str) -> bool:
+    """Whether the fact is there."""
+    return os.path.lexists(os.path.join(folder, name))
+
+
+def replace(folder: str, name: str, value: Fact) -> None:
+    """Puts an observation in the place of the last one, by rename; not a fact, not synced."""
+    mine = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
+    data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    try:
+        with _create(mine) as file:
+            _step(name, "write")
+            file.write(data)
+        _step(name, "rename")
+        os.rename(mine, os.path.join(folder, name))
+    except BaseException:
+        _unlink(mine)
+        raise
+
+
+def _write(folder: str, name: str, mine: str, data: bytes) -> None:
+    try:
+        with _create(mine) as file:
+            _step(name, "write")
+            file.write(data)
+            file.flush()
+            _step(name, "fsync")
+            os.fsync(file.fileno())
+    except OSError as error:
+        _unlink(mine)
+        if error.errno not in _NO_SPACE:
+            raise
+        # The room was set aside when the run was made. It is taken by rename, so two
+        # writers never share it, and written in place.
+        try:
+            os.rename(os.path.join(folder, _RESERVE + name), mine)
+        except FileNotFoundError:
+            raise error from None
+        with open(mine, "r+b") as file:
+            file.write(data)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _create(path: str) -> Any:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return open(os.open(path, flags, 0o600), "wb")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # already gone, or the folder was renamed away by delete
+
+
+def _sync_folder(folder: str) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return  # the link is made; only its age on disk is unknown
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems can't sync a folder
+    finally:
+        os.close(descriptor)

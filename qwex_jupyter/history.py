@@ -1,0 +1,380 @@
+"""RunHistory: run folders to records to a DataFrame.
+
+It reads files only and waits for no backend. Nothing here knows a runner.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from qwex_jupyter import facts
+from qwex_jupyter.errors import (
+    AmbiguousRun,
+    FactUnreadable,
+    HomeUnusable,
+    RunNotFound,
+    SpecError,
+    SubmitFailed,
+)
+from qwex_jupyter.record import RunRecord, is_run_id
+from qwex_jupyter.spec import JobSpec, parse_duration
+from qwex_jupyter.status import RunStatus, Snapshot
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# No vowels, so no words; nothing that reads like another.
+_ALPHABET = "23456789bcdfghjkmnpqrstvwxz"
+_ID_TIME = "%Y%m%d-%H%M%S"
+
+
+def default_home() -> str:
+    """``$QWEX_HOME``, else ``qwex`` in the platform's folder for user data."""
+    if home := os.environ.get("QWEX_HOME"):
+        return os.path.abspath(os.path.expanduser(home))
+    if sys.platform == "darwin":
+        base = os.path.expanduser("~/Library/Application Support")
+    else:
+        base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(base, "qwex")
+
+
+def new_run_id(now: float) -> str:
+    """A run id for this moment: UTC time and a random handle, first a letter."""
+    letters = secrets.choice(_ALPHABET[8:])
+    letters += "".join(secrets.choice(_ALPHABET) for _ in range(5))
+    return f"{datetime.fromtimestamp(now, UTC).strftime(_ID_TIME)}-{letters}"
+
+
+class RunHistory:
+    """All runs of one home folder.
+
+    Args:
+        home: The folder; made, for its owner only, when it isn't there.
+
+    Raises:
+        HomeUnusable: It belongs to somebody else, others may write to it, or it can't
+            hold hard links.
+    """
+
+    def __init__(self, home: str | None = None) -> None:
+        self.home = os.path.abspath(home) if home else default_home()
+        self.runs_folder = os.path.join(self.home, "runs")
+        self.open_folder = os.path.join(self.home, "open")
+        try:
+            for folder in (self.home, self.runs_folder, self.open_folder):
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+            found = os.stat(self.home)
+            if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise HomeUnusable(
+                    f"{self.home} belongs to somebody else or others may write to it: "
+                    "set QWEX_HOME to a folder of your own (chmod 700)."
+                )
+            self.id = str(facts.link_once(self.home, "id", {"id": secrets.token_hex(8)})["id"])
+        except OSError as error:
+            raise HomeUnusable(
+                f"{self.home} can't be used: {error.strerror}. "
+                "Set QWEX_HOME to a folder that you may write to."
+            ) from error
+
+    def folder(self, run_id: str) -> str:
+        """The folder of a run; any text that isn't a run id is refused.
+
+        Raises:
+            RunNotFound: It can't be a run's name.
+        """
+        if not is_run_id(run_id):
+            raise RunNotFound(f"{run_id!r} isn't a run id.")
+        return os.path.join(self.runs_folder, run_id)
+
+    def create(self, spec: JobSpec, spec_fact: Mapping[str, Any]) -> str:
+        """Makes the folder of a new run, whole from the moment it has its name.
+
+        Args:
+            spec: What to run; its files are copied, its script is written.
+            spec_fact: The content of ``spec.json``, with ``run_id``.
+
+        Returns:
+            The folder.
+
+        Raises:
+            SpecError: A file to be carried isn't there.
+            SubmitFailed: The folder can't be written; nothing is left of it.
+        """
+        run_id = spec_fact["run_id"]
+        folder = self.folder(run_id)
+        making = os.path.join(self.runs_folder, f".new-{run_id}-{secrets.token_hex(4)}")
+        try:
+            self.mark_open(run_id)
+            os.mkdir(making, 0o700)
+            if spec.script is not None:
+                _write_new(os.path.join(making, spec.script_name), spec.script.encode())
+            for stream in ("stdout", "stderr"):
+                _write_new(os.path.join(making, f"{stream}.log"), b"")
+            if spec.files:
+                _carry(spec.files, spec_fact["cwd"], os.path.join(making, "work"))
+            facts.reserve(making, facts.LAUNCH, facts.STOP, facts.RUN)
+            facts.link_once(making, facts.SPEC, dict(spec_fact))
+            os.rename(making, folder)
+            # A submitter that slept for minutes may have been taken off the list.
+            self.mark_open(run_id)
+        except BaseException as error:
+            shutil.rmtree(making, ignore_errors=True)
+            if not os.path.exists(folder):
+                self.mark_closed(run_id)
+            if isinstance(error, OSError):
+                raise SubmitFailed(
+                    f"The run's folder can't be written in {self.home}: {error.strerror}. "
+                    "Nothing was started. Free some room, or set QWEX_HOME to another disk."
+                ) from error
+            raise
+        return folder
+
+    def open_ids(self) -> list[str]:
+        """The runs that may not have ended, oldest first."""
+        try:
+            return sorted(name for name in os.listdir(self.open_folder) if is_run_id(name))
+        except FileNotFoundError:
+            return []
+
+    def mark_open(self, run_id: str) -> None:
+        """Puts a run on the list of `open_ids`."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        os.close(os.open(os.path.join(self.open_folder, run_id), flags, 0o600))
+
+    def mark_closed(self, run_id: str) -> None:
+        """Takes a run off the list of `open_ids`."""
+        try:
+            os.unlink(os.path.join(self.open_folder, run_id))
+        except FileNotFoundError:
+            pass  # somebody else was first
+
+    def run_ids(self, since: float | None = None) -> list[str]:
+        """All runs, newest first; needs no file opened.
+
+        Args:
+            since: Only those submitted at or after this time (seconds since the epoch).
+        """
+        names = [name for name in os.listdir(self.runs_folder) if not name.startswith(".")]
+        if since is not None:
+            first = datetime.fromtimestamp(since, UTC).strftime(_ID_TIME)
+            names = [name for name in names if name >= first]
+        return sorted(names, reverse=True)
+
+    def spec_fact(self, run_id: str) -> dict[str, Any]:
+        """The content of ``spec.json``.
+
+        Raises:
+            RunNotFound: There is no such run.
+            FactUnreadable: The file is damaged.
+        """
+        value = facts.read_fact(self.folder(run_id), facts.SPEC)
+        if value is None:
+            raise RunNotFound(f"{run_id}: there is no such run in {self.home}.")
+        return value
+
+    def record(self, run_id: str) -> RunRecord:
+        """What is remembered of a run, by files alone. Damage is a record too.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        folder = os.path.join(self.runs_folder, run_id)
+        if "/" in run_id or run_id.startswith(".") or not os.path.isdir(folder):
+            raise RunNotFound(f"{run_id}: there is no such run in {self.home}.")
+        try:
+            ended = facts.read_fact(folder, facts.RUN)
+            if ended is not None:
+                return _checked(RunRecord.from_json(ended), run_id)
+            asked = facts.read_fact(folder, facts.SPEC)
+            if asked is None:
+                return RunRecord.unreadable(run_id, "The folder holds no spec.json.")
+            record = _checked(RunRecord.submitted(asked), run_id)
+            seen = facts.read_fact(folder, facts.SEEN)
+            return _observed(record, seen) if seen else record
+        except (FactUnreadable, ValueError, KeyError, TypeError, AttributeError) as error:
+            return RunRecord.unreadable(run_id, f"It can't be read: {error}.")
+
+    def observe(self, record: RunRecord) -> None:
+        """Puts the last observation of a live run into ``seen.json``."""
+        keys = ("status", "reason", "message", "started_at", "observed_at", "progress", "uid")
+        values = record.to_json()
+        facts.replace(self.folder(record.run_id), facts.SEEN, {key: values[key] for key in keys})
+
+    def records(self, *, since: float | None = None) -> Iterator[RunRecord]:
+        """The records of all runs, newest first."""
+        for run_id in self.run_ids(since):
+            try:
+                yield self.record(run_id)
+            except RunNotFound:
+                continue  # deleted since the list was read
+
+    def resolve(self, ref: str) -> str:
+        """The run id that a person means.
+
+        A run id, a handle, a ``--name`` (its newest run), or the unique beginning of a
+        handle or run id.
+
+        Raises:
+            RunNotFound: Nothing goes by that.
+            AmbiguousRun: More than one does; the message lists them.
+        """
+        ids = self.run_ids()
+        if ref in ids:
+            return ref
+        exact = [run_id for run_id in ids if run_id.rpartition("-")[2] == ref]
+        named = next((r.run_id for r in self.records() if r.name == ref), None) if ref else None
+        found = exact + ([named] if named and named not in exact else [])
+        if not found and len(ref) >= 2:
+            found = [i for i in ids if i.startswith(ref) or i.rpartition("-")[2].startswith(ref)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise RunNotFound(f"No run goes by {ref!r}. %qwex runs lists them.")
+        listed = ", ".join(self.record(run_id).title for run_id in found[:8])
+        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+        raise AmbiguousRun(f"{ref!r} may mean {listed}{more}: give more letters or the run id.")
+
+    def delete(self, run_id: str) -> None:
+        """Takes the folder of a run away; the caller has made sure that it ended."""
+        if "/" in run_id or run_id.startswith(".") or not run_id:
+            raise RunNotFound(f"{run_id!r} isn't a run id.")
+        gone = os.path.join(self.runs_folder, f".gone-{run_id[:80]}-{secrets.token_hex(4)}")
+        try:
+            os.rename(os.path.join(self.runs_folder, run_id), gone)
+        except FileNotFoundError:
+            pass  # deleted before
+        else:
+            shutil.rmtree(gone, ignore_errors=True)
+        self.mark_closed(run_id)
+
+    def sweep(self, older: float = 86400.0) -> None:
+        """Removes what a process left that was killed in `create` or `delete`."""
+        for name in os.listdir(self.runs_folder):
+            path = os.path.join(self.runs_folder, name)
+            if name.startswith((".new-", ".gone-")):
+                try:
+                    if time.time() - os.stat(path).st_mtime > older:
+                        shutil.rmtree(path, ignore_errors=True)
+                except OSError:
+                    pass  # another sweeps too
+        for run_id in self.open_ids():
+            entry = os.path.join(self.open_folder, run_id)
+            try:
+                old = time.time() - os.stat(entry).st_mtime > 600
+            except OSError:
+                continue
+            if old and not os.path.exists(self.folder(run_id)):
+                self.mark_closed(run_id)
+
+    def frame(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        runner: str | Iterable[str] | None = None,
+        since: str | float | datetime | None = None,
+        name: str | None = None,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """One row per run, newest on top. See `qwex_jupyter.frame` for the columns.
+
+        Args:
+            status: Only these statuses, in any case.
+            runner: Only these runners.
+            since: A time, or an age like ``2h`` or ``7d``.
+            name: Only runs of this ``--name``.
+            limit: So many rows at the most.
+
+        Raises:
+            SpecError: A value isn't one of the allowed.
+        """
+        from qwex_jupyter import frame
+
+        wanted = _words(status, str.upper)
+        for word in wanted or ():
+            if word not in RunStatus.__members__:
+                allowed = ", ".join(RunStatus.__members__)
+                raise SpecError(f"status={word!r} isn't one of {allowed}.")
+        if limit is not None and limit < 0:
+            raise SpecError(f"limit={limit} must not be negative.")
+        return frame.read(
+            self,
+            status=wanted,
+            runner=_words(runner, str.lower),
+            since=_moment(since),
+            name=name,
+            limit=limit,
+        )
+
+
+def _words(value: str | Iterable[str] | None, form: Any) -> list[str] | None:
+    if value is None:
+        return None
+    return [form(str(word)) for word in ([value] if isinstance(value, str) else value)]
+
+
+def _moment(since: str | float | datetime | None) -> float | None:
+    """A point in time: seconds since the epoch, a datetime, an ISO date, or an age."""
+    if since is None:
+        return None
+    if isinstance(since, datetime):
+        return since.timestamp()
+    if isinstance(since, str):
+        if re.match(r"\d{4}-", since):
+            try:
+                return datetime.fromisoformat(since).timestamp()
+            except ValueError:
+                raise SpecError(f"since={since!r} isn't a date: write 2026-11-23 or 7d.") from None
+        return time.time() - parse_duration(since, "since")
+    return float(since)
+
+
+def _checked(record: RunRecord, run_id: str) -> RunRecord:
+    if record.run_id != run_id:
+        raise ValueError(f"the folder says it is {record.run_id}")
+    return record
+
+
+def _observed(record: RunRecord, seen: Mapping[str, Any]) -> RunRecord:
+    return record.seen(
+        Snapshot(
+            RunStatus(seen["status"]),
+            reason=seen["reason"],
+            message=seen["message"],
+            started_at=seen["started_at"],
+            observed_at=seen["observed_at"],
+            uid=seen["uid"],
+            progress=seen["progress"],
+        )
+    )
+
+
+def _write_new(path: str, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o600), "wb") as file:
+        file.write(data)
+
+
+def _carry(paths: Iterable[str], cwd: str, work: str) -> None:
+    """Copies files and folders into the run's working folder, under their relative names."""
+    os.mkdir(work, 0o700)
+    for path in paths:
+        source = os.path.normpath(os.path.join(cwd, os.path.expanduser(path)))
+        inside = os.path.relpath(source, cwd)
+        target = os.path.join(work, os.path.basename(source) if inside.startswith("..") else inside)
+        if not os.path.exists(source):
+            raise SpecError(f"files: {path!r} isn't there: it is looked for in {cwd}.")
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.isdir(source):
+            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source, target)

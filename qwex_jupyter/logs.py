@@ -1,0 +1,186 @@
+"""The log files of a run: bytes on disk, written at a cursor, read at an offset.
+
+``stdout.log`` and ``stderr.log`` hold exactly the bytes of the program. A local run's are
+written by its supervisor; those of other runners by whichever process holds the lease, at
+the byte offset of the cursor, never by appending: a writer that slept through the loss of
+its lease writes the same bytes again, in the same place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from qwex_jupyter import facts
+
+STDOUT, STDERR = "stdout", "stderr"
+STREAMS = (STDOUT, STDERR)
+
+_LEASE = re.compile(r"log\.(\d+)\.json")
+# After so many seconds without a change on the observer's own clock a lease is taken over.
+LEASE_QUIET = 15.0
+
+
+class RunLog:
+    """The output of one run.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def path(self, stream: str) -> str:
+        """The file of a stream, ``stdout`` or ``stderr``."""
+        if stream not in STREAMS:
+            raise ValueError(f"stream={stream!r}: choose stdout or stderr")
+        return os.path.join(self.folder, f"{stream}.log")
+
+    def size(self, stream: str) -> int:
+        """Bytes on disk; 0 where nothing was written yet."""
+        try:
+            return os.stat(self.path(stream)).st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self, stream: str, offset: int = 0, limit: int = -1) -> bytes:
+        """Up to ``limit`` bytes from ``offset`` (all for -1); b"" at the end."""
+        try:
+            with open(self.path(stream), "rb") as file:
+                file.seek(offset)
+                return file.read(limit)
+        except FileNotFoundError:
+            return b""
+
+    def tail(self, stream: str, limit: int) -> bytes:
+        """The last ``limit`` bytes at the most."""
+        return self.read(stream, max(0, self.size(stream) - limit))
+
+    def text(self, stream: str | None = None) -> str:
+        """All output as text, what isn't UTF-8 as U+FFFD; both streams one after the other."""
+        names = STREAMS if stream is None else (stream,)
+        return "".join(self.read(name).decode("utf-8", "replace") for name in names)
+
+    def write(self, stream: str, data: bytes, offset: int) -> None:
+        """Writes bytes of the program at their place."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path(stream), flags, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                view, offset = view[written:], offset + written
+        finally:
+            os.close(descriptor)
+
+
+class Tail:
+    """Reads a run's streams on from where it stopped: each byte once, in chunks.
+
+    Args:
+        log: The log to read.
+        chunk: Bytes of one stream that one `read` returns at the most.
+    """
+
+    def __init__(self, log: RunLog, chunk: int = 1 << 20) -> None:
+        self.offsets = dict.fromkeys(STREAMS, 0)
+        self._log, self._chunk = log, chunk
+        self._files: dict[str, int] = {}
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        """What came since the last call, as (stream, bytes)."""
+        for stream in STREAMS:
+            descriptor = self._files.get(stream)
+            if descriptor is None:
+                try:
+                    descriptor = os.open(self._log.path(stream), os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    continue
+                self._files[stream] = descriptor
+            data = os.pread(descriptor, self._chunk, self.offsets[stream])
+            if data:
+                self.offsets[stream] += len(data)
+                yield stream, data
+
+    def close(self) -> None:
+        """Gives the descriptors back."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+    def __enter__(self) -> Tail:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Lease:
+    """Who writes the log of a run, and how far it came: ``log.<n>.json``.
+
+    The highest number holds. A holder replaces only its own file; it is taken over, by
+    linking the next number, after `LEASE_QUIET` seconds in which it did not change, on the
+    clock of the one who looks.
+
+    Args:
+        folder: The run's folder.
+        quiet: Seconds, shorter in tests.
+    """
+
+    def __init__(self, folder: str, quiet: float = LEASE_QUIET) -> None:
+        self._folder, self._quiet = folder, quiet
+        self._me = secrets.token_hex(8)
+        self._number = 0
+        self._seen: tuple[int, Any, float] | None = None
+        self.cursor: dict[str, Any] = {}
+
+    def acquire(self) -> bool:
+        """Tries to hold it; on success `cursor` is where the last holder stopped."""
+        number, value = self._highest()
+        if number and value.get("holder") == self._me:
+            return True
+        if number and not value.get("released"):
+            state = (number, value.get("beat"))
+            now = time.monotonic()
+            if self._seen is None or self._seen[:2] != state:
+                self._seen = (*state, now)
+                return False
+            if now - self._seen[2] < self._quiet:
+                return False
+        cursor = value.get("cursor", {})
+        mine = {"holder": self._me, "beat": 0, "cursor": cursor}
+        winner = facts.link_once(self._folder, f"log.{number + 1}.json", mine)
+        if winner.get("holder") != self._me:
+            return False
+        self._number, self.cursor = number + 1, dict(cursor)
+        return True
+
+    def keep(self, cursor: dict[str, Any], *, release: bool = False) -> bool:
+        """Stores the cursor; False when the lease was taken over meanwhile."""
+        number, value = self._highest()
+        if number != self._number or value.get("holder") != self._me:
+            return False
+        self.cursor = dict(cursor)
+        facts.replace(
+            self._folder,
+            f"log.{self._number}.json",
+            {
+                "holder": self._me,
+                "beat": value.get("beat", 0) + 1,
+                "cursor": self.cursor,
+                "released": release,
+            },
+        )
+        return True
+
+    def _highest(self) -> tuple[int, dict[str, Any]]:
+        numbers = [int(m[1]) for name in os.listdir(self._folder) if (m := _LEASE.fullmatch(name))]
+        if not numbers:
+            return 0, {}
+        number = max(numbers)
+        return number, facts.read_fact(self._folder, f"log.{number}.json") or {}

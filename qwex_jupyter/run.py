@@ -1,0 +1,184 @@
+"""Run: the user's handle on one execution. It holds a name and asks; it remembers nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from qwex_jupyter.errors import RunFailed
+from qwex_jupyter.logs import RunLog, Tail
+from qwex_jupyter.record import RunRecord
+from qwex_jupyter.status import RunStatus
+
+if TYPE_CHECKING:
+    from qwex_jupyter.manager import RunManager
+
+__all__ = ["Run", "RunRecord"]
+
+
+class Run:
+    """One execution.
+
+    Args:
+        manager: Who is asked.
+        run_id: Which run.
+    """
+
+    def __init__(self, manager: RunManager, run_id: str) -> None:
+        self._manager, self.run_id = manager, run_id
+        self._shown = False
+
+    @property
+    def record(self) -> RunRecord:
+        """What is known of it now; a live run's backend is asked when that is quick."""
+        return self._manager.record(self.run_id)
+
+    @property
+    def handle(self) -> str:
+        """Its short name."""
+        return self.run_id.rpartition("-")[2]
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+        return self.record.name
+
+    @property
+    def status(self) -> RunStatus:
+        """Its condition now."""
+        return self.record.status
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process returned; None before its end and when none did."""
+        return self.record.exit_code
+
+    @property
+    def reason(self) -> str:
+        """Why it is in its status, in one word."""
+        return self.record.reason
+
+    @property
+    def message(self) -> str:
+        """Cause and next step, one sentence."""
+        return self.record.message
+
+    @property
+    def log(self) -> RunLog:
+        """Its log files."""
+        return RunLog(self._manager.history.folder(self.run_id))
+
+    @property
+    def log_path(self) -> str:
+        """The file that holds its stdout."""
+        return self.log.path("stdout")
+
+    def poll(self) -> RunStatus:
+        """Asks the backend now."""
+        self._manager.look([self.run_id])
+        return self._manager.record(self.run_id).status
+
+    def wait(self, timeout: float | None = None, *, check: bool = True) -> Run:
+        """Blocks until it has ended.
+
+        Args:
+            timeout: Seconds to wait at the most; the run goes on after it.
+            check: Raise when it did not succeed.
+
+        Raises:
+            TimeoutError: It had not ended in time.
+            RunFailed: It failed, was cancelled or is lost.
+        """
+        record = self._manager.wait(self.run_id, timeout)
+        if check and record.status is not RunStatus.SUCCEEDED:
+            raise RunFailed(self, "\n".join([record.sentence, *self.last_lines()]))
+        return self
+
+    def last_lines(self, count: int = 15) -> list[str]:
+        """The last lines of stderr, or of stdout when that is empty."""
+        for stream in ("stderr", "stdout"):
+            text = self.log.tail(stream, 8192).decode("utf-8", "replace")
+            if text.strip():
+                return text.rstrip("\n").split("\n")[-count:]
+        return []
+
+    def cancel(self, grace: float | None = None) -> Run:
+        """Asks it to stop: nicely for ``grace`` seconds, then for good; again ends the grace.
+
+        Returns at once; `wait` sees the end. Cancelling what has ended changes nothing.
+        """
+        self._manager.cancel(self.run_id, grace=grace)
+        return self
+
+    def logs(self, stream: str | None = None, *, tail: int | None = None) -> str:
+        """Its output so far as text.
+
+        Args:
+            stream: ``stdout`` or ``stderr``; None for both, one after the other.
+            tail: Only so many last lines.
+        """
+        self._manager.fetch_logs(self.run_id)
+        text = self.log.text(stream)
+        if tail is None:
+            return text
+        lines = text.splitlines(keepends=True)
+        return "".join(lines[-tail:] if tail else [])
+
+    def follow(self) -> Iterator[tuple[str, bytes]]:
+        """Its output as (stream, bytes) as it comes, from the first byte to the end."""
+        with Tail(self.log) as tail:
+            pause = 0.001
+            while True:
+                ended = self._manager.ended(self.run_id)
+                moved = False
+                while chunks := list(tail.read()):
+                    moved = True
+                    yield from chunks
+                if ended:
+                    return
+                pause = 0.001 if moved else min(1.5 * pause, 0.1)
+                time.sleep(pause)
+
+    def rerun(self, **overrides: Any) -> Run:
+        """Submits the same spec anew, with other values where given."""
+        return self._manager.rerun(self.run_id, **overrides)
+
+    def delete(self) -> None:
+        """Frees the backend's object and takes the folder away.
+
+        Raises:
+            RunStillLive: It has not ended.
+        """
+        self._manager.delete(self.run_id)
+
+    def __repr__(self) -> str:
+        from qwex_jupyter.render import one_line
+
+        return one_line(self.record)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from qwex_jupyter import render
+
+        card = render.Card(self.record, render.log_view(self.log))
+        return {"text/plain": render.card_text(card), "text/html": render.card_html(card)}
+
+    def _ipython_display_(self) -> None:
+        """Silent once: the cell's own card has just shown it."""
+        if self._shown:
+            self._shown = False
+            return
+        from IPython.display import publish_display_data
+
+        publish_display_data(self._repr_mimebundle_())
+
+    def shown(self) -> Run:
+        """Says that the cell has shown it; its next display is left out."""
+        self._shown = True
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other.run_id == self.run_id
+
+    def __hash__(self) -> int:
+        return hash(self.run_id)

@@ -1,0 +1,285 @@
+"""The contract of a runner.
+
+A runner translates a spec, starts it, and afterwards answers questions about a name. It
+keeps no opinions and no memory. Strings and values cross this seam, never live objects: a
+second runner object, in another process, can do everything the first could.
+
+What a runner may rely on:
+
+- A run's folder is whole, with ``spec.json`` and the script in it, before `submit`.
+- Whoever makes the one call that can start the program has linked ``launch.json``
+  directly before it, and reads ``stop.json`` directly after it. If ``launch.json`` is there
+  already, the run is started, or closed, by somebody else: it must not be started.
+- A stop is written down (``stop.json``) before `cancel` is called.
+- The status of an end is decided by `qwex_jupyter.status.conclude`, from the `End` in a
+  snapshot; a runner never decides it.
+
+``tests/contract.py`` is this page in executable form; CONTRIBUTING.md shows how a runner of
+your own joins it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qwex_jupyter.errors import RunNotFound, UnsupportedOption
+from qwex_jupyter.status import Reason
+
+if TYPE_CHECKING:
+    from qwex_jupyter.logs import RunLog
+    from qwex_jupyter.spec import JobSpec
+    from qwex_jupyter.status import Snapshot
+
+Plan = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Promises:
+    """What a runner can promise; the contract suite asserts each, or the honest message.
+
+    Attributes:
+        durable: A run outlives the process that submitted it.
+        raw_bytes: Output that isn't UTF-8 arrives unchanged.
+        separate_streams: stdout and stderr are two logs.
+        holds_timeout: The timeout is enforced while no kernel lives.
+    """
+
+    durable: bool
+    raw_bytes: bool
+    separate_streams: bool
+    holds_timeout: bool
+
+
+class Runner(ABC):
+    """Where runs are executed.
+
+    Args:
+        home: The history folder (``$QWEX_HOME``); run folders are ``home/runs/<run_id>``.
+        history: The id of that history, for labels.
+    """
+
+    name: ClassVar[str]
+    promises: ClassVar[Promises]
+    # The options of JobSpec that this runner honours beyond command, env, workdir ... which
+    # all do. A name that is missing here is refused by `refuse_unsupported`.
+    supports: ClassVar[frozenset[str]]
+
+    def __init__(self, home: str, history: str) -> None:
+        self.home, self.history = home, history
+
+    def folder(self, run_id: str) -> str:
+        """The folder of one run."""
+        return f"{self.home}/runs/{run_id}"
+
+    @abstractmethod
+    def check(self) -> None:
+        """Returns when the backend can be used now.
+
+        Called by ``%qwex doctor`` and before a submit whose runner wasn't named.
+
+        Raises:
+            RunnerUnavailable: It can't; cause and next step are in the message.
+        """
+
+    @abstractmethod
+    def identity(self) -> str:
+        """Which backend this is.
+
+        Called by the manager at submit, and compared before any "not found" is believed:
+        a run of another identity is what it last was.
+
+        Raises:
+            BackendUnreachable: It doesn't answer.
+        """
+
+    @abstractmethod
+    def plan(self, spec: JobSpec, run_id: str) -> Plan:
+        """Exactly what `submit` would hand over, JSON-serialisable.
+
+        Called by ``--dry-run`` and by `submit`. Pure: no daemon is asked, nothing changes,
+        the same spec and id give the same plan. Holds no secret value.
+
+        Raises:
+            UnsupportedOption: An option can't be honoured here.
+            SpecError: A value can't be right here.
+        """
+
+    @abstractmethod
+    def show(self, plan: Plan) -> str:
+        """A plan as a person would run it by hand: a shell line, ``docker run ...`` or YAML."""
+
+    @abstractmethod
+    def submit(self, spec: JobSpec, run_id: str, folder: str, secrets: Mapping[str, str]) -> None:
+        """Hands the run over.
+
+        Called once by the manager, after the folder is whole. On return the backend, or a
+        launcher that outlives us, has accepted it. Never waits for an image or a node.
+        Something of that name that is there already is adopted, not made twice.
+
+        Args:
+            spec: What to run.
+            run_id: Its id; the backend's object is named ``qwex-<run_id>``.
+            folder: Its folder.
+            secrets: The values of secrets, of inherited variables and of env files. They
+                reach the program and nothing else.
+
+        Raises:
+            RunnerUnavailable: The backend can't be used.
+            SubmitFailed: It was not accepted, and can't have been started.
+        """
+
+    @abstractmethod
+    def poll(self, run_ids: Iterable[str]) -> dict[str, Snapshot | RunNotFound]:
+        """What the backend says of these runs now.
+
+        Called by the manager in its loop. A question: asked twice it answers the same, and
+        nothing changes. Costs a constant number of lists, plus a look at each that ended.
+
+        Raises:
+            BackendUnreachable: No answer; nothing follows for any run.
+        """
+
+    @abstractmethod
+    def watch(self, notify: Callable[[str], None], stop: Event) -> None:
+        """Calls ``notify(run_id)`` whenever something may have changed, until ``stop``.
+
+        Called by the manager in one thread per runner. May miss changes: a slow poll stands
+        behind it. Returns early when it can't go on; it is then called again.
+        """
+
+    @abstractmethod
+    def follow(self, run_id: str, log: RunLog, stop: Event) -> None:
+        """Writes output into the run's log files, at the cursor stored beside them.
+
+        Called by the manager while somebody looks, and once after the end. Returns when
+        everything that the backend holds is on disk, or at ``stop``. Resumable at any byte.
+        """
+
+    @abstractmethod
+    def cancel(self, run_id: str, grace: float, why: str, *, insist: bool = False) -> None:
+        """Carries out a stop that is written down: asks nicely, after ``grace`` insists.
+
+        Called by the manager once ``stop.json`` is linked, and again at every poll until
+        the run has ended: idempotent. ``insist`` ends the grace (``kill.json`` is linked).
+        Returns without waiting for the end. The record and the output stay.
+        """
+
+    @abstractmethod
+    def delete(self, run_id: str) -> None:
+        """Frees the backend's object, after outcome and output are on disk. Idempotent.
+
+        Raises:
+            RunStillLive: The backend says that it has not ended.
+        """
+
+    def foreign(self, identity: str) -> tuple[Reason, str]:
+        """Why a run of another backend identity can't be asked about from here."""
+        return (
+            Reason.BACKEND_UNREACHABLE,
+            f"It belongs to another backend ({identity}) than the one that answers now.",
+        )
+
+    def refuse_unsupported(self, spec: JobSpec) -> None:
+        """Refuses the first option of the spec that is not in `supports`.
+
+        Raises:
+            UnsupportedOption: Naming the runners that can.
+        """
+        for option in used_options(spec):
+            if option not in self.supports:
+                can = [name for name in ABILITIES.get(option, ()) if name != self.name]
+                why = WHY_NOT.get((self.name, option), "because it has no such thing")
+                raise UnsupportedOption(f"--{option}", self.name, can, why)
+
+
+# Which of the built-in runners honour an option that not all of them do. The runners' own
+# `supports` must agree: a test compares them.
+ABILITIES: dict[str, tuple[str, ...]] = {
+    "image": ("docker", "k8s"),
+    "cpus": ("docker", "k8s"),
+    "memory": ("local", "docker", "k8s"),
+    "gpus": ("docker", "k8s"),
+    "shm-size": ("docker", "k8s"),
+    "user": ("docker", "k8s"),
+    "volume": ("docker", "k8s"),
+    "files": ("local", "docker", "k8s"),
+    "here": ("local", "docker"),
+    "pull": ("docker", "k8s"),
+    "network": ("docker",),
+    "context": ("docker", "k8s"),
+    "namespace": ("k8s",),
+    "service-account": ("k8s",),
+    "pod-patch": ("k8s",),
+    "keep": ("docker", "k8s"),
+}
+
+WHY_NOT: dict[tuple[str, str], str] = {
+    ("local", "image"): "because a process of this machine has no image",
+    ("local", "cpus"): "because a process can't be held to a share of the CPUs without root",
+    (
+        "local",
+        "gpus",
+    ): "because a process sees all GPUs here; set -e CUDA_VISIBLE_DEVICES=...",
+    ("local", "shm-size"): "because a process shares this machine's /dev/shm",
+    ("local", "user"): "because a process runs as you",
+    ("local", "volume"): "because a process sees this machine's own paths",
+    ("local", "keep"): "because a process leaves nothing behind that could be kept",
+    (
+        "k8s",
+        "here",
+    ): "because this folder isn't on the cluster's nodes; mount one with -v pvc/NAME:PATH",
+}
+
+
+def used_options(spec: JobSpec) -> list[str]:
+    """The options, by their long names, that a spec uses and not every runner has."""
+    resources = spec.resources
+    used = {
+        "image": spec.image,
+        "cpus": resources.cpus,
+        "memory": resources.memory,
+        "gpus": resources.gpus,
+        "shm-size": resources.shm_size,
+        "user": spec.user,
+        "volume": spec.volumes,
+        "files": spec.files,
+        "here": spec.here,
+        "keep": spec.keep,
+    }
+    return [name for name, value in used.items() if value] + sorted(spec.options)
+
+
+def script_argv(spec: JobSpec, path: str, default: Iterable[str]) -> list[str]:
+    """The argv of a spec whose script lies at ``path``.
+
+    An interpreter in the spec wins, then a ``#!`` first line, then ``default``. The first
+    line is read here and not left to the kernel, so a script runs from a file system
+    mounted ``noexec`` and right after it was written ("Text file busy") too.
+    """
+    if spec.script is None:
+        return list(spec.command)
+    words = list(spec.command)
+    if not words and spec.script.startswith("#!"):
+        # execve(2): one interpreter and at most one argument, split at the first blank.
+        words = spec.script[2:].split("\n", 1)[0].strip().split(None, 1)
+    if not words:
+        words = list(default)
+    if "-" in words:
+        return [path if word == "-" else word for word in words]
+    return [*words, path]
+
+
+def shell_line(argv: Iterable[str], env: Mapping[str, str | None], cwd: str | None) -> str:
+    """A command as a line for a POSIX shell: in its folder, with its variables."""
+    start = [f"cd {shlex.quote(cwd)} &&"] if cwd else []
+    pairs = [
+        f"{name}={shlex.quote(value)}" if value is not None else f'{name}="${name}"'
+        for name, value in env.items()
+    ]
+    assign = ["env", *pairs] if pairs else []
+    return " ".join([*start, *assign, shlex.join(argv)])

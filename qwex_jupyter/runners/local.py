@@ -1,0 +1,325 @@
+"""LocalRunner: a run is a process of this machine, with a supervisor that outlives the kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import qwex_jupyter
+from qwex_jupyter import facts, process
+from qwex_jupyter.errors import (
+    RunnerUnavailable,
+    RunNotFound,
+    RunStillLive,
+    SpecError,
+    SubmitFailed,
+)
+from qwex_jupyter.logs import RunLog
+from qwex_jupyter.record import RunRecord
+from qwex_jupyter.runners.base import Plan, Promises, Runner, script_argv, shell_line
+from qwex_jupyter.spec import JobSpec
+from qwex_jupyter.status import End, Reason, RunStatus, Snapshot
+
+# What a kernel sets for itself and no program of the user's is meant to see.
+_KERNEL_ONLY = ("JPY_", "QWEX_RUN_ID")
+
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from qwex_jupyter.runners.supervisor import serve; serve()"
+)
+
+
+class LocalRunner(Runner):
+    """Runs are processes of this machine.
+
+    Args:
+        home: The history folder.
+        history: Its id.
+        python: What ``python`` and ``python3`` mean as a command; "" for what PATH says. A
+            kernel gives its own.
+        portable: Keeps away from /proc and pidfd, as on macOS; for tests.
+    """
+
+    name = "local"
+    promises = Promises(durable=True, raw_bytes=True, separate_streams=True, holds_timeout=True)
+    supports = frozenset({"memory", "files", "here"})
+
+    def __init__(
+        self, home: str, history: str, *, python: str = "", portable: bool = False
+    ) -> None:
+        super().__init__(home, history)
+        self._python, self._portable = python, portable
+        self._server: _Server | None = None
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """See `Runner.check`."""
+        if sys.platform == "emscripten":
+            raise RunnerUnavailable(
+                "A browser can't start processes: open this notebook in a Jupyter on a machine."
+            )
+        if os.name != "posix":
+            raise RunnerUnavailable(
+                "The local runner needs Linux or macOS: on Windows use it inside WSL 2."
+            )
+
+    def identity(self) -> str:
+        """See `Runner.identity`: host, machine and pid namespace."""
+        here = process.place()
+        return f"local://{here['host']}/{here['machine']}/{here['pidns']}"
+
+    def foreign(self, identity: str) -> tuple[Reason, str]:
+        """See `Runner.foreign`."""
+        host = identity.removeprefix("local://").split("/")[0]
+        message = (
+            f"It runs on {host}, or in another container there, and can't be looked into from "
+            "here; a cancel is obeyed where the home is shared."
+        )
+        return Reason.HOST_UNREACHABLE, message
+
+    def plan(self, spec: JobSpec, run_id: str) -> Plan:
+        """See `Runner.plan`."""
+        self.refuse_unsupported(spec)
+        if not spec.files and spec.workdir and not os.path.isdir(spec.workdir):
+            raise SpecError(
+                f"workdir={spec.workdir!r} isn't a folder of this machine: "
+                "create it, or name one that is there."
+            )
+        folder = self.folder(run_id)
+        default = ["bash", "-eo", "pipefail"] if shutil.which("bash") else ["sh", "-e"]
+        argv = script_argv(spec, os.path.join(folder, spec.script_name), default)
+        env: dict[str, str | None] = {"PYTHONUNBUFFERED": "1", "QWEX_RUN_ID": run_id}
+        if "PYTHONUNBUFFERED" in os.environ:
+            del env["PYTHONUNBUFFERED"]
+        cwd = os.path.join(folder, "work") if spec.files else os.path.abspath(spec.workdir or ".")
+        if spec.script is not None and os.path.basename(argv[0]).startswith("python"):
+            # A script file puts its own folder first on sys.path; people mean the folder
+            # they work in.
+            paths = [cwd, *filter(None, [os.environ.get("PYTHONPATH")])]
+            env["PYTHONPATH"] = os.pathsep.join(paths)
+        if argv[0] in ("python", "python3") and self._python:
+            argv[0] = self._python
+        env.update(spec.env)
+        env.update(dict.fromkeys(spec.secrets))
+        return {"argv": argv, "cwd": cwd, "env": env, "script": spec.script}
+
+    def show(self, plan: Plan) -> str:
+        """See `Runner.show`: a line for a shell, behind it the script it runs."""
+        line = shell_line(plan["argv"], plan["env"], plan["cwd"])
+        if plan["script"] is None:
+            return line
+        path = plan["argv"][-1]
+        text = plan["script"] if plan["script"].endswith("\n") else plan["script"] + "\n"
+        folder = shell_line(["mkdir", "-p", os.path.dirname(path)], {}, None)
+        mark = "QWEX_CELL"
+        while mark in text:
+            mark += "_"
+        return f"{folder}\ncat > {path} <<'{mark}'\n{text}{mark}\n{line}"
+
+    def submit(self, spec: JobSpec, run_id: str, folder: str, secrets: Mapping[str, str]) -> None:
+        """See `Runner.submit`."""
+        self.check()
+        plan = self.plan(spec, run_id)
+        env = _environment()
+        env.update({name: value for name, value in plan["env"].items() if value is not None})
+        env.update(secrets)
+        request = {
+            "folder": folder,
+            "argv": plan["argv"],
+            "env": env,
+            "cwd": plan["cwd"],
+            "umask": process.umask(),
+            "portable": self._portable,
+        }
+        body = json.dumps(request).encode()
+        with self._lock:
+            if self._server is None or not self._server.usable():
+                self._server = self._start_server()
+            self._server.send(b"%08x" % len(body) + body)
+
+    def poll(self, run_ids: Iterable[str]) -> dict[str, Snapshot | RunNotFound]:
+        """See `Runner.poll`."""
+        return {run_id: self._look(run_id) for run_id in run_ids}
+
+    def watch(self, notify: Callable[[str], None], stop: threading.Event) -> None:
+        """See `Runner.watch`: a run that ended has left the folder of open runs."""
+        open_before: dict[str, bool] = {}
+        while not stop.is_set():
+            open_now = {}
+            try:
+                names = os.listdir(os.path.join(self.home, "open"))
+            except FileNotFoundError:
+                names = []
+            for run_id in names:
+                launched = open_before.get(run_id, False)
+                open_now[run_id] = launched or facts.exists(self.folder(run_id), facts.LAUNCH)
+            for run_id in open_now.keys() | open_before.keys():
+                if open_now.get(run_id) != open_before.get(run_id):
+                    notify(run_id)
+            open_before = open_now
+            stop.wait(0.1)
+
+    def follow(self, run_id: str, log: RunLog, stop: threading.Event) -> None:
+        """See `Runner.follow`: the supervisor's scribe writes the files itself."""
+
+    def cancel(self, run_id: str, grace: float, why: str, *, insist: bool = False) -> None:
+        """See `Runner.cancel`: wakes the supervisor, or does its work where it was killed."""
+        folder = self.folder(run_id)
+        launch = facts.read_fact(folder, facts.LAUNCH)
+        if launch is None or "closed" in launch or facts.exists(folder, facts.RUN):
+            return
+        standing = process.standing(launch)
+        if standing == process.ALIVE:
+            process.send(launch, signal.SIGUSR1)
+        if standing != process.GONE:
+            return  # on another machine the supervisor finds stop.json by itself
+        stop = facts.read_fact(folder, facts.STOP) or {}
+        over = time.time() - float(stop.get("at", 0)) > grace
+        number = signal.SIGKILL if insist or over else signal.SIGTERM
+        for member in process.members(launch["leader"], f"QWEX_RUN_ID={run_id}"):
+            process.send(member, number)
+
+    def delete(self, run_id: str) -> None:
+        """See `Runner.delete`: nothing is left but the folder."""
+        found = self._look(run_id)
+        if isinstance(found, Snapshot) and not found.status.final:
+            raise RunStillLive(f"{run_id} has not ended: %qwex cancel {run_id.rpartition('-')[2]}")
+
+    def _look(self, run_id: str) -> Snapshot | RunNotFound:
+        folder = self.folder(run_id)
+        if not facts.exists(folder, facts.SPEC):
+            return RunNotFound(f"{run_id}: there is no such run in {self.home}")
+        ended = self._ended(run_id)
+        launch = None if ended else facts.read_fact(folder, facts.LAUNCH)
+        if ended is not None:
+            return ended
+        now = time.time()
+        if launch is None:
+            return Snapshot(RunStatus.PENDING, Reason.STARTING, observed_at=now)
+        if "closed" in launch:
+            end = End(reason=Reason.NEVER_STARTED, detail=str(launch["closed"]))
+            return Snapshot(RunStatus.LOST, end=end, observed_at=now, finished_at=now)
+        running = Snapshot(
+            RunStatus.RUNNING,
+            started_at=float(launch["at"]),
+            observed_at=now,
+            uid=str(launch["leader"]["pid"]),
+        )
+        standing = process.standing(launch)
+        if standing == process.ALIVE:
+            return running
+        if standing == process.ELSEWHERE:
+            return _replace(
+                running,
+                reason=Reason.HOST_UNREACHABLE,
+                message=f"It runs on {launch['host']}, which can't be looked into from here.",
+            )
+        if process.rebooted(launch):
+            return _gone(
+                running, Reason.BACKEND_RESTARTED, "this machine was restarted while it ran"
+            )
+        if process.members(launch["leader"], f"QWEX_RUN_ID={run_id}"):
+            return _replace(
+                running,
+                reason=Reason.SUPERVISOR_GONE,
+                message="Its supervisor was killed: it goes on, its exit code will not be known.",
+            )
+        # The supervisor may have linked its record and left since the first look.
+        return self._ended(run_id) or _gone(
+            running, Reason.VANISHED, "its supervisor was killed, and its processes are gone"
+        )
+
+    def _ended(self, run_id: str) -> Snapshot | None:
+        value = facts.read_fact(self.folder(run_id), facts.RUN)
+        if value is None:
+            return None
+        record = RunRecord.from_json(value)
+        return Snapshot(
+            record.status,
+            Reason(record.reason),
+            record.message,
+            end=End(exit_code=record.exit_code),
+            started_at=record.started_at,
+            finished_at=record.finished_at,
+            observed_at=record.observed_at,
+            uid=record.uid,
+            log_missing=record.log_missing,
+        )
+
+    def _start_server(self) -> _Server:
+        root = os.path.dirname(os.path.dirname(os.path.abspath(qwex_jupyter.__file__)))
+        return _Server(root)
+
+
+class _Server:
+    """The kernel's end of the small process that forks supervisors."""
+
+    def __init__(self, root: str) -> None:
+        self._owner = os.getpid()
+        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, root, "qwex-supervisor"]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise SubmitFailed(
+                f"No supervisor could be started: {error.strerror}. Nothing runs."
+            ) from error
+
+    def usable(self) -> bool:
+        """Whether it is this process's own and lives; a forked child makes one for itself."""
+        if self._owner != os.getpid():
+            return False
+        if self._process.stdin is None or self._process.stdin.closed:
+            return False
+        return self._process.poll() is None
+
+    def send(self, message: bytes) -> None:
+        """Hands a request over whole; a torn one starts nothing, and ends this server."""
+        pipe = self._process.stdin
+        assert pipe is not None
+        try:
+            view = memoryview(message)
+            while view:
+                view = view[os.write(pipe.fileno(), view) :]
+        except BaseException as error:
+            pipe.close()
+            if isinstance(error, OSError):
+                raise SubmitFailed(
+                    f"The supervisor could not be reached: {error.strerror}. Nothing was started."
+                ) from error
+            raise
+
+
+def _environment() -> dict[str, str]:
+    """What ``%%bash`` gets, less what the kernel set for itself."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(_KERNEL_ONLY)}
+    if env.get("MPLBACKEND", "").startswith("module://"):
+        del env["MPLBACKEND"]
+    return env
+
+
+def _replace(snapshot: Snapshot, **values: Any) -> Snapshot:
+    from dataclasses import replace
+
+    return replace(snapshot, **values)
+
+
+def _gone(snapshot: Snapshot, reason: Reason, detail: str) -> Snapshot:
+    end = End(reason=reason, detail=detail)
+    return _replace(snapshot, status=RunStatus.LOST, end=end, finished_at=None)

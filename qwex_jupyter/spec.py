@@ -1,0 +1,305 @@
+"""JobSpec: what to run, frozen and validated on construction; no I/O.
+
+A spec is the same for every runner. Whether a runner can honour it is the runner's to say
+(`Runner.plan` raises `UnsupportedOption`).
+
+Units. Memory takes the words of Docker and Kubernetes. Where the two disagree about a
+letter, Docker's meaning holds, because it is the larger one and nobody who types ``512m``
+means half a byte: ``k m g t`` in any case, with or without ``i`` and ``b``, are powers of
+1024 (Kubernetes reads ``m`` as thousandths and ``M`` as a million). CPUs are a number of
+cores, ``0.5`` or ``500m``. Durations are seconds or ``1h30m``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from qwex_jupyter.errors import SpecError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_ENV = re.compile(r"[^=\0]+")
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(i?[bB]?)")
+_CPUS = re.compile(r"(\d+(?:\.\d+)?)(m?)")
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
+_LEAST_MEMORY = 1024 * 1024
+
+
+def parse_memory(value: str | int, name: str = "memory") -> int:
+    """Memory in bytes: ``512m``, ``2Gi``, ``2GiB``, ``1.5g``; a bare number is bytes.
+
+    Raises:
+        SpecError: It isn't one of these, or less than 1 MiB.
+    """
+    found = _MEMORY.fullmatch(str(value).strip())
+    if isinstance(value, bool) or not found or (found[3].lower() == "i" and not found[2]):
+        raise SpecError(
+            f"{name}={value!r} isn't a size: write 512m, 2g, 2Gi or 2GiB (powers of 1024)."
+        )
+    power = " kmgt".index(found[2].lower() or " ")
+    size = int(float(found[1]) * 1024**power)
+    if size < _LEAST_MEMORY:
+        raise SpecError(f"{name}={value!r} is {size} bytes: a run needs at least 1 MiB (1m).")
+    return size
+
+
+def parse_cpus(value: str | float, name: str = "cpus") -> float:
+    """CPU cores: ``0.5``, ``2`` or ``500m`` (thousandths).
+
+    Raises:
+        SpecError: It isn't one of these, or not above zero.
+    """
+    found = _CPUS.fullmatch(str(value).strip())
+    cores = float(found[1]) / (1000 if found[2] else 1) if found else 0.0
+    if isinstance(value, bool) or not found or not cores:
+        raise SpecError(
+            f"{name}={value!r} isn't a number of CPUs above zero: write 2, 0.5 or 500m."
+        )
+    return cores
+
+
+def parse_duration(value: str | float, name: str = "timeout") -> float:
+    """Seconds: ``90``, ``90s``, ``10m``, ``1h30m``, ``2d``.
+
+    Raises:
+        SpecError: It isn't one of these, or negative.
+    """
+    text = str(value).strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        found = _DURATION.fullmatch(text)
+        if not text or not found:
+            raise SpecError(
+                f"{name}={value!r} isn't a duration: write seconds (90) or 10m, 1h30m, 2d."
+            ) from None
+        scale = (86400, 3600, 60, 1)
+        seconds = sum(
+            float(part) * unit for part, unit in zip(found.groups(), scale, strict=True) if part
+        )
+    if isinstance(value, bool) or not math.isfinite(seconds) or seconds < 0:
+        raise SpecError(f"{name}={value!r} isn't a duration: it must not be negative or endless.")
+    return seconds
+
+
+def parse_env(words: Iterable[str]) -> dict[str, str | None]:
+    """``NAME=VALUE`` and ``NAME`` words to a mapping; None means "the value it has at submit".
+
+    Raises:
+        SpecError: A word has no name.
+    """
+    env: dict[str, str | None] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise SpecError(
+                f"env={word!r} has no name: write NAME=VALUE, or NAME for its value now."
+            )
+        env[name] = value if equals else None
+    return env
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use; None is the runner's default (no limit of ours).
+
+    Attributes:
+        cpus: Cores.
+        memory: Bytes.
+        gpus: A count, or "all".
+        shm_size: Bytes of ``/dev/shm``.
+    """
+
+    cpus: float | None = None
+    memory: int | None = None
+    gpus: str | None = None
+    shm_size: int | None = None
+
+    def __post_init__(self) -> None:
+        _set(self, cpus=None if self.cpus is None else parse_cpus(self.cpus))
+        _set(self, memory=None if self.memory is None else parse_memory(self.memory))
+        if self.shm_size is not None:
+            _set(self, shm_size=parse_memory(self.shm_size, "shm_size"))
+        if self.gpus is not None:
+            gpus = str(self.gpus)
+            if gpus != "all" and not (gpus.isdecimal() and int(gpus) > 0):
+                raise SpecError(f"gpus={self.gpus!r} isn't a count above zero or 'all'.")
+            _set(self, gpus=gpus)
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What to run, the same for every runner.
+
+    Attributes:
+        command: The argv: an interpreter with its arguments when there is a script, else
+            a program with its arguments. A lone ``-`` is where the script's path goes,
+            else it goes last.
+        script: The text of the cell, None when the command is all.
+        script_name: The file name the script gets in the run's folder.
+        image: A container image; None for none.
+        name: What the user calls it; need not be unique.
+        env: Variables; None as value means: the one the submitting process has.
+        env_files: Files of ``NAME=VALUE`` lines, read at submit.
+        secrets: Names of variables whose values stand in nothing we write.
+        workdir: Where the command runs; None is the runner's default.
+        resources: Limits.
+        user: uid, uid:gid or user name.
+        volumes: ``SRC:DST[:ro]`` words.
+        files: Paths that are copied at submit into the run's working folder.
+        here: The submitter's folder is shared with the run at the same path.
+        timeout: Seconds from the start of the program; None is no limit.
+        start_timeout: Seconds from submit until the program must have started.
+        grace: Seconds between the nice and the hard way of stopping.
+        labels: The user's own words on the run.
+        keep: The backend's object is not released after the run.
+        options: What only one runner understands, name to value, like ``network``.
+    """
+
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    script_name: str = "cell.sh"
+    image: str | None = None
+    name: str = ""
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    env_files: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    workdir: str | None = None
+    resources: Resources = field(default_factory=Resources)
+    user: str | None = None
+    volumes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    here: bool = False
+    timeout: float | None = None
+    start_timeout: float | None = None
+    grace: float = 10.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    keep: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.command, str):
+            raise SpecError(
+                f"command={self.command!r} is one text: give a list of words, "
+                'like ["bash", "-c", ...].'
+            )
+        for name in ("command", "env_files", "secrets", "volumes", "files"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise SpecError(f"{name}={value!r} is one text: give a list.")
+            _set(self, **{name: _texts(name, value)})
+        _set(self, env=dict(self.env), labels=dict(self.labels), options=dict(self.options))
+        if isinstance(self.resources, Mapping):
+            _set(self, resources=Resources(**self.resources))
+        self._check_command()
+        self._check_words()
+        for name in ("timeout", "start_timeout"):
+            if getattr(self, name) is not None:
+                seconds = parse_duration(getattr(self, name), name)
+                if not seconds:
+                    raise SpecError(f"{name}={getattr(self, name)!r} must be above zero.")
+                _set(self, **{name: seconds})
+        _set(self, grace=parse_duration(self.grace, "grace"))
+
+    def _check_command(self) -> None:
+        if self.script is not None:
+            _no_nul("script", self.script)
+            if not self.script.strip():
+                raise SpecError("script is empty: write the commands to run under the %%qwex line.")
+        elif not self.command:
+            raise SpecError("command is empty: give a program and its arguments.")
+        if self.command and not self.command[0]:
+            raise SpecError("command starts with an empty word: give a program.")
+        if not re.fullmatch(r"[\w.-]+", self.script_name) or self.script_name.startswith("."):
+            raise SpecError(f"script_name={self.script_name!r} must be a plain file name.")
+
+    def _check_words(self) -> None:
+        if self.image is not None and not _IMAGE.fullmatch(self.image):
+            raise SpecError(
+                f"image={self.image!r} isn't an image name: write NAME[:TAG], like python:3.12."
+            )
+        if self.name and not _NAME.fullmatch(self.name):
+            raise SpecError(
+                f"name={self.name!r}: up to 63 letters, digits, dots, dashes and underscores, "
+                "a letter or digit first."
+            )
+        for name, value in self.env.items():
+            if not isinstance(name, str) or not _ENV.fullmatch(name):
+                raise SpecError(f"env name {name!r} must not be empty or hold '=' or a NUL byte.")
+            if value is not None:
+                _no_nul(f"env {name}", value)
+        for name in self.secrets:
+            if not _ENV.fullmatch(name):
+                raise SpecError(
+                    f"secrets={name!r}: give only the name of a variable; its value is taken from "
+                    "the environment and written nowhere."
+                )
+            if self.env.get(name) is not None:
+                raise SpecError(f"{name} is given as secret and as plain env: choose one.")
+        for name, value in self.labels.items():
+            if not isinstance(name, str) or not _LABEL.fullmatch(name):
+                raise SpecError(
+                    f"label {name!r}: up to 63 letters, digits, '.', '_', '-' and '/', "
+                    "beginning and ending with a letter or digit."
+                )
+            _no_nul(f"label {name}", value)
+        for name in ("workdir", "user"):
+            value = getattr(self, name)
+            if value is not None:
+                if not value:
+                    raise SpecError(f"{name} is empty: leave it out or give a value.")
+                _no_nul(name, value)
+        if self.here and self.workdir:
+            raise SpecError(
+                "here and workdir exclude each other: --here is this folder, -w another."
+            )
+        if self.files and (self.here or self.workdir):
+            raise SpecError(
+                "files doesn't go with here or workdir: copies lie in a folder of the run's own, "
+                "and that is where it works."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-serialisable dict from which `from_json` makes an equal spec."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> JobSpec:
+        """The spec that `to_json` described; fields of later versions are left out.
+
+        Raises:
+            SpecError: The values don't make a spec.
+        """
+        known = {f.name for f in fields(cls)}
+        try:
+            return cls(**{key: item for key, item in value.items() if key in known})
+        except (TypeError, AttributeError) as error:
+            raise SpecError(f"this isn't a spec of ours: {error}") from error
+
+
+def _set(target: object, **values: Any) -> None:
+    for name, value in values.items():
+        object.__setattr__(target, name, value)
+
+
+def _texts(name: str, value: Iterable[Any]) -> tuple[str, ...]:
+    words = tuple(value)
+    for word in words:
+        _no_nul(name, word)
+    return words
+
+
+def _no_nul(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise SpecError(f"{name}={value!r} must be text, not {type(value).__name__}.")
+    if "\0" in value:
+        raise SpecError(f"{name} holds a NUL byte, which no program can be given: take it out.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise SpecError(f"{name}={value!r} holds half a character (a lone surrogate).") from None
