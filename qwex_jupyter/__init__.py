@@ -60,13 +60,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext qwex_jupyter``."""
-    from qwex_jupyter import magics
+    from qwex_jupyter.magics import load
 
-    magics.load(shell)
+    load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """``%unload_ext qwex_jupyter``. Runs go on."""
-    from qwex_jupyter import magics
+    from qwex_jupyter.magics import unload
 
-    magics.unload(shell)
+    unload(shell)

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter import context
-from qwex_jupyter.history import default_home
+from qwex_jupyter.home import default_home
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import JobSpec

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 class QwexError(RuntimeError):
     """The root of all errors of this package."""
 
+    def _render_traceback_(self) -> list[str]:
+        return _plain(self)
+
 
 class SpecError(QwexError, ValueError):
     """A value of a JobSpec is wrong; the sentence names field, value and what is allowed."""
@@ -105,9 +108,6 @@ class RunFailed(QwexError):
     def reason(self) -> str:
         """Why, in one word: a member of `Reason`."""
         return self.run.record.reason
-
-    def _render_traceback_(self) -> list[str]:
-        return _plain(self)
 
 
 class RunInterrupted(KeyboardInterrupt):

@@ -10,7 +10,6 @@ import re
 import secrets
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from qwex_jupyter.errors import (
     SpecError,
     SubmitFailed,
 )
+from qwex_jupyter.home import default_home
 from qwex_jupyter.record import RunRecord, is_run_id
 from qwex_jupyter.spec import JobSpec, parse_duration
 from qwex_jupyter.status import RunStatus, Snapshot
@@ -35,17 +35,6 @@ if TYPE_CHECKING:
 # No vowels, so no words; nothing that reads like another.
 _ALPHABET = "23456789bcdfghjkmnpqrstvwxz"
 _ID_TIME = "%Y%m%d-%H%M%S"
-
-
-def default_home() -> str:
-    """``$QWEX_HOME``, else ``qwex`` in the platform's folder for user data."""
-    if home := os.environ.get("QWEX_HOME"):
-        return os.path.abspath(os.path.expanduser(home))
-    if sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Application Support")
-    else:
-        base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return os.path.join(base, "qwex")
 
 
 def new_run_id(now: float) -> str:

@@ -12,8 +12,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 from qwex_jupyter import facts
 
@@ -85,10 +85,13 @@ class Tail:
     Args:
         log: The log to read.
         chunk: Bytes of one stream that one `read` returns at the most.
+        offsets: Where to begin, by stream.
     """
 
-    def __init__(self, log: RunLog, chunk: int = 1 << 20) -> None:
-        self.offsets = dict.fromkeys(STREAMS, 0)
+    def __init__(
+        self, log: RunLog, chunk: int = 1 << 20, offsets: Mapping[str, int] | None = None
+    ) -> None:
+        self.offsets = {**dict.fromkeys(STREAMS, 0), **(offsets or {})}
         self._log, self._chunk = log, chunk
         self._files: dict[str, int] = {}
 
@@ -113,7 +116,7 @@ class Tail:
             os.close(descriptor)
         self._files.clear()
 
-    def __enter__(self) -> Tail:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -409,7 +409,14 @@ class RunManager:
         return facts.link_once(self.history.folder(run_id), facts.STOP, value)
 
     def rerun(self, run_id: str, *, runner: str | None = None, **overrides: Any) -> Run:
-        """Submits the spec of a run anew.
+        """Submits the spec of a run anew; see `again`."""
+        chosen, spec = self.again(run_id, runner=runner, **overrides)
+        return self.submit(spec, chosen)
+
+    def again(
+        self, run_id: str, *, runner: str | None = None, **overrides: Any
+    ) -> tuple[str, JobSpec]:
+        """The runner and spec for running something once more.
 
         Args:
             run_id: The run.
@@ -418,7 +425,7 @@ class RunManager:
                 changes only the limits it names.
 
         Raises:
-            SpecError: A secret or inherited variable isn't in the environment now.
+            SpecError: A value is wrong.
         """
         spec_fact = self.history.spec_fact(run_id)
         spec = JobSpec.from_json(spec_fact["spec"])
@@ -433,15 +440,23 @@ class RunManager:
             changed = replace(changed, workdir=spec_fact["cwd"])
         if runner is None:
             runner = self.choose(changed) if "image" in overrides else spec_fact["runner"]
-        return self.submit(changed, runner)
+        return runner, changed
 
-    def delete(self, run_id: str) -> None:
+    def delete(self, run_id: str, *, gone: bool = False) -> None:
         """Frees the backend's object and takes the folder away.
+
+        Args:
+            run_id: The run.
+            gone: The user says that the machine it ran on is gone for good: a run that
+                can't be asked about is called LOST first.
 
         Raises:
             RunStillLive: The run has not ended.
         """
         record = self.history.record(run_id)
+        if gone and self.record(run_id).reason == Reason.HOST_UNREACHABLE:
+            self._give_up(run_id)
+            record = self.history.record(run_id)
         if record.reason != Reason.UNREADABLE:
             if not record.status.final:
                 self.look([run_id])
@@ -455,6 +470,16 @@ class RunManager:
             if record.identity in ("", runner.identity()):
                 runner.delete(run_id)
         self.history.delete(run_id)
+
+    def _give_up(self, run_id: str) -> None:
+        before = self.record(run_id)
+        end = End(reason=Reason.VANISHED, detail=f"{before.host} was said to be gone for good")
+        now = time.time()
+        snapshot = Snapshot(RunStatus.LOST, end=end, observed_at=now)
+        verdict = conclude(end, None, {"handle": before.handle})
+        folder = self.history.folder(run_id)
+        facts.link_once(folder, facts.RUN, before.ended(verdict, snapshot).to_json())
+        self._settle(run_id)
 
     def fetch_logs(self, run_id: str) -> None:
         """Brings what the backend holds of a live run's output to disk."""
@@ -478,10 +503,24 @@ class RunManager:
 
         return forget
 
-    def take_up(self) -> list[RunRecord]:
-        """Asks once about everything that is open; what lives after that, newest first."""
-        self.history.sweep()
-        self.look()
+    def take_up(self, within: float = 2.0) -> list[RunRecord]:
+        """Asks once about everything that is open; what lives after that, newest first.
+
+        Args:
+            within: Seconds after which a backend that doesn't answer is not waited for; it
+                is asked on, and the records say when they were observed.
+        """
+
+        def ask() -> None:
+            try:
+                self.history.sweep()
+                self.look()
+            except (QwexError, OSError):
+                pass  # the records say when they were observed; the loop asks again
+
+        thread = threading.Thread(target=ask, name="qwex-take-up", daemon=True)
+        thread.start()
+        thread.join(within)
         records = [self.record(run_id) for run_id in self.history.open_ids()]
         if records:
             self._loop.wake()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.errors import RunFailed
@@ -27,7 +27,7 @@ class Run:
 
     def __init__(self, manager: RunManager, run_id: str) -> None:
         self._manager, self.run_id = manager, run_id
-        self._shown = False
+        self._shown: int | None = None
 
     @property
     def record(self) -> RunRecord:
@@ -125,9 +125,13 @@ class Run:
         lines = text.splitlines(keepends=True)
         return "".join(lines[-tail:] if tail else [])
 
-    def follow(self) -> Iterator[tuple[str, bytes]]:
-        """Its output as (stream, bytes) as it comes, from the first byte to the end."""
-        with Tail(self.log) as tail:
+    def follow(self, offsets: Mapping[str, int] | None = None) -> Iterator[tuple[str, bytes]]:
+        """Its output as (stream, bytes) as it comes, to the end.
+
+        Args:
+            offsets: Where to begin in each stream, bytes; from the first without.
+        """
+        with Tail(self.log, offsets=offsets) as tail:
             pause = 0.001
             while True:
                 ended = self._manager.ended(self.run_id)
@@ -164,17 +168,16 @@ class Run:
         return {"text/plain": render.card_text(card), "text/html": render.card_html(card)}
 
     def _ipython_display_(self) -> None:
-        """Silent once: the cell's own card has just shown it."""
-        if self._shown:
-            self._shown = False
+        """Silent in the cell whose card has just shown it."""
+        if self._shown is not None and self._shown == _cell_number():
             return
         from IPython.display import publish_display_data
 
         publish_display_data(self._repr_mimebundle_())
 
     def shown(self) -> Run:
-        """Says that the cell has shown it; its next display is left out."""
-        self._shown = True
+        """Says that this cell has shown it already."""
+        self._shown = _cell_number()
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -182,3 +185,10 @@ class Run:
 
     def __hash__(self) -> int:
         return hash(self.run_id)
+
+
+def _cell_number() -> int | None:
+    import sys
+
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell.execution_count if shell else None

@@ -1,0 +1,289 @@
+"""``qwex`` in a terminal: the same verbs over the same history.
+
+``qwex run`` streams, passes the exit code on, and cancels on Ctrl-C; when the terminal
+closes, the run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from qwex_jupyter import options, render
+from qwex_jupyter.errors import QwexError, RunNotFound, SpecError
+from qwex_jupyter.manager import RunManager
+from qwex_jupyter.record import RunRecord
+from qwex_jupyter.run import Run
+from qwex_jupyter.spec import parse_duration
+from qwex_jupyter.status import RunStatus
+
+# What a shell knows them by: usage (sysexits.h), and a run that has no exit code of its own.
+_USAGE, _NO_CODE = 64, 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in words[: words.index("--") if "--" in words else None]
+    if as_json and (not words or words[0] != "run"):
+        words.remove("--json")
+    if not words or words[0] in ("help", "-h", "--help"):
+        print(_overview())
+        return 0
+    try:
+        return _Terminal(as_json=as_json).verb(words[0], words[1:])
+    except SpecError as error:
+        print(f"qwex: {_plain(error)}", file=sys.stderr)
+        return _USAGE
+    except QwexError as error:
+        print(f"qwex: {_plain(error)}", file=sys.stderr)
+        return _NO_CODE
+    except BrokenPipeError:
+        # The reader of our output has left, like `| head`: nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+
+
+class _Terminal:
+    """The verbs, printed."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        runner = os.environ.get("QWEX_RUNNER") or "local"
+        self._manager = RunManager(default=runner)
+        self._json = as_json
+
+    def verb(self, verb: str, words: list[str]) -> int:
+        name = options.ALIASES.get(verb, verb)
+        if name == "run":
+            return self._run(words)
+        if name == "rerun":
+            return self._rerun(words)
+        args = options.verb_parser(name).parse_args(words)
+        if args.help:
+            print(_plain(options.help_text(name)))
+            return 0
+        code: int | None = getattr(self, f"_{name}")(args)
+        return code or 0
+
+    def _run(self, words: list[str]) -> int:
+        if words and words[0] == "--json":
+            words = words[1:]
+            self._json = True
+        args, command = options.parse_run(words)
+        if args.help:
+            print(_plain(options.help_text("run")))
+            return 0
+        defaults = {
+            "timeout": os.environ.get("QWEX_TIMEOUT"),
+            "grace": os.environ.get("QWEX_GRACE"),
+        }
+        spec = options.make_spec(args, command, None, {k: v for k, v in defaults.items() if v})
+        return self._start(args, spec, self._manager.choose(spec, args.runner))
+
+    def _rerun(self, words: list[str]) -> int:
+        ref = words[0] if words and not words[0].startswith("-") else None
+        args, rest = options.parse_run(words[1:] if ref else words, "rerun")
+        if args.help:
+            print(_plain(options.help_text("rerun")))
+            return 0
+        if rest:
+            raise SpecError(f"qwex rerun takes a run and options, not {rest[0]!r}.")
+        run = self._one(ref)
+        values = options.spec_values(args)
+        chosen, spec = self._manager.again(run.run_id, runner=args.runner, **values)
+        return self._start(args, spec, chosen)
+
+    def _start(self, args: Any, spec: Any, chosen: str) -> int:
+        for name in ("as_name", "profile"):
+            if getattr(args, name):
+                raise SpecError(f"--{name.removesuffix('_name')} is for notebooks.")
+        if args.dry_run:
+            from qwex_jupyter.history import new_run_id
+
+            runner = self._manager.runner(chosen)
+            print(runner.show(runner.plan(spec, new_run_id(time.time()))))
+            return 0
+        run = self._manager.submit(spec, chosen)
+        if args.detach:
+            self._say(run.record, run.handle)
+            return 0
+        if not args.quiet:
+            print(f"qwex: {run.handle}", file=sys.stderr)
+        record = self._stream(run)
+        if self._json:
+            self._say(record, "")
+        elif record.status is not RunStatus.SUCCEEDED:
+            print(f"qwex: {_plain(record.sentence)}", file=sys.stderr)
+        return 0 if args.no_raise_error else _exit_code(record)
+
+    def _stream(self, run: Run) -> RunRecord:
+        """Passes output on, byte for byte; Ctrl-C cancels, a second one insists."""
+        stops = 0
+        written = {"stdout": 0, "stderr": 0}
+        while True:
+            try:
+                if stops:
+                    run.cancel()
+                    word = "stopping, Ctrl-C again to stop it at once" if stops == 1 else "at once"
+                    print(f"\nqwex: {word}", file=sys.stderr)
+                _pass_on(run.follow(written), written)
+                break
+            except KeyboardInterrupt:
+                stops += 1
+        return self._manager.wait(run.run_id)
+
+    def _one(self, ref: str | None) -> Run:
+        return self._manager.get(ref) if ref else self._manager.newest()
+
+    def _many(self, args: Any) -> list[Run]:
+        if args.all:
+            return [Run(self._manager, run_id) for run_id in self._manager.history.open_ids()]
+        return [self._manager.get(ref) for ref in args.run] or [self._manager.newest()]
+
+    def _runs(self, args: Any) -> None:
+        self._manager.take_up(within=2.0)
+        statuses = {word.upper() for word in args.status or ()}
+        found: list[RunRecord] = []
+        limit = args.limit if args.limit is not None else (None if self._json else 50)
+        since = None if args.since is None else time.time() - parse_duration(args.since, "since")
+        for record in self._manager.history.records(since=since):
+            if limit is not None and len(found) >= limit:
+                break
+            wanted = (not statuses or record.status in statuses) and (
+                not args.runner or record.runner in args.runner
+            )
+            if wanted and args.name in (None, record.name):
+                found.append(self._manager.record(record.run_id))
+        if self._json:
+            for record in found:
+                self._say(record, "")
+        else:
+            print(render.table_text(found, time.time()))
+
+    def _show(self, args: Any) -> None:
+        run = self._one(args.run)
+        self._manager.look([run.run_id])
+        spec_fact = self._manager.history.spec_fact(run.run_id)
+        text = render.details_text(run.record, spec_fact, run.log_path)
+        self._say(run.record, _plain(text))
+
+    def _logs(self, args: Any) -> None:
+        run = self._one(args.run)
+        if args.follow:
+            try:
+                _pass_on((s, d) for s, d in run.follow() if args.stream in (None, s))
+            except KeyboardInterrupt:
+                print("\nqwex: no longer watched; the run goes on", file=sys.stderr)
+            return
+        if args.tail is not None:
+            sys.stdout.write(run.logs(args.stream, tail=args.tail))
+            return
+        self._manager.fetch_logs(run.run_id)
+        for stream in ("stdout", "stderr"):
+            if args.stream in (None, stream):
+                offset = 0
+                while data := run.log.read(stream, offset, 1 << 20):
+                    _pass_on([(stream, data)])
+                    offset += len(data)
+
+    def _attach(self, args: Any) -> int:
+        run = self._one(args.run)
+        try:
+            _pass_on(run.follow())
+        except KeyboardInterrupt:
+            print("\nqwex: no longer watched; the run goes on", file=sys.stderr)
+            return 0
+        return _exit_code(self._manager.wait(run.run_id))
+
+    def _wait(self, args: Any) -> int:
+        until = time.monotonic() + parse_duration(args.timeout) if args.timeout else None
+        codes = []
+        for run in self._many(args):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            try:
+                codes.append(_exit_code(self._manager.wait(run.run_id, left)))
+            except TimeoutError as error:
+                print(f"qwex: {error}", file=sys.stderr)
+                codes.append(_NO_CODE)
+        return next((code for code in codes if code), 0)
+
+    def _cancel(self, args: Any) -> None:
+        grace = None if args.grace is None else parse_duration(args.grace, "grace")
+        for run in self._many(args):
+            run.cancel(grace)
+            try:
+                run.wait(0.5, check=False)
+            except TimeoutError:
+                pass  # it has its grace; the line says that it is stopping
+            self._say(run.record, render.one_line(run.record))
+
+    def _delete(self, args: Any) -> None:
+        for ref in args.run:
+            run = self._manager.get(ref)
+            title = run.record.title
+            self._manager.delete(run.run_id, gone=args.gone)
+            print(f"Deleted {title}.")
+
+    def _prune(self, args: Any) -> None:
+        from qwex_jupyter import verbs
+
+        print(_plain(verbs.prune(self._manager, args)))
+
+    def _doctor(self, _: Any) -> None:
+        from qwex_jupyter import verbs
+
+        print(_plain(verbs.doctor(self._manager)))
+
+    def _say(self, record: RunRecord, text: str) -> None:
+        if self._json:
+            values = record.to_json()
+            values["handle"], values["duration"] = record.handle, record.duration()
+            print(json.dumps(values, ensure_ascii=False), flush=True)
+        elif text:
+            print(text)
+
+
+def _exit_code(record: RunRecord) -> int:
+    if record.status is RunStatus.SUCCEEDED:
+        return 0
+    return record.exit_code or _NO_CODE
+
+
+def _pass_on(output: Iterable[tuple[str, bytes]], written: dict[str, int] | None = None) -> None:
+    """Writes output to this process's own streams; ``written`` counts along, for a resume."""
+    for stream, data in output:
+        view = memoryview(data)
+        while view:
+            done = os.write(1 if stream == "stdout" else 2, view)
+            view = view[done:]
+            if written is not None:
+                written[stream] += done
+
+
+def _plain(text: object) -> str:
+    """A text that was written for a notebook, for a shell."""
+    return (
+        str(text)
+        .replace("%%qwex?", "qwex run --help")
+        .replace("%%qwex", "qwex run")
+        .replace("%qwex", "qwex")
+    )
+
+
+def _overview() -> str:
+    width = max(map(len, options.VERBS))
+    lines = [f"  qwex {verb.ljust(width)}  {text}" for verb, text in options.VERBS.items()]
+    return "\n".join(
+        ["The runs of your notebooks, in a terminal.", *lines, "Add --json for scripts."]
+    )
+
+
+__all__ = ["RunNotFound", "main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Completion of a magic's line: verbs, options, runners, profiles and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qwex_jupyter import options, runners
+from qwex_jupyter.errors import QwexError, SpecError
+from qwex_jupyter.manager import RunManager
+from qwex_jupyter.status import RunStatus
+
+_RUN_VERBS = ("show", "logs", "attach", "wait", "cancel", "rerun", "delete")
+_WORDS = {"--pull": ("missing", "always", "never"), "--status": tuple(RunStatus.__members__)}
+
+
+def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> list[str]:
+    """What the last word of a line may become.
+
+    Args:
+        manager: Whose runs are offered.
+        line: The line up to the cursor, with the magic.
+        profiles: Names for ``--profile``.
+    """
+    before = line.split()
+    last = "" if line.endswith(" ") else before.pop()
+    cell = before[0].startswith("%%") if before else False
+    words = before[1:]
+    if not cell and not words:
+        return [verb for verb in [*options.VERBS, *options.ALIASES] if verb.startswith(last)]
+    verb = "run" if cell else words[0]
+    verb = options.ALIASES.get(verb, verb)
+    option, equals, value = last.partition("=")
+    if not equals and before and before[-1].startswith("--"):
+        option, value = before[-1], last
+    values = _values(manager, option, profiles)
+    if values is not None and (equals or option != last):
+        lead = f"{option}=" if equals else ""
+        return [lead + word for word in values if word.startswith(value)]
+    found: list[str] = []
+    if last.startswith("-"):
+        try:
+            found = [
+                flag for flag in options.flags_of(options.parser_of(verb)) if flag.startswith("--")
+            ]
+        except SpecError:
+            return []
+    elif verb in _RUN_VERBS:
+        found = _runs(manager)
+    return [word for word in found if word.startswith(last)]
+
+
+def complete(manager: RunManager, line: str, profiles: Mapping[str, str]) -> Any:
+    """`candidates` as IPython's completer wants them."""
+    from IPython.core.completer import SimpleCompletion
+
+    try:
+        found = candidates(manager, line, profiles)
+    except (QwexError, OSError):
+        found = []  # a completion never disturbs
+    last = "" if line.endswith(" ") else line.split()[-1]
+    return {
+        "completions": [SimpleCompletion(word, type="qwex") for word in found],
+        "suppress": bool(found),
+        "matched_fragment": last,
+        "ordered": True,
+    }
+
+
+def _values(
+    manager: RunManager, option: str, profiles: Mapping[str, str]
+) -> list[str] | tuple[str, ...] | None:
+    if option == "--runner":
+        return list(runners.NAMES)
+    if option == "--profile":
+        return sorted(profiles)
+    if option == "--image":
+        return sorted({r.image for r in _newest(manager) if r.image})
+    return _WORDS.get(option)
+
+
+def _newest(manager: RunManager) -> list[Any]:
+    ids = manager.history.run_ids()[:50]
+    return [manager.history.record(run_id) for run_id in ids]
+
+
+def _runs(manager: RunManager) -> list[str]:
+    records = _newest(manager)
+    names = dict.fromkeys(record.name for record in records if record.name)
+    return [*(record.handle for record in records), *names]

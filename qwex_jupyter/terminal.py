@@ -1,0 +1,227 @@
+"""Program output to something that can be shown: bytes to lines, colours to HTML.
+
+Output is untrusted: of all escape sequences only colours (SGR) are understood; cursor
+moves, titles, links, clipboard writes and other control characters are dropped, and so are
+the marks that turn text around. The bytes on disk keep everything.
+"""
+
+from __future__ import annotations
+
+import codecs
+import html
+import re
+from collections import deque
+
+# CSI (colours are kept), OSC and other strings up to BEL or ST, two-character escapes.
+_ESCAPE = re.compile(
+    r"\x1b\[[0-9:;<=>?]*[ -/]*[@-~]"
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)"
+    r"|\x1b[ -/]*[0-~]"
+    r"|\x1b"
+)
+_SGR = re.compile(r"\x1b\[([0-9;:]*)m")
+# C0 and C1 but tab, newline and escape; the bidirectional overrides and isolates.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+LINE_LIMIT = 4000
+# Of a large chunk only so much is looked at: more never fits a view.
+_LOOKED_AT = 1 << 15
+
+# Mid tones that can be read on white and on black.
+_COLOURS = (
+    "#6b7078",
+    "#d63d36",
+    "#2e9d4c",
+    "#b58a00",
+    "#1f7ad1",
+    "#a64bc4",
+    "#0e93a3",
+    "#8a9099",
+    "#7f858d",
+    "#ef5b54",
+    "#3fb862",
+    "#cda11f",
+    "#4796e3",
+    "#bd6bd8",
+    "#22abbb",
+    "#9aa0a8",
+)
+
+
+def clean(text: str) -> str:
+    """The text with its colours and nothing else that a terminal would act on."""
+    kept = _ESCAPE.sub(lambda found: found[0] if _SGR.fullmatch(found[0]) else "", text)
+    return _CONTROL.sub("", kept)
+
+
+def plain(text: str) -> str:
+    """The text without colours."""
+    return _CONTROL.sub("", _ESCAPE.sub("", text))
+
+
+def to_html(text: str) -> str:
+    """Cleaned text as HTML: escaped, its colours as spans with inline styles."""
+    parts: list[str] = []
+    style = _Style()
+    at = 0
+    for found in _SGR.finditer(text):
+        _span(parts, text[at : found.start()], style)
+        style.apply(found[1])
+        at = found.end()
+    _span(parts, text[at:], style)
+    return "".join(parts)
+
+
+def _span(parts: list[str], text: str, style: _Style) -> None:
+    if text:
+        css = style.css()
+        safe = html.escape(_ESCAPE.sub("", text), quote=True)
+        parts.append(f'<span style="{css}">{safe}</span>' if css else safe)
+
+
+class _Style:
+    """What the colour codes so far add up to (ECMA-48, 8.3.117)."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._colour = self._ground = ""
+        self._marks: set[int] = set()
+
+    def apply(self, codes: str) -> None:
+        numbers = [int(code or 0) for code in re.split("[;:]", codes)] if codes else [0]
+        while numbers:
+            code = numbers.pop(0)
+            if code == 0:
+                self._reset()
+            elif code in (1, 2, 3, 4, 9):
+                self._marks.add(code)
+            elif code == 22:
+                self._marks -= {1, 2}
+            elif code in (23, 24, 29):
+                self._marks.discard(code - 20)
+            elif 30 <= code <= 37 or 90 <= code <= 97:
+                self._colour = _COLOURS[code - 30 if code < 40 else code - 82]
+            elif 40 <= code <= 47 or 100 <= code <= 107:
+                self._ground = _COLOURS[code - 40 if code < 50 else code - 92]
+            elif code == 39:
+                self._colour = ""
+            elif code == 49:
+                self._ground = ""
+            elif code == 38:
+                self._colour = _extended(numbers)
+            elif code == 48:
+                self._ground = _extended(numbers)
+
+    def css(self) -> str:
+        words = []
+        if self._colour:
+            words.append(f"color:{self._colour}")
+        if self._ground:
+            words.append(f"background-color:{self._ground}")
+        names = {1: "font-weight:bold", 2: "opacity:0.7", 3: "font-style:italic"}
+        words += [names[mark] for mark in sorted(self._marks & names.keys())]
+        lines = {4: "underline", 9: "line-through"}
+        drawn = " ".join(lines[mark] for mark in sorted(self._marks & lines.keys()))
+        return ";".join([*words, f"text-decoration:{drawn}"] if drawn else words)
+
+
+def _extended(numbers: list[int]) -> str:
+    """The colour of 38;5;N or 38;2;R;G;B; takes its numbers off the list."""
+    kind = numbers.pop(0) if numbers else 0
+    if kind == 2 and len(numbers) >= 3:
+        red, green, blue = (min(numbers.pop(0), 255) for _ in range(3))
+        return f"#{red:02x}{green:02x}{blue:02x}"
+    if kind == 5 and numbers:
+        number = min(numbers.pop(0), 255)
+        if number < 16:
+            return _COLOURS[number]
+        if number > 231:
+            grey = 8 + 10 * (number - 232)
+            return f"#{grey:02x}{grey:02x}{grey:02x}"
+        steps = (0, 95, 135, 175, 215, 255)
+        number -= 16
+        return f"#{steps[number // 36]:02x}{steps[number // 6 % 6]:02x}{steps[number % 6]:02x}"
+    return ""
+
+
+class Screen:
+    r"""The last lines of a run's output, as a terminal would show them.
+
+    Both streams in the order in which they were read. ``\r`` overwrites the line, so a
+    progress bar is one line in its last state. However much is fed, memory and time are
+    bounded: of what can't be shown only the newlines are counted.
+
+    Args:
+        keep: How many lines are kept.
+    """
+
+    def __init__(self, keep: int = 200) -> None:
+        self._done: deque[str] = deque(maxlen=keep)
+        self._streams: dict[str, _Line] = {}
+        self.lines = 0
+        self.bytes = 0
+
+    def feed(self, stream: str, data: bytes) -> None:
+        """Takes the next bytes of a stream."""
+        self.bytes += len(data)
+        line = self._streams.setdefault(stream, _Line())
+        if len(data) > _LOOKED_AT:
+            cut = data.rfind(b"\n", 0, len(data) - _LOOKED_AT) + 1
+            if cut:
+                self.lines += data.count(b"\n", 0, cut)
+                line.clear()
+                data = data[cut:]
+        # A newline that follows a carriage return ends the line; a lone one begins it anew.
+        *ended, rest = line.decode(data).split("\n")
+        for text in ended:
+            self._done.append(line.finish(text))
+        self.lines += len(ended)
+        line.add(rest)
+
+    def tail(self, count: int) -> list[str]:
+        """The last lines, clean, an unfinished one included."""
+        open_lines = [text for line in self._streams.values() if (text := line.shown())]
+        return [*list(self._done)[-count:], *open_lines][-count:]
+
+    @property
+    def count(self) -> int:
+        """How many lines there were, an unfinished one included."""
+        return self.lines + sum(1 for line in self._streams.values() if line.shown())
+
+
+class _Line:
+    """The unfinished line of one stream."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text = ""
+
+    def decode(self, data: bytes) -> str:
+        return self._decoder.decode(data)
+
+    def clear(self) -> None:
+        self._decoder.reset()
+        self._text = ""
+
+    def add(self, text: str) -> None:
+        self._text += text
+        if len(self._text) > 16 * LINE_LIMIT:
+            self._text = self._text[-8 * LINE_LIMIT :]
+        if "\r" in self._text[:-1]:
+            head, _, last = self._text.rstrip("\r").rpartition("\r")
+            self._text = (last or head.rpartition("\r")[2]) + (
+                "\r" if self._text.endswith("\r") else ""
+            )
+
+    def finish(self, text: str) -> str:
+        self.add(text)
+        shown, self._text = self.shown(), ""
+        return shown
+
+    def shown(self) -> str:
+        text = clean(self._text.rstrip("\r").rpartition("\r")[2])
+        if len(text) > LINE_LIMIT:
+            text = f"{text[:LINE_LIMIT]}… (+{len(text) - LINE_LIMIT:,})"
+        return text
