@@ -161,6 +161,12 @@ class Lease:
         if winner.get("holder") != self._me:
             return False
         self._number, self.cursor = number + 1, dict(cursor)
+        # Two who take turns would fill the folder. The last holder's file stays: it may be
+        # read this moment.
+        try:
+            os.unlink(os.path.join(self._folder, f"log.{number - 1}.json"))
+        except OSError:
+            pass  # there was none
         return True
 
     def keep(self, cursor: dict[str, Any], *, release: bool = False) -> bool:

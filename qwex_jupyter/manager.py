@@ -46,6 +46,8 @@ _LAST_BREATH = 5.0
 # A live run's observation is written anew so often when nothing changed.
 _SEEN_AGAIN = 60.0
 _TAIL_BYTES = 4096
+# An observation is new enough to be answered with for so long. Seconds.
+_FRESH = 0.1
 
 
 class RunManager:
@@ -169,6 +171,13 @@ class RunManager:
             raise RunNotFound("There is no run of this notebook yet. %qwex runs lists all.")
         return Run(self, best.run_id)
 
+    def fresh(self, run_id: str) -> RunRecord:
+        """`record`, after asking the backend when nobody has for a moment."""
+        seen = self._seen.get(run_id)
+        if seen is None or time.time() - seen.observed_at > _FRESH:
+            self.look([run_id])
+        return self.record(run_id)
+
     def record(self, run_id: str) -> RunRecord:
         """What is known of a run: its final record, else the last observation of it."""
         record = self.history.record(run_id)
@@ -248,6 +257,7 @@ class RunManager:
             self._end(runner, run_id, spec_fact, answer)
             return
         self._wishes(runner, run_id, spec_fact, answer)
+        self._bring(runner, run_id)
         self._note(RunRecord.submitted(spec_fact).seen(answer))
 
     def _end(
@@ -484,13 +494,16 @@ class RunManager:
     def fetch_logs(self, run_id: str) -> None:
         """Brings what the backend holds of a live run's output to disk."""
         if not self.ended(run_id):
-            record = self.record(run_id)
-            try:
-                stop = threading.Event()
-                stop.set()
-                self.runner(record.runner).follow(run_id, RunLog(self.history.folder(run_id)), stop)
-            except (BackendUnreachable, RunnerUnavailable):
-                pass  # what is on disk is what can be shown
+            self._bring(self.runner(self.record(run_id).runner), run_id)
+
+    def _bring(self, runner: Runner, run_id: str) -> None:
+        """Has the runner write what its backend holds now, where the program doesn't itself."""
+        now = threading.Event()
+        now.set()
+        try:
+            runner.follow(run_id, RunLog(self.history.folder(run_id)), now)
+        except (BackendUnreachable, RunnerUnavailable, OSError):
+            pass  # what is on disk is what can be shown; the next look tries again
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Calls ``observer`` with each new record, from another thread; returns how to stop it."""

@@ -31,8 +31,8 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """What is known of it now; a live run's backend is asked when that is quick."""
-        return self._manager.record(self.run_id)
+        """What is known of it now."""
+        return self._manager.fresh(self.run_id)
 
     @property
     def handle(self) -> str:

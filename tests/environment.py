@@ -1,0 +1,111 @@
+"""A virtual environment with this checkout in it, from nothing but a Python.
+
+Standard library only: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+OLDEST = (3, 11)
+
+
+def say(text: str) -> None:
+    """Tells what happens now."""
+    print(f"== {text}", flush=True)
+
+
+def python(version: str | None = None) -> str:
+    """An interpreter of that version ("3.12"), or the newest tested one.
+
+    Looked for: this one, on PATH, and in pyenv's folder.
+
+    Raises:
+        SystemExit: There is none; says what to install.
+    """
+    wanted = [version] if version else ["3.11", "3.12", "3.13"]
+    if f"{sys.version_info[0]}.{sys.version_info[1]}" in wanted:
+        return sys.executable
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for name in wanted:
+        found = [*sorted(pyenv.glob(f"{name}.*/bin/python{name}")), shutil.which(f"python{name}")]
+        for candidate in found:
+            if candidate and _works(str(candidate)):
+                return str(candidate)
+    raise SystemExit(f"This needs Python {' or '.join(wanted)}: install one of them first.")
+
+
+def _works(interpreter: str) -> bool:
+    try:
+        done = subprocess.run([interpreter, "-c", "pass"], capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def environment(
+    name: str, extras: str = "", constraints: Path | None = None, version: str | None = None
+) -> str:
+    """The interpreter of a virtual environment in which this checkout is installed.
+
+    Made once and kept in the checkout; made anew when what it is made from has changed.
+
+    Args:
+        name: The folder's name.
+        extras: Extras of the package, like ``[test]``.
+        constraints: A pip constraints file.
+        version: The Python; None for any that is supported.
+    """
+    folder = ROOT / name
+    interpreter = folder / "bin" / "python"
+    base = python(version)
+    made_of = (ROOT / "pyproject.toml").read_bytes() + f"{base} {extras}".encode()
+    made_of += constraints.read_bytes() if constraints else b""
+    stamp, state = folder / "made-of", hashlib.sha256(made_of).hexdigest()
+    if stamp.exists() and stamp.read_text() == state and _works(str(interpreter)):
+        return str(interpreter)
+    say(f"installing into {name} (Python {version or base}); this takes a minute or two")
+    shutil.rmtree(folder, ignore_errors=True)
+    _make_venv(base, folder)
+    command = [str(interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    if constraints:
+        command += ["-c", str(constraints)]
+    subprocess.run([*command, "-e", f"{ROOT}{extras}"], check=True)
+    stamp.write_text(state)
+    return str(interpreter)
+
+
+def _make_venv(base: str, folder: Path) -> None:
+    command = [base, "-m", "venv", str(folder)]
+    if subprocess.run(command, check=False).returncode == 0:
+        return
+    # Debian splits venv off its Python.
+    install_packages(["python3-venv"], why="Python's venv module")
+    subprocess.run(command, check=True)
+
+
+def install_packages(packages: Sequence[str], why: str) -> bool:
+    """Installs Debian packages where this may; otherwise says what is missing."""
+    may = shutil.which("apt-get") and os.geteuid() == 0
+    if not may:
+        say(f"{why} is missing: apt-get install {' '.join(packages)}")
+        return False
+    say(f"installing {' '.join(packages)} ({why})")
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    subprocess.run([*apt, "update"], env=quiet, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*apt, "install", "-y", "--no-install-recommends", *packages],
+        env=quiet,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return True
