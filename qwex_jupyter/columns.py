@@ -15,11 +15,13 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from qwex_jupyter.record import RunRecord
 
-TEXT, SECONDS, WHOLE, WORDS, COUNTS = "text", "seconds", "whole", "words", "counts"
+# The kinds, as a message names them.
+TEXT, SECONDS, WHOLE = "text", "a number of seconds", "a whole number"
+WORDS, COUNTS = "a mapping to texts", "a mapping to whole numbers"
 
 # What each field of a record holds; whatever else a file says there is damage.
 KINDS: Mapping[str, str] = {
@@ -32,8 +34,8 @@ KINDS: Mapping[str, str] = {
 }
 NO_NUMBER = -(2**63)
 
-# The end of the year 9999, beyond which no date can be shown.
-_MOST_SECONDS = 253402300799.0
+# The years 1 and 9999, beyond which no date can be shown, and what 64 bits hold.
+_RANGE = {SECONDS: (-62135596800.0, 253402300799.0), WHOLE: (NO_NUMBER + 1, -NO_NUMBER - 1)}
 _ALLOWED = {
     TEXT: {str},
     SECONDS: {float, int, type(None)},
@@ -62,8 +64,9 @@ class Words:
         return {code for code, value in enumerate(self.values) if value in wanted}
 
 
-Column = Words | array[Any]
-Columns = dict[str, Column]
+# Texts, as an array can't be subscripted before Python 3.12.
+Column: TypeAlias = "Words | array[Any]"
+Columns: TypeAlias = "dict[str, Words | array[Any]]"
 
 
 def rows_of(columns: Columns) -> int:
@@ -85,14 +88,8 @@ def row(record: RunRecord) -> Row:
     Raises:
         ValueError: A value isn't of its field's kind.
     """
-    values = [str(v) if isinstance(v, str) else v for v in _attributes(record)]
-    for (name, kind), value in zip(KINDS.items(), values, strict=True):
-        try:
-            _check(name, kind, [value])
-            if kind in (WORDS, COUNTS):
-                _check_pairs(kind, tuple(value.items()))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{name}={value!r} isn't {kind}") from error
+    values = [str(value) if isinstance(value, str) else value for value in _attributes(record)]
+    Builder().add([values])
     return values
 
 
@@ -107,7 +104,7 @@ class Builder:
                 self._columns[name] = array("d" if kind == SECONDS else "q")
             else:
                 self._index[name] = index = _Index(kind)
-                self._columns[name] = Words(index.values, array("i"))
+                self._columns[name] = Words(index.known, array("i"))
 
     def add(self, rows: Iterable[Row]) -> None:
         """Takes all of these rows in, or none.
@@ -163,7 +160,7 @@ def choose(columns: Columns, rows: Sequence[int]) -> Columns:
         if isinstance(column, Words):
             kept = _Index(KINDS[name])
             codes = [kept[column.values[code]] for code in pick(column.codes)]
-            chosen[name] = Words(kept.values, array("i", codes))
+            chosen[name] = Words(kept.known, array("i", codes))
         else:
             chosen[name] = array(column.typecode, pick(column))
     return chosen
@@ -222,6 +219,8 @@ def decode(data: bytes, names: Iterable[str]) -> tuple[dict[str, Any], Columns]:
             if name in wanted:
                 columns[name] = _column(KINDS[name], view[offset : ends[-1]], sizes)
             offset = ends[-1]
+        if any(len(getattr(c, "codes", c)) != header["rows"] for c in columns.values()):
+            raise ValueError("columns of different lengths")
         return header["about"], columns
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"not of our making: {error}") from error
@@ -244,37 +243,28 @@ class _Index(dict[Any, int]):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.values: list[Any] = []  # type: ignore[assignment]
+        self.known: list[Any] = []
         self._kind = kind
 
     def __missing__(self, value: Any) -> int:
         if self._kind == TEXT:
             value.encode()  # half a character (a lone surrogate) can't be shown
         else:
-            _check_pairs(self._kind, value)
-        self[value] = number = len(self.values)
-        self.values.append(value)
+            for key, item in value:
+                if type(key) is not str or type(item) is not (str if self._kind == WORDS else int):
+                    raise ValueError(f"{key!r}: {item!r} isn't in {self._kind}")
+                f"{key}{item}".encode()
+        self[value] = number = len(self.known)
+        self.known.append(value)
         return number
-
-
-def _check_pairs(kind: str, pairs: tuple[tuple[Any, Any], ...]) -> None:
-    allowed = str if kind == WORDS else int
-    for key, item in pairs:
-        if type(key) is not str or type(item) is not allowed:
-            raise ValueError(f"{key!r}: {item!r} isn't {kind}")
-        f"{key}{item}".encode()
 
 
 def _check(name: str, kind: str, values: Sequence[Any]) -> None:
     found = set(map(type, values))
     if not found <= _ALLOWED[kind] or (name in _NEVER_NONE and type(None) in found):
         raise ValueError(f"{name} isn't {kind}")
-    if kind == TEXT and len(values) == 1:
-        values[0].encode()
-    if kind not in (SECONDS, WHOLE):
-        return
-    most = _MOST_SECONDS if kind == SECONDS else -NO_NUMBER - 1
-    numbers = [value for value in values if value is not None]
-    # NaN makes a comparison false, whichever side it is on; min and max would lose it.
-    if numbers and not all(-most <= value <= most for value in numbers):
-        raise ValueError(f"{name} is out of range")
+    if kind in _RANGE:
+        least, most = _RANGE[kind]
+        # One by one: NaN is in no range, and min and max would pass over it.
+        if not all(least <= value <= most for value in values if value is not None):
+            raise ValueError(f"{name} is out of range")

@@ -93,11 +93,15 @@ class RunFailed(QwexError):
     Args:
         run: The run, whole: its output, record and verbs.
         text: Cause and next step, and the last lines where nothing else shows them.
+        brief: What a notebook shows of it where all of that stands directly above.
     """
 
-    def __init__(self, run: Run, text: str) -> None:
-        self.run = run
+    def __init__(self, run: Run, text: str, brief: str = "") -> None:
+        self.run, self._brief = run, brief
         super().__init__(text)
+
+    def _render_traceback_(self) -> list[str]:
+        return _plain(self, self._brief)
 
     @property
     def exit_code(self) -> int | None:
@@ -116,17 +120,22 @@ class RunInterrupted(KeyboardInterrupt):
     Args:
         run: The run that was cancelled.
         text: What was stopped, and how to run it again.
+        brief: What a notebook shows of it where all of that stands directly above.
     """
 
-    def __init__(self, run: Run, text: str) -> None:
-        self.run = run
+    def __init__(self, run: Run, text: str, brief: str = "") -> None:
+        self.run, self._brief = run, brief
         super().__init__(text)
 
     def _render_traceback_(self) -> list[str]:
-        return _plain(self)
+        return _plain(self, self._brief)
 
 
-def _plain(error: BaseException) -> list[str]:
-    """The lines IPython shows in place of a traceback: red and bold, readable on pink."""
-    first, *rest = str(error).split("\n")
-    return [f"\x1b[1;31m{type(error).__name__}\x1b[0m: \x1b[1m{first}\x1b[0m", *rest]
+def _plain(error: BaseException, brief: str = "") -> list[str]:
+    """The lines IPython shows in place of a traceback.
+
+    Bold and without a colour: the ground is pink, dark red or the terminal's own, and red
+    can't be read on the second.
+    """
+    first, *rest = (brief or str(error)).split("\n")
+    return [f"\x1b[1m{type(error).__name__}\x1b[0m: {first}", *rest]

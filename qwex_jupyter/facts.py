@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +28,8 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 _RESERVE = ".reserve."
-_RESERVE_BYTES = 16 * 1024
+# The record of an end holds a command line and labels; the others a few words.
+_RESERVE_BYTES = {RUN: 16 * 1024}
 _MOST_BYTES = 4 * 1024 * 1024
 
 # The seat of fault injection: called with "<file>:<step>" before each step.
@@ -45,7 +45,7 @@ def reserve(folder: str, *names: str) -> None:
     """Sets room aside for facts that must be written when the disk is full."""
     for name in names:
         with _create(os.path.join(folder, _RESERVE + name)) as file:
-            file.write(b"\n" * _RESERVE_BYTES)
+            file.write(b"\n" * _RESERVE_BYTES.get(name, 4096))
 
 
 def release(folder: str) -> None:
@@ -54,7 +54,7 @@ def release(folder: str) -> None:
         _unlink(os.path.join(folder, _RESERVE + name))
 
 
-def link_once(folder: str, name: str, value: Fact) -> Fact:
+def link_once(folder: str, name: str, value: Fact, *, sync: bool = True) -> Fact:
     """Makes ``folder/name`` say ``value``, unless it already says something.
 
     Args:
@@ -62,6 +62,7 @@ def link_once(folder: str, name: str, value: Fact) -> Fact:
         name: The fact's file name.
         value: What is to be said; JSON-serialisable. A random ``nonce`` is added unless
             it has one; the winner with one's own nonce is oneself.
+        sync: It is on the disk, and survives a loss of power, before anybody can see it.
 
     Returns:
         What the file says: ``value`` when this call won, else the winner's value.
@@ -71,12 +72,12 @@ def link_once(folder: str, name: str, value: Fact) -> Fact:
         OSError: The fact could not be written (no space, no permission, gone folder).
     """
     path = os.path.join(folder, name)
-    nonce = str(value.get("nonce") or secrets.token_hex(8))
+    nonce = str(value.get("nonce") or os.urandom(8).hex())
     value = {**value, "nonce": nonce}
     data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     _step(name, "create")
     mine = os.path.join(folder, f".{name}.{nonce}")
-    _write(folder, name, mine, data)
+    _write(folder, name, mine, data, sync=sync)
     try:
         _step(name, "link")
         try:
@@ -95,7 +96,8 @@ def link_once(folder: str, name: str, value: Fact) -> Fact:
                 raise
             return winner
         _step(name, "linked")
-        _sync_folder(folder)
+        if sync:
+            _sync_folder(folder)
         return value
     finally:
         _step(name, "unlink")
@@ -142,7 +144,7 @@ def exists(folder: str, name: str) -> bool:
 
 def replace(folder: str, name: str, value: Fact) -> None:
     """Puts an observation in the place of the last one, by rename; not a fact, not synced."""
-    mine = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
+    mine = os.path.join(folder, f".{name}.{os.urandom(8).hex()}")
     data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     try:
         with _create(mine) as file:
@@ -155,14 +157,15 @@ def replace(folder: str, name: str, value: Fact) -> None:
         raise
 
 
-def _write(folder: str, name: str, mine: str, data: bytes) -> None:
+def _write(folder: str, name: str, mine: str, data: bytes, *, sync: bool) -> None:
     try:
         with _create(mine) as file:
             _step(name, "write")
             file.write(data)
-            file.flush()
-            _step(name, "fsync")
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                _step(name, "fsync")
+                os.fsync(file.fileno())
     except OSError as error:
         _unlink(mine)
         if error.errno not in _NO_SPACE:

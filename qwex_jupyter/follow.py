@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from qwex_jupyter import render, terminal
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 # The server drops everything above 1,000 messages a second, and people read slower still.
 _PER_SECOND = 25.0
 _BURST = 5.0
+# A paint that is larger counts for more than one.
+_PAINT_BYTES = 2_500
 # How long the reader sleeps when nothing came: half of what a person could notice.
-_SHORTEST, _LONGEST = 0.0003, 0.004
+_SHORTEST, _LONGEST = 0.0003, 0.003
 _RECORD_AGE = 0.2
 _FIRST_CHANGE = 0.1
 _STREAM_PER_SECOND = 500_000
@@ -36,7 +39,13 @@ _COMPACT_BYTES = 4096
 
 
 class View(Protocol):
-    """Where a foreground run is shown."""
+    """Where a foreground run is shown.
+
+    Attributes:
+        told: Whether a person has cause and next step before their eyes when it has ended.
+    """
+
+    told: bool
 
     def begin(self, record: RunRecord) -> None:
         """Before anything is asked of a backend."""
@@ -47,8 +56,8 @@ class View(Protocol):
     def tick(self, record: RunRecord, note: str) -> None:
         """Time has passed, or something came."""
 
-    def finish(self, record: RunRecord) -> None:
-        """It has ended, or watching stops."""
+    def finish(self, record: RunRecord, note: str = "") -> None:
+        """It has ended, or watching stops: the note says so."""
 
 
 class Pane:
@@ -59,8 +68,10 @@ class Pane:
         lines: How many lines are shown while it lives.
     """
 
-    def __init__(self, shell: Any) -> None:
-        self._publisher = shell.display_pub
+    told = True
+
+    def __init__(self, shell: Any, lines: int = render.LIVE_LINES) -> None:
+        self._publisher, self._lines = shell.display_pub, lines
         self._id = uuid.uuid4().hex
         self._screen = terminal.Screen()
         self._painted: render.Card | None = None
@@ -90,60 +101,53 @@ class Pane:
         shown = before and (before.note, before.record.status, before.record.reason)
         changed = shown != (note, record.status, record.reason)
         if self._tokens >= 1 and (self._dirty or changed or second != self._second):
-            self._tokens -= 1
             self._dirty, self._second = False, second
-            self._paint(render.Card(record, self._view(), note=note, now=time.time()))
+            card = render.Card(record, self._view(), note=note, now=time.time(), lines=self._lines)
+            self._tokens -= max(1.0, self._paint(card) / _PAINT_BYTES)
 
-    def finish(self, record: RunRecord) -> None:
+    def finish(self, record: RunRecord, note: str = "") -> None:
         """See `View.finish`."""
-        self._paint(render.Card(record, self._view(), now=time.time()))
+        self._paint(render.Card(record, self._view(), note=note, now=time.time()))
 
     def _view(self) -> render.LogView:
         screen = self._screen
         return render.LogView(screen.tail(200), screen.count, screen.bytes)
 
-    def _paint(self, card: render.Card) -> None:
-        publish(self._publisher, card, self._id, update=self._painted is not None)
+    def _paint(self, card: render.Card) -> int:
+        size = publish(self._publisher, card, self._id, update=self._painted is not None)
         self._painted = card
+        return size
 
 
 class Stream:
     """Plain text, for terminals and for kernels that nobody watches.
 
     Args:
-        limited: Bounded in rate and in all, for output that is saved in a notebook.
+        limited: Bounded in rate and in all, for output that is saved in a notebook. What
+            doesn't fit is counted, and the last lines are shown all the same.
     """
 
     def __init__(self, *, limited: bool) -> None:
-        self._limited = limited
+        # What runs unwatched is read in the error alone, by whoever looks into a log.
+        self._limited, self.told = limited, not limited
         self._room, self._left = float(_STREAM_PER_SECOND), _STREAM_TOTAL
         self._refilled = time.monotonic()
-        self._decoders: dict[str, Any] = {}
-        self._skipped = 0
+        self._texts: dict[str, terminal.Text] = {}
+        self._skipped = terminal.Screen(render.LIVE_LINES)
         self._path = ""
-        self._begun = False
-        self._mid_line = False
+        self._begun = self._mid_line = False
 
     def begin(self, record: RunRecord) -> None:
         """See `View.begin`: nothing yet, the handle isn't known."""
 
     def output(self, stream: str, data: bytes) -> None:
         """See `View.output`."""
-        import codecs
-
-        if stream not in self._decoders:
-            self._decoders[stream] = codecs.getincrementaldecoder("utf-8")("replace")
-        if not self._fits(len(data)):
-            self._skipped += data.count(b"\n")
-            return
-        target: IO[str] = sys.stderr if stream == "stderr" else sys.stdout
-        if self._skipped:
-            target.write(f"… {self._skipped:,} lines skipped, all of them: {self._path}\n")
-            self._skipped = 0
-        text = self._decoders[stream].decode(data)
-        target.write(text)
-        target.flush()
-        self._mid_line = not text.endswith("\n") if text else self._mid_line
+        fits = self._fits(data)
+        if fits:
+            self._say_skipped(last=0)
+            self._write(stream, data[:fits])
+        if fits < len(data):
+            self._skipped.feed(stream, data[fits:])
 
     def tick(self, record: RunRecord, note: str) -> None:
         """See `View.tick`: the first one says which run it is."""
@@ -151,39 +155,66 @@ class Stream:
             self._begun = True
             print(render.one_line(record), flush=True)  # noqa: T201
 
-    def finish(self, record: RunRecord) -> None:
+    def finish(self, record: RunRecord, note: str = "") -> None:
         """See `View.finish`."""
-        if self._mid_line:
-            print()  # noqa: T201
-        if self._skipped:
-            text = f"… {self._skipped:,} lines skipped, all of them: %qwex logs {record.handle}"
-            print(text)  # noqa: T201
-        lines = render.card_text(render.Card(record, now=time.time())).split("\n")
-        print("\n".join(lines), flush=True)  # noqa: T201
-
-    def _fits(self, size: int) -> bool:
-        if not self._limited:
-            return True
-        now = time.monotonic()
-        self._room += (now - self._refilled) * _STREAM_PER_SECOND
-        self._room = min(self._room, float(_STREAM_PER_SECOND))
-        self._refilled = now
-        if size > self._room or size > self._left:
-            return False
-        self._room -= size
-        self._left -= size
-        return True
+        for stream in list(self._texts):
+            self._write(stream, b"", last=True)
+        self._end_line()
+        self._say_skipped(last=render.LIVE_LINES)
+        card = render.Card(record, note=note, now=time.time())
+        print(render.card_text(card), flush=True)  # noqa: T201
 
     def where(self, path: str) -> None:
         """Tells where all of the output is."""
         self._path = path
+
+    def _write(self, stream: str, data: bytes, *, last: bool = False) -> None:
+        target: IO[str] = sys.stderr if stream == "stderr" else sys.stdout
+        if text := self._texts.setdefault(stream, terminal.Text()).feed(data, last=last):
+            target.write(text)
+            target.flush()
+            self._mid_line = not text.endswith("\n")
+
+    def _end_line(self) -> None:
+        if self._mid_line:
+            print(flush=True)  # noqa: T201
+            self._mid_line = False
+
+    def _say_skipped(self, last: int) -> None:
+        """Says how much wasn't shown since this was last said, and shows the last of it."""
+        skipped, self._skipped = self._skipped, terminal.Screen(render.LIVE_LINES)
+        if not skipped.bytes:
+            return
+        self._end_line()
+        lines = skipped.tail(last) if last else []
+        count = render.count_of(skipped.count - len(lines), "line")
+        text = "\n".join([f"… {count} skipped, all of them: {self._path}", *lines])
+        print(text, flush=True)  # noqa: T201
+
+    def _fits(self, data: bytes) -> int:
+        """How many of these bytes may be shown now: whole lines, or all."""
+        if not self._limited:
+            return len(data)
+        now = time.monotonic()
+        self._room += (now - self._refilled) * _STREAM_PER_SECOND
+        self._room = min(self._room, float(_STREAM_PER_SECOND))
+        self._refilled = now
+        size = len(data)
+        room = int(min(self._room, self._left))
+        if self._skipped.bytes and room < _STREAM_PER_SECOND // 2:
+            return 0  # not a few lines now and then: pieces that can be read
+        if size > room:
+            size = data.rfind(b"\n", 0, room) + 1
+        self._room -= size
+        self._left -= size
+        return size
 
 
 class Silent:
     """Shows nothing, unless it didn't go well."""
 
     def __init__(self, inner: View) -> None:
-        self._inner = inner
+        self._inner, self.told = inner, inner.told
         self._held: list[tuple[str, bytes]] = []
 
     def begin(self, record: RunRecord) -> None:
@@ -197,38 +228,40 @@ class Silent:
     def tick(self, record: RunRecord, note: str) -> None:
         """See `View.tick`."""
 
-    def finish(self, record: RunRecord) -> None:
+    def finish(self, record: RunRecord, note: str = "") -> None:
         """See `View.finish`."""
         if record.status is not RunStatus.SUCCEEDED:
             for stream, data in self._held:
                 self._inner.output(stream, data)
-            self._inner.finish(record)
+            self._inner.finish(record, note)
 
 
-def view_for(shell: Any, display: str, *, quiet: bool) -> View:
+def view_for(shell: Any, display: str, *, quiet: bool, lines: int = render.LIVE_LINES) -> View:
     """The view for this front end.
 
     Args:
         shell: The IPython shell.
         display: ``auto``, ``pane``, ``stream`` or ``none``.
         quiet: Only failures are shown.
+        lines: How many lines a pane shows while the run lives.
     """
     kernel = getattr(shell, "kernel", None)
     # nbclient and papermill forbid input; a person's front end allows it.
     watched = kernel is not None and getattr(kernel, "_allow_stdin", True)
     pane = display == "pane" or (display == "auto" and watched)
-    view: View = Pane(shell) if pane else Stream(limited=kernel is not None)
+    view: View = Pane(shell, lines) if pane else Stream(limited=kernel is not None)
     return Silent(view) if quiet or display == "none" else view
 
 
-def publish(publisher: Any, card: render.Card, display_id: str, *, update: bool) -> None:
-    """Shows a card, or replaces what is shown under that id."""
-    live = not card.record.status.final
+def publish(publisher: Any, card: render.Card, display_id: str, *, update: bool) -> int:
+    """Shows a card, or replaces what is shown under that id; about how many bytes that took."""
+    full = card.record.status.final or card.compact
     bundle = {
         "text/html": render.card_html(card),
-        "text/plain": render.one_line(card.record) if live else render.card_text(card),
+        "text/plain": render.card_text(card if full else replace(card, log=render.LogView())),
     }
     publisher.publish(data=bundle, metadata={}, transient={"display_id": display_id}, update=update)
+    return sum(map(len, bundle.values()))
 
 
 def foreground(manager: RunManager, run: Run, view: View, *, check: bool = True) -> Run:
@@ -238,7 +271,7 @@ def foreground(manager: RunManager, run: Run, view: View, *, check: bool = True)
         RunFailed: It did not succeed, and ``check`` is set.
         RunInterrupted: It was stopped by the button.
     """
-    watch = _Watch(manager, run, view)
+    watch = _Watch(manager, run, view, note="stop with ■ (I, I)")
     stops = 0
     while True:
         try:
@@ -249,43 +282,55 @@ def foreground(manager: RunManager, run: Run, view: View, *, check: bool = True)
                 run.cancel()
                 watch.note = "stopping at once…"
             elif stops > 2:
-                break  # the backend doesn't answer: the stop is written down, the prompt is back
+                break  # nothing answers: the stop is written down, the prompt is back
             watch.to_the_end()
             break
         except KeyboardInterrupt:
             stops += 1
     watch.close()
     record = manager.record(run.run_id)
-    view.finish(record)
+    view.finish(record, f"it is to stop; nothing has answered yet · %qwex attach {run.handle}")
+    brief = _brief(record) if view.told else ""
+    sentence = terminal.plain(record.sentence)
     if stops:
-        raise RunInterrupted(run, record.sentence)
+        raise RunInterrupted(run, sentence, brief)
     if check and record.status is not RunStatus.SUCCEEDED:
-        raise RunFailed(run, record.sentence)
+        last = [] if view.told else [terminal.plain(line) for line in run.last_lines()]
+        raise RunFailed(run, "\n".join([sentence, *last]), brief)
     return run
+
+
+def _brief(record: RunRecord) -> str:
+    """What is left to say below a view that has told the cause."""
+    code = "" if record.exit_code is None else f", exit code {record.exit_code}"
+    if record.status is RunStatus.CANCELLED or not record.status.final:
+        return f"{record.title} {record.status}"
+    return f"{record.title} {record.status}{code} (cause above)"
 
 
 def attach(manager: RunManager, run: Run, view: View) -> Run:
     """Shows a run as its own cell did; an interrupt stops only the watching."""
-    watch = _Watch(manager, run, view)
+    watch = _Watch(manager, run, view, note="■ (I, I) ends only the watching")
+    left = ""
     try:
         watch.to_the_end()
     except KeyboardInterrupt:
-        watch.note = "no longer watched; it goes on"
+        left = f"no longer watched; it goes on · %qwex attach {run.handle}"
     finally:
         watch.close()
-        view.finish(manager.record(run.run_id))
+        view.finish(manager.record(run.run_id), left)
     return run
 
 
 class _Watch:
     """Reads a run's output on and keeps a view up to date."""
 
-    def __init__(self, manager: RunManager, run: Run, view: View) -> None:
+    def __init__(self, manager: RunManager, run: Run, view: View, note: str) -> None:
         self._manager, self._run, self._view = manager, run, view
         self._tail = Tail(run.log)
         self._record = manager.record(run.run_id)
-        self._asked = time.monotonic()
-        self.note = "stop with ■ (I, I)"
+        self._asked = self._begun = self._look_at = time.monotonic()
+        self.note = note
         if isinstance(view, Stream):
             view.where(run.log_path)
 
@@ -303,6 +348,10 @@ class _Watch:
             now = time.monotonic()
             if now - self._asked > _RECORD_AGE:
                 self._asked = now
+                if self._record.status is RunStatus.PENDING and now >= self._look_at:
+                    # Nobody else may be about to look yet; the longer it waits, the rarer.
+                    self._manager.look([self._run.run_id])
+                    self._look_at = now + min(now - self._begun, 2.0)
                 self._record = self._manager.record(self._run.run_id)
             if not ended:
                 self._view.tick(self._record, self.note)
@@ -310,7 +359,7 @@ class _Watch:
                 pause = _SHORTEST
             else:
                 time.sleep(pause)
-                pause = min(1.3 * pause, _LONGEST)
+                pause = min(1.2 * pause, _LONGEST)
 
     def close(self) -> None:
         self._tail.close()
@@ -329,6 +378,7 @@ class Cards:
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
+        manager.observe(self._notice)
 
     def add(self, run: Run, shell: Any, note: str) -> None:
         """Shows a card in the cell that runs now, and keeps it up to date until the end."""
@@ -338,7 +388,6 @@ class Cards:
         with self._lock:
             self._cards[display_id] = (run, publisher, display_id, note)
             if self._thread is None or not self._thread.is_alive():
-                self._manager.observe(self._notice)
                 self._thread = threading.Thread(target=self._run, name="qwex-cards", daemon=True)
                 self._thread.start()
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from qwex_jupyter import facts
+from qwex_jupyter import cache, columns, facts
 from qwex_jupyter.errors import (
     AmbiguousRun,
     FactUnreadable,
@@ -27,7 +27,7 @@ from qwex_jupyter.errors import (
 from qwex_jupyter.home import default_home
 from qwex_jupyter.record import RunRecord, is_run_id
 from qwex_jupyter.spec import JobSpec, parse_duration
-from qwex_jupyter.status import RunStatus, Snapshot
+from qwex_jupyter.status import Reason, RunStatus, Snapshot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # No vowels, so no words; nothing that reads like another.
 _ALPHABET = "23456789bcdfghjkmnpqrstvwxz"
 _ID_TIME = "%Y%m%d-%H%M%S"
+# What reading a folder that isn't a run of ours may raise.
+_DAMAGE = (FactUnreadable, OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def new_run_id(now: float) -> str:
@@ -94,12 +96,13 @@ class RunHistory:
             raise RunNotFound(f"{run_id!r} isn't a run id.")
         return os.path.join(self.runs_folder, run_id)
 
-    def create(self, spec: JobSpec, spec_fact: Mapping[str, Any]) -> str:
+    def create(self, spec: JobSpec, spec_fact: Mapping[str, Any], *, sync: bool = True) -> str:
         """Makes the folder of a new run, whole from the moment it has its name.
 
         Args:
             spec: What to run; its files are copied, its script is written.
             spec_fact: The content of ``spec.json``, with ``run_id``.
+            sync: It survives a loss of power from the moment this returns.
 
         Returns:
             The folder.
@@ -121,7 +124,7 @@ class RunHistory:
             if spec.files:
                 _carry(spec.files, spec_fact["cwd"], os.path.join(making, "work"))
             facts.reserve(making, facts.LAUNCH, facts.STOP, facts.RUN)
-            facts.link_once(making, facts.SPEC, dict(spec_fact))
+            facts.link_once(making, facts.SPEC, dict(spec_fact), sync=sync)
             os.rename(making, folder)
             # A submitter that slept for minutes may have been taken off the list.
             self.mark_open(run_id)
@@ -164,7 +167,7 @@ class RunHistory:
         """
         names = [name for name in os.listdir(self.runs_folder) if not name.startswith(".")]
         if since is not None:
-            first = datetime.fromtimestamp(since, UTC).strftime(_ID_TIME)
+            first = _first_id(since)
             names = [name for name in names if name >= first]
         return sorted(names, reverse=True)
 
@@ -187,20 +190,40 @@ class RunHistory:
             RunNotFound: There is no such run.
         """
         folder = os.path.join(self.runs_folder, run_id)
-        if "/" in run_id or run_id.startswith(".") or not os.path.isdir(folder):
-            raise RunNotFound(f"{run_id}: there is no such run in {self.home}.")
         try:
-            ended = facts.read_fact(folder, facts.RUN)
-            if ended is not None:
-                return _checked(RunRecord.from_json(ended), run_id)
-            asked = facts.read_fact(folder, facts.SPEC)
-            if asked is None:
-                return RunRecord.unreadable(run_id, "The folder holds no spec.json.")
-            record = _checked(RunRecord.submitted(asked), run_id)
+            if not run_id or "/" in run_id or run_id.startswith("."):
+                raise OSError
+            mode = os.lstat(folder).st_mode
+            if not stat.S_ISDIR(mode) and not stat.S_ISLNK(mode):
+                raise OSError
+        except (OSError, ValueError):
+            raise RunNotFound(f"{run_id!r}: there is no such run in {self.home}.") from None
+        try:
+            if stat.S_ISLNK(mode):
+                raise ValueError("it is a link, and what it points at is no run of this home")
+            return self._read(folder, run_id)
+        except _DAMAGE as error:
+            return RunRecord.unreadable(_shown(run_id), _shown(f"It can't be read: {error}."))
+
+    def _read(self, folder: str, run_id: str) -> RunRecord:
+        ended = facts.read_fact(folder, facts.RUN)
+        if ended is not None:
+            record = _checked(RunRecord.from_json(ended), run_id)
+            if not record.status.final:
+                raise ValueError(f"{facts.RUN} says {record.status}, which is no end")
+            return record
+        asked = facts.read_fact(folder, facts.SPEC)
+        if asked is None:
+            # The end may have come, and with it the folder's deletion, since the first look.
+            if not os.path.isdir(folder):
+                raise RunNotFound(f"{run_id!r}: there is no such run in {self.home}.")
+            raise ValueError(f"the folder holds no {facts.SPEC}")
+        record = _checked(RunRecord.submitted(asked), run_id)
+        try:
             seen = facts.read_fact(folder, facts.SEEN)
-            return _observed(record, seen) if seen else record
-        except (FactUnreadable, ValueError, KeyError, TypeError, AttributeError) as error:
-            return RunRecord.unreadable(run_id, f"It can't be read: {error}.")
+            return _checked(_observed(record, seen), run_id) if seen else record
+        except _DAMAGE:
+            return record  # an observation is replaced, not synced; the next one is as good
 
     def observe(self, record: RunRecord) -> None:
         """Puts the last observation of a live run into ``seen.json``."""
@@ -226,12 +249,19 @@ class RunHistory:
             RunNotFound: Nothing goes by that.
             AmbiguousRun: More than one does; the message lists them.
         """
-        ids = self.run_ids()
+        if is_run_id(ref) and os.path.isdir(self.folder(ref)):
+            return ref
+        known, rows = cache.look(self, ["name"])
+        all_ids, names = columns.names_of(known), known["name"]
+        assert isinstance(names, columns.Words)
+        ids = [all_ids[row] for row in rows]
         if ref in ids:
             return ref
-        exact = [run_id for run_id in ids if run_id.rpartition("-")[2] == ref]
-        named = next((r.run_id for r in self.records() if r.name == ref), None) if ref else None
-        found = exact + ([named] if named and named not in exact else [])
+        found = [run_id for run_id in ids if run_id.rpartition("-")[2] == ref]
+        codes = names.numbers_of([ref]) if ref else ()
+        named = next((all_ids[row] for row in rows if names.codes[row] in codes), None)
+        if named and named not in found:
+            found.append(named)
         if not found and len(ref) >= 2:
             found = [i for i in ids if i.startswith(ref) or i.rpartition("-")[2].startswith(ref)]
         if len(found) == 1:
@@ -241,6 +271,85 @@ class RunHistory:
         listed = ", ".join(self.record(run_id).title for run_id in found[:8])
         more = f" and {len(found) - 8} more" if len(found) > 8 else ""
         raise AmbiguousRun(f"{ref!r} may mean {listed}{more}: give more letters or the run id.")
+
+    def newest(self, *, live: bool | None = None, **wanted: str) -> str | None:
+        """The newest run, unfinished ones first; None when there is none.
+
+        Args:
+            live: Only runs that live (True) or that ended (False).
+            wanted: Fields of its record and what they must say.
+        """
+        if live is not False:
+            for run_id in reversed(self.open_ids()):
+                try:
+                    record = self.record(run_id)
+                except RunNotFound:
+                    continue
+                mine = all(getattr(record, key) == value for key, value in wanted.items())
+                if mine and not record.status.final:
+                    return run_id
+        if live:
+            return None
+        known, rows = cache.look(self, ["reason", "status", *wanted])
+        ids = columns.names_of(known)
+        for row in rows:
+            says = {
+                key: column.values[column.codes[row]]
+                for key, column in known.items()
+                if isinstance(column, columns.Words)
+            }
+            unwanted = says["reason"] == Reason.UNREADABLE or (
+                live is False and not RunStatus(says["status"]).final
+            )
+            if not unwanted and all(says[key] == value for key, value in wanted.items()):
+                return ids[row]
+        return None
+
+    def prunable(
+        self,
+        *,
+        older: float | None = None,
+        keep_bytes: int | None = None,
+        status: str | Iterable[str] | None = None,
+    ) -> list[tuple[RunRecord, int]]:
+        """The ended runs that go, oldest first, each with the bytes of its folder.
+
+        Those go that are too old, and the oldest of those that are too much; without a
+        bound all go. What lives, and what can't be read (it may live), never goes.
+
+        Args:
+            older: Seconds since its end.
+            keep_bytes: What all runs together, live ones too, may take up on disk.
+            status: Only these statuses, in any case.
+
+        Raises:
+            SpecError: A status isn't one that ends a run.
+        """
+        wanted = _statuses(status)
+        for word in wanted or ():
+            if not RunStatus(word).final:
+                raise SpecError(f"status={word!r}: a run that lives is never pruned.")
+        known, rows = cache.look(self)
+        ids, now = columns.names_of(known), time.time()
+        sizes: dict[str, int] = {}
+        total = 0
+        if keep_bytes is not None:
+            sizes = {ids[row]: _size(os.path.join(self.runs_folder, ids[row])) for row in rows}
+            total = sum(sizes.values())
+        going = []
+        for row in reversed(rows):
+            record = columns.record_at(known, row)
+            ended = record.status.final and record.reason != Reason.UNREADABLE
+            if not ended or (wanted is not None and record.status not in wanted):
+                continue
+            too_old = older is not None and now - (record.finished_at or record.observed_at) > older
+            too_much = keep_bytes is not None and total > keep_bytes
+            if too_old or too_much or (older is None and keep_bytes is None):
+                name = record.run_id
+                size = sizes[name] if sizes else _size(os.path.join(self.runs_folder, name))
+                total -= size
+                going.append((record, size))
+        return going
 
     def delete(self, run_id: str) -> None:
         """Takes the folder of a run away; the caller has made sure that it ended."""
@@ -252,7 +361,7 @@ class RunHistory:
         except FileNotFoundError:
             pass  # deleted before
         else:
-            shutil.rmtree(gone, ignore_errors=True)
+            _remove(gone)
         self.mark_closed(run_id)
 
     def sweep(self, older: float = 86400.0) -> None:
@@ -262,7 +371,7 @@ class RunHistory:
             if name.startswith((".new-", ".gone-")):
                 try:
                     if time.time() - os.stat(path).st_mtime > older:
-                        shutil.rmtree(path, ignore_errors=True)
+                        _remove(path)
                 except OSError:
                     pass  # another sweeps too
         for run_id in self.open_ids():
@@ -282,6 +391,7 @@ class RunHistory:
         since: str | float | datetime | None = None,
         name: str | None = None,
         limit: int | None = None,
+        extra: str | Iterable[str] = (),
     ) -> pd.DataFrame:
         """One row per run, newest on top. See `qwex_jupyter.frame` for the columns.
 
@@ -291,26 +401,23 @@ class RunHistory:
             since: A time, or an age like ``2h`` or ``7d``.
             name: Only runs of this ``--name``.
             limit: So many rows at the most.
+            extra: More columns: further fields of `RunRecord`, or ``log_path``.
 
         Raises:
             SpecError: A value isn't one of the allowed.
         """
         from qwex_jupyter import frame
 
-        wanted = _words(status, str.upper)
-        for word in wanted or ():
-            if word not in RunStatus.__members__:
-                allowed = ", ".join(RunStatus.__members__)
-                raise SpecError(f"status={word!r} isn't one of {allowed}.")
         if limit is not None and limit < 0:
             raise SpecError(f"limit={limit} must not be negative.")
         return frame.read(
             self,
-            status=wanted,
+            status=_statuses(status),
             runner=_words(runner, str.lower),
-            since=_moment(since),
+            since=None if since is None else _first_id(_moment(since)),
             name=name,
             limit=limit,
+            extra=_words(extra, str) or [],
         )
 
 
@@ -320,10 +427,17 @@ def _words(value: str | Iterable[str] | None, form: Any) -> list[str] | None:
     return [form(str(word)) for word in ([value] if isinstance(value, str) else value)]
 
 
-def _moment(since: str | float | datetime | None) -> float | None:
+def _statuses(status: str | Iterable[str] | None) -> list[str] | None:
+    wanted = _words(status, str.upper)
+    for word in wanted or ():
+        if word not in RunStatus.__members__:
+            allowed = ", ".join(RunStatus.__members__)
+            raise SpecError(f"status={word!r} isn't one of {allowed}.")
+    return wanted
+
+
+def _moment(since: str | float | datetime) -> float:
     """A point in time: seconds since the epoch, a datetime, an ISO date, or an age."""
-    if since is None:
-        return None
     if isinstance(since, datetime):
         return since.timestamp()
     if isinstance(since, str):
@@ -339,7 +453,40 @@ def _moment(since: str | float | datetime | None) -> float | None:
 def _checked(record: RunRecord, run_id: str) -> RunRecord:
     if record.run_id != run_id:
         raise ValueError(f"the folder says it is {record.run_id}")
+    columns.row(record)
     return record
+
+
+def _shown(text: str) -> str:
+    """A text of any bytes, as one that can be shown."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _first_id(since: float) -> str:
+    """Where the run ids of this moment begin."""
+    try:
+        return datetime.fromtimestamp(since, UTC).strftime(_ID_TIME)
+    except (ValueError, OverflowError, OSError):
+        raise SpecError(f"since={since!r} isn't a point in time: write 2026-11-23 or 7d.") from None
+
+
+def _size(folder: str) -> int:
+    """The bytes of the files in a folder."""
+    total = 0
+    for root, _, files in os.walk(folder):
+        for file in files:
+            try:
+                total += os.lstat(os.path.join(root, file)).st_size
+            except OSError:
+                pass  # gone since it was listed
+    return total
+
+
+def _remove(path: str) -> None:
+    if os.path.islink(path):
+        os.unlink(path)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _observed(record: RunRecord, seen: Mapping[str, Any]) -> RunRecord:

@@ -126,12 +126,13 @@ class RunManager:
             "spec": spec.to_json(),
             **context.here(),
         }
-        folder = self.history.create(spec, spec_fact)
+        sync = runner.promises.outlives_machine
+        folder = self.history.create(spec, spec_fact, sync=sync)
         try:
             runner.submit(spec, run_id, folder, secrets)
         except QwexError as error:
             self._withdraw(run_id, str(error))
-        self._loop.wake()
+        self._loop.ensure(run_id)
         return Run(self, run_id)
 
     def _withdraw(self, run_id: str, why: str) -> None:
@@ -307,6 +308,8 @@ class RunManager:
             why = "it was stopped before"
         elif age > _LAST_BREATH and process.standing(submitter) == process.GONE:
             why = "the kernel that submitted it was gone before it was started"
+            if process.rebooted(submitter):
+                why = "this machine was restarted, and nothing is known of a start before that"
         elif (
             age > LAUNCH_GOOD_FOR
             and submitter["pid"] == os.getpid()
@@ -384,7 +387,7 @@ class RunManager:
             TimeoutError: It had not ended after ``timeout`` seconds; it goes on.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        pause, looked = 0.0005, time.monotonic()
+        begun = looked = time.monotonic()
         while not self.ended(run_id):
             now = time.monotonic()
             if until is not None and now >= until:
@@ -395,8 +398,10 @@ class RunManager:
                 self.look([run_id])
                 looked = time.monotonic()
                 continue
-            time.sleep(min(pause, max(0.0, until - now)) if until is not None else pause)
-            pause = min(1.3 * pause, 0.05)
+            # A twentieth of what it took so far: short runs are noticed at once, long ones
+            # cost nothing.
+            pause = min(max(0.0003, (now - begun) / 20), 0.05)
+            time.sleep(pause if until is None else min(pause, until - now))
         return self.record(run_id)
 
     def cancel(self, run_id: str, *, grace: float | None = None, who: str = "you") -> None:
@@ -562,7 +567,18 @@ class _Loop:
         self._owner = os.getpid()
 
     def wake(self) -> None:
-        """Makes sure that the thread runs; a fork of this process has one of its own."""
+        """Has the thread look at once."""
+        self.ensure()
+        self._wake.set()
+
+    def ensure(self, run_id: str | None = None) -> None:
+        """Makes sure that the thread runs; a fork of this process has one of its own.
+
+        Args:
+            run_id: A run to look at next time, which may have left the open ones by then.
+        """
+        if run_id is not None:
+            self._changed.add(run_id)
         with self._lock:
             if self._owner != os.getpid():
                 self._owner, self._thread, self._watches = os.getpid(), None, {}
@@ -572,7 +588,6 @@ class _Loop:
                     target=self._run, args=(self._stop,), name="qwex-loop", daemon=True
                 )
                 self._thread.start()
-        self._wake.set()
 
     def stop(self) -> None:
         self._stop.set()
@@ -587,6 +602,7 @@ class _Loop:
 
     def _run(self, stop: threading.Event) -> None:
         slow = 0.0
+        before: set[str] = set()
         idle_since = time.monotonic()
         while not stop.is_set():
             self._wake.wait(self._SLOW)
@@ -596,6 +612,9 @@ class _Loop:
                 open_ids = self._manager.history.open_ids()
                 self._start_watches(open_ids, stop)
                 changed, self._changed = self._changed, set()
+                # A supervisor takes its run off the list itself: its end is news all the same.
+                changed.update(before.difference(open_ids))
+                before = set(open_ids)
                 if now - slow >= self._SLOW:
                     changed.update(open_ids)
                     slow = now

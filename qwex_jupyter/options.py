@@ -7,6 +7,7 @@ import difflib
 import glob
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from qwex_jupyter.errors import SpecError
@@ -29,7 +30,6 @@ ALIASES = {
 
 SCRIPT_NAMES = {
     "python": "cell.py",
-    "python3": "cell.py",
     "Rscript": "cell.R",
     "R": "cell.R",
     "node": "cell.js",
@@ -49,6 +49,7 @@ class _Parser(argparse.ArgumentParser):
         raise SpecError(message or f"exit {status}")
 
 
+@lru_cache
 def run_parser(verb: str = "run") -> argparse.ArgumentParser:
     """The options of ``%%qwex``, ``%qwex run`` and ``%qwex rerun``."""
     parser = _Parser(prog=f"%qwex {verb}", add_help=False, allow_abbrev=False)
@@ -90,13 +91,13 @@ def run_parser(verb: str = "run") -> argparse.ArgumentParser:
     add("--no-raise-error", action="store_true", help="a failed run raises nothing")
     add("--dry-run", action="store_true", help="show exactly what would be handed over")
     add("--profile", metavar="NAME", help="options from Qwex.profiles")
-    add("--pull", metavar="WHEN", help="docker, k8s: missing, always or never")
-    add("--network", metavar="NAME", help="docker: the network")
-    add("--context", metavar="NAME", help="docker, k8s: which backend")
-    add("--namespace", metavar="NAME", help="k8s: the namespace")
-    add("--service-account", metavar="NAME", help="k8s: the service account")
-    add("--pod-patch", metavar="YAML", help="k8s: merged into the pod")
-    add("--keep", action="store_true", help="docker, k8s: leave the backend's object")
+    add("--pull", metavar="WHEN", help="get the image: missing, always or never")
+    add("--network", metavar="NAME", help="the network it joins")
+    add("--context", metavar="NAME", help="which of the configured backends")
+    add("--namespace", metavar="NAME", help="the namespace it runs in")
+    add("--service-account", metavar="NAME", help="the service account of its pod")
+    add("--pod-patch", metavar="YAML", help="merged into its pod")
+    add("--keep", action="store_true", help="leave the container or Job when it has ended")
     add("--rm", action="store_true", help="accepted; it is so anyway")
     for name in ("-i", "-t", "-it", "--interactive", "--tty"):
         add(name, dest="terminal", action="store_true", help=argparse.SUPPRESS)
@@ -117,13 +118,13 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
         add("--runner", action="append", metavar="NAME", help="only this runner")
         add("--since", metavar="TIME", help="only since then: 2h, 7d, 2026-11-23")
         add("--name", metavar="NAME", help="only runs of this name")
-        add("-n", "--limit", type=int, metavar="N", help="so many at the most")
+        add("-n", "--limit", type=_count, metavar="N", help="so many at the most")
     elif verb == "show":
         add("run", nargs="?", metavar="RUN")
     elif verb == "logs":
         add("run", nargs="?", metavar="RUN")
         add("-f", "--follow", action="store_true", help="until it ends")
-        add("--tail", type=int, metavar="N", help="only the last lines")
+        add("--tail", type=_count, metavar="N", help="only the last lines")
         add("--stdout", action="store_const", const="stdout", dest="stream", help="only stdout")
         add("--stderr", action="store_const", const="stderr", dest="stream", help="only stderr")
     elif verb == "attach":
@@ -152,6 +153,12 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
         raise SpecError(f"%qwex {verb}: there is no such verb.{hint}")
     add("-h", "--help", action="store_true", help="show this")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a count: write 0, 1, 2 ...")
+    return int(text)
 
 
 VERBS = {
@@ -200,12 +207,14 @@ def split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
         word = rest.pop(0)
         if word == "--":
             return options, rest
-        if word == "--files":
-            paths = _leading_files(rest)
+        name, equals, value = word.partition("=")
+        if name == "--files":
+            paths = _leading_files([value] if equals else rest)
             if not paths:
-                what = rest[0] if rest else "nothing"
+                what = value if equals else " ".join(rest[:1])
                 raise SpecError(f"--files: {what!r} isn't a file or folder here ({os.getcwd()}).")
-            del rest[: len(paths)]
+            if not equals:
+                del rest[: len(paths)]
             for path in paths:
                 for found in sorted(glob.glob(os.path.expanduser(path))) or [path]:
                     options += ["--files", found]
@@ -306,18 +315,21 @@ def make_spec(
     values = {**defaults, **spec_values(args)}
     values["resources"] = Resources(**values.get("resources", {}))
     if cell is not None:
-        name = SCRIPT_NAMES.get(os.path.basename(command[0]) if command else "", "")
-        values["script_name"] = name or _script_name(cell, command)
+        values["script_name"] = _script_name(cell, command)
     return JobSpec(command=tuple(command), script=cell, **values)
 
 
 def _script_name(cell: str, command: Sequence[str]) -> str:
-    first = cell.split("\n", 1)[0] if cell.startswith("#!") and not command else ""
-    for word, name in SCRIPT_NAMES.items():
-        if first.rstrip().endswith(word) or (
-            command and os.path.basename(command[0]).startswith(word)
-        ):
-            return name
+    """By the program, also where its version is part of it: ``python3.12``, ``#!.../env perl``."""
+    if command:
+        programs = [command[0]]
+    else:
+        first = cell.split("\n", 1)[0]
+        programs = first[2:].split() if first.startswith("#!") else []
+    for program in programs:
+        base = os.path.basename(program).rstrip("0123456789.")
+        if base in SCRIPT_NAMES:
+            return SCRIPT_NAMES[base]
     return "cell.sh"
 
 

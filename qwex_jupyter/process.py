@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
 from typing import Any
 
 # Tests switch this off to run the paths of systems that have no /proc.
@@ -41,7 +39,7 @@ def place() -> Identity:
             machine = _ask("sysctl", "-n", "kern.uuid")
             boot = _ask("sysctl", "-n", "kern.bootsessionuuid")
             namespace = ""
-        host = socket.gethostname()
+        host = os.uname().nodename
         _place[use_proc] = {"host": host, "machine": machine, "boot": boot, "pidns": namespace}
     return dict(_place[use_proc])
 
@@ -224,6 +222,8 @@ def _ask(*command: str) -> str:
     Read from a pipe and not waited for by exit status: where SIGCHLD is ignored, a
     status of 0 is invented by the standard library.
     """
+    import subprocess  # not at the head: where /proc is, no supervisor needs it
+
     try:
         done = subprocess.run(
             command,

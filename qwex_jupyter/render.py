@@ -7,6 +7,7 @@ inline styles only, and hex colours that can be read on white and on black.
 from __future__ import annotations
 
 import html
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +26,21 @@ GLYPHS = {
     RunStatus.LOST: ("?", "#d9822b"),
 }
 _MUTED = "#7a7f87"
-_LIVE_LINES = 15
+LIVE_LINES = 15
 _DETACHED_LINES = 3
 _SAVED_LINES = 200
-_SAVED_CHARS = 20_000
-_MONO = "font-family:monospace;font-size:0.92em;line-height:1.35"
+# So many rows of the output of what has ended are in sight; the others are scrolled to.
+_ROWS = 20
+# What one card may add to a saved notebook, and to the wire each time it is painted.
+_SAVED_BYTES, _LIVE_BYTES, _TEXT_BYTES = 26_000, 8_000, 4_000
+_SMALL = "font-size:0.92em"
+_MONO = "font-family:monospace;line-height:1.35"
+_PRE = (
+    f"{_MONO};font-size:inherit;margin:0;padding:0;border:0;background:none;"
+    "white-space:pre-wrap;word-break:break-word;flex:none"
+)
+# A command in a sentence: what a person would select and copy.
+_COMMAND = re.compile(r"%qwex \w+(?: [a-z0-9]{6}\b)?(?: --[\w-]+ [\w.]+)*")
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class Card:
         log: Its output.
         note: A line of advice below the output while it lives.
         now: When this is shown, seconds since the epoch.
+        lines: How many lines are shown while it lives.
         compact: The small form of a detached run.
         last_time: How long the same command took the last time, seconds.
     """
@@ -64,14 +76,15 @@ class Card:
     log: LogView = LogView()
     note: str = ""
     now: float = 0.0
+    lines: int = LIVE_LINES
     compact: bool = False
     last_time: float | None = None
 
 
-def log_view(log: RunLog, lines: int = _SAVED_LINES) -> LogView:
+def log_view(log: RunLog, lines: int = _SAVED_LINES, streams: Sequence[str] = STREAMS) -> LogView:
     """The end of the output on disk, stdout before stderr."""
     screen = terminal.Screen(lines)
-    for stream in STREAMS:
+    for stream in streams:
         offset = 0
         while data := log.read(stream, offset, 1 << 20):
             screen.feed(stream, data)
@@ -108,7 +121,7 @@ def count_of(number: int, word: str) -> str:
 def facts_of(card: Card) -> str:
     """Where, what, how long: the quiet half of the header."""
     record = card.record
-    words = [record.runner, record.image, record.title if record.name else record.handle]
+    words = [record.runner, record.image, record.handle]
     now = card.now or record.observed_at
     if record.status.final:
         words.append(clock(record.duration()))
@@ -118,21 +131,22 @@ def facts_of(card: Card) -> str:
         since = record.started_at or record.created_at
         last = f" (last {clock(card.last_time)})" if card.last_time else ""
         words.append(ticking(max(0.0, now - since)) + last)
-    return " · ".join(word for word in words if word)
+    return terminal.plain(" · ".join(word for word in words if word))
 
 
 def one_line(record: RunRecord) -> str:
     """A run in one line of text."""
     glyph, _ = GLYPHS[record.status]
     card = Card(record, now=time.time())
-    return f"{glyph} {record.status.lower()}  {_short(record.command)}   {facts_of(card)}"
+    name = f"{record.name}  " if record.name else ""
+    return f"{glyph} {record.status.lower()}  {name}{_short(record.command)}   {facts_of(card)}"
 
 
 def card_text(card: Card) -> str:
     """The card as plain text."""
-    record = card.record
-    lines = [one_line(record)]
     shown = [terminal.plain(line) for line in card.log.lines[-_limit(card) :]]
+    shown = _bounded(shown, _TEXT_BYTES)
+    lines = [one_line(card.record)]
     if len(shown) < card.log.count:
         lines.append(f"  … {count_of(card.log.count - len(shown), 'line')} before")
     lines += [f"  {line}" for line in shown]
@@ -144,68 +158,126 @@ def card_html(card: Card) -> str:
     """The card as HTML."""
     record = card.record
     _, colour = GLYPHS[record.status]
-    body = _log_html(card)
-    advice = "".join(
-        f'<div style="{_advice_style(card, index)}">{html.escape(line)}</div>'
-        for index, line in enumerate(_advice(card))
-    )
+    foot = _cause_html(card) if record.status.final else _foot_html(card)
     return (
-        f'<div style="border-left:3px solid {colour};padding:2px 0 2px 10px;margin:2px 0">'
-        f"{_header_html(card)}{body}{advice}</div>"
+        # The classes keep MathJax from reading `$x ... $y` of a command as a formula.
+        '<div class="tex2jax_ignore mathjax_ignore" '
+        f'style="border-left:3px solid {colour};padding:1px 0 1px 10px;margin:2px 0">'
+        f"{_header_html(card)}{_log_html(card)}{foot}</div>"
     )
 
 
 def _header_html(card: Card) -> str:
+    """Status, name and command on the left, quiet facts on the right; one row where it fits.
+
+    The spaces between the parts are for front ends that drop the styles.
+    """
     record = card.record
     glyph, colour = GLYPHS[record.status]
-    title = html.escape(f"{record.run_id}, submitted {moment(record.created_at)}", quote=True)
-    command = html.escape(_short(record.command))
+    command = html.escape(_short(record.command, 200), quote=True)
+    name = f'<b style="white-space:nowrap">{html.escape(record.name)}</b> ' if record.name else ""
+    submitted = html.escape(f"{record.run_id}, submitted {moment(record.created_at)}", quote=True)
     return (
-        '<div style="display:flex;gap:14px;flex-wrap:wrap;align-items:baseline">'
+        '<div style="display:flex;gap:0 14px;flex-wrap:wrap;align-items:baseline">'
         f'<span style="color:{colour};font-weight:bold;white-space:nowrap">'
-        f"{glyph} {record.status.lower()}</span>"
-        f'<code style="background:none;{_MONO};font-weight:bold">{command}</code>'
-        f'<span style="color:{_MUTED};margin-left:auto;white-space:nowrap" title="{title}">'
-        f"{html.escape(facts_of(card))}</span></div>"
+        f"{glyph} {record.status.lower()}</span> {name}"
+        # It takes the room that is left, and gives way before the facts do.
+        '<code style="flex:1 1 14em;min-width:0;overflow:hidden;text-overflow:ellipsis;'
+        f'white-space:nowrap;background:none;padding:0;{_MONO};{_SMALL}" title="{command}">'
+        f"{command}</code> "
+        f'<span style="color:{_MUTED};{_SMALL};margin-left:auto;white-space:nowrap" '
+        f'title="{submitted}">{html.escape(facts_of(card))}</span></div>'
     )
 
 
 def _log_html(card: Card) -> str:
     record, log = card.record, card.log
-    lines = _bounded(list(log.lines[-_limit(card) :]))
-    text = terminal.to_html("\n".join(lines))
-    pre = f"{_MONO};margin:4px 0;padding:0;white-space:pre-wrap;background:none"
+    if not log.lines:
+        waits = not record.status.final and not card.compact
+        quiet = f'<div style="color:{_MUTED};{_SMALL}">waiting for output…</div>'
+        return quiet if waits else ""
     if not record.status.final:
-        if card.compact:
-            return f'<pre style="{pre}">{text}</pre>' if lines else ""
-        waiting = f'<span style="color:{_MUTED}">waiting for output…</span>'
-        return f'<pre style="{pre}">{text or waiting}</pre>'
-    if not log.count:
-        return ""
+        return _newest_html(_bounded(log.lines[-_limit(card) :], _LIVE_BYTES), _limit(card))
+    lines = _bounded(log.lines[-_SAVED_LINES:], _SAVED_BYTES)
+    newest = _newest_html(lines, _ROWS, "auto")
+    if log.count <= (card.lines if record.status is RunStatus.SUCCEEDED else _ROWS):
+        return newest
     more = f", last {len(lines):,} shown" if len(lines) < log.count else ""
-    opened = " open" if record.status is not RunStatus.SUCCEEDED or log.count <= _LIVE_LINES else ""
     summary = f"output: {count_of(log.count, 'line')}, {say_bytes(log.size)}{more}"
+    opened = "" if record.status is RunStatus.SUCCEEDED else " open"
     return (
-        f'<details{opened}><summary style="color:{_MUTED}">{summary}</summary>'
-        f'<pre style="{pre};max-height:320px;overflow:auto">{text}</pre></details>'
+        f'<details{opened}><summary style="color:{_MUTED};{_SMALL}">{summary}</summary>'
+        f"{newest}</details>"
     )
+
+
+def _newest_html(lines: Sequence[str], rows: int, overflow: str = "hidden") -> str:
+    """Lines in so many rows: the newest show, also where long ones wrap, the oldest may not."""
+    return (
+        f'<div style="{_SMALL};{_MONO};margin:2px 0;display:flex;flex-direction:column-reverse;'
+        f'max-height:{1.35 * rows:g}em;overflow:{overflow}">'
+        f'<pre style="{_PRE}">{_to_html(lines)}</pre></div>'
+    )
+
+
+def _to_html(lines: Sequence[str]) -> str:
+    return terminal.to_html("\n".join(lines))
 
 
 def _limit(card: Card) -> int:
     if card.record.status.final:
-        return _SAVED_LINES
-    return _DETACHED_LINES if card.compact else _LIVE_LINES
+        return _ROWS
+    return _DETACHED_LINES if card.compact else card.lines
 
 
-def _bounded(lines: list[str]) -> list[str]:
-    """As many last lines as fit into what a notebook may grow by."""
-    size = 0
-    for index in range(len(lines) - 1, -1, -1):
-        size += len(lines[index]) + 1
-        if size > _SAVED_CHARS:
-            kept = lines[index + 1 :]
-            return kept or [lines[-1][-_SAVED_CHARS:]]
-    return lines
+def _bounded(lines: Sequence[str], limit: int) -> list[str]:
+    """As many last lines as fit into so many bytes of HTML; of one that is too long, its end."""
+    left = limit
+    kept: list[str] = []
+    for line in reversed(lines):
+        left -= len(terminal.to_html(line).encode()) + 1
+        if left < 0:
+            if not kept:
+                # Without its colours, as a cut could go through one of them.
+                kept.append(f"…{terminal.plain(line)[-limit // 8 :]}")
+            break
+        kept.append(line)
+    return kept[::-1]
+
+
+def _cause_html(card: Card) -> str:
+    """Below the output of what has ended: the cause, then the next step."""
+    record = card.record
+    _, colour = GLYPHS[record.status]
+    weight = "normal" if record.status is RunStatus.CANCELLED else "bold"
+    parts = []
+    for index, line in enumerate(_advice(card)):
+        if index == 0 and record.message:
+            cause, stop, step = line.partition(". ")
+            parts.append(
+                f'<div style="margin-top:2px"><span style="color:{colour};font-weight:{weight}">'
+                f"{html.escape(cause + stop.strip())}</span> {_step_html(step)}</div>"
+            )
+        else:
+            parts.append(f'<div style="color:{_MUTED};{_SMALL}">{_step_html(line)}</div>')
+    return "".join(parts)
+
+
+def _foot_html(card: Card) -> str:
+    """Below the output of what lives: what it waits for, how much there is, as of when."""
+    *why, facts = _advice(card)
+    facts, _, as_of = facts.rpartition("as of ")
+    return "".join(f"<div>{_step_html(line)}</div>" for line in why) + (
+        f'<div style="display:flex;gap:0 14px;flex-wrap:wrap;color:{_MUTED};{_SMALL}">'
+        f"<span>{_step_html(facts.removesuffix(' · '))}</span> "
+        f'<span style="margin-left:auto;white-space:nowrap">as of {html.escape(as_of)}</span></div>'
+    )
+
+
+def _step_html(text: str) -> str:
+    """A sentence whose commands stand out."""
+    code = f'<code style="background:none;padding:0;color:inherit;{_MONO};{_SMALL}">'
+    return _COMMAND.sub(lambda found: f"{code}{found[0]}</code>", html.escape(text))
 
 
 def _advice(card: Card) -> list[str]:
@@ -224,7 +296,7 @@ def _advice(card: Card) -> list[str]:
         size = f"{count_of(log.count, 'line')} · {say_bytes(log.size)}" if log.count else ""
         as_of = f"as of {moment(card.now or record.observed_at)}"
         lines.append(" · ".join(word for word in (size, card.note, as_of) if word))
-    return lines
+    return [terminal.plain(line) for line in lines]
 
 
 def _missing(record: RunRecord) -> list[str]:
@@ -235,12 +307,6 @@ def _missing(record: RunRecord) -> list[str]:
     if record.overrun:
         lines.append(f"It ran {clock(record.overrun)} over its timeout: nobody watched it then.")
     return lines
-
-
-def _advice_style(card: Card, index: int) -> str:
-    if card.record.status.final and index == 0:
-        return "margin-top:2px"
-    return f"color:{_MUTED};font-size:0.92em"
 
 
 def _short(command: str, limit: int = 100) -> str:

@@ -27,14 +27,14 @@ _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(i?[bB]?)")
 _CPUS = re.compile(r"(\d+(?:\.\d+)?)(m?)")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
-_LEAST_MEMORY = 1024 * 1024
+_LEAST_MEMORY, _MOST_MEMORY = 1024**2, 2**63
 
 
 def parse_memory(value: str | int, name: str = "memory") -> int:
     """Memory in bytes: ``512m``, ``2Gi``, ``2GiB``, ``1.5g``; a bare number is bytes.
 
     Raises:
-        SpecError: It isn't one of these, or less than 1 MiB.
+        SpecError: It isn't one of these, less than 1 MiB, or more than any machine has.
     """
     found = _MEMORY.fullmatch(str(value).strip())
     if isinstance(value, bool) or not found or (found[3].lower() == "i" and not found[2]):
@@ -42,10 +42,12 @@ def parse_memory(value: str | int, name: str = "memory") -> int:
             f"{name}={value!r} isn't a size: write 512m, 2g, 2Gi or 2GiB (powers of 1024)."
         )
     power = " kmgt".index(found[2].lower() or " ")
-    size = int(float(found[1]) * 1024**power)
+    size = float(found[1]) * 1024**power
     if size < _LEAST_MEMORY:
-        raise SpecError(f"{name}={value!r} is {size} bytes: a run needs at least 1 MiB (1m).")
-    return size
+        raise SpecError(f"{name}={value!r} is {size:g} bytes: a run needs at least 1 MiB (1m).")
+    if size >= _MOST_MEMORY:
+        raise SpecError(f"{name}={value!r} is more than any machine has: write 512m or 2GiB.")
+    return int(size)
 
 
 def parse_cpus(value: str | float, name: str = "cpus") -> float:
@@ -54,9 +56,12 @@ def parse_cpus(value: str | float, name: str = "cpus") -> float:
     Raises:
         SpecError: It isn't one of these, or not above zero.
     """
-    found = _CPUS.fullmatch(str(value).strip())
-    cores = float(found[1]) / (1000 if found[2] else 1) if found else 0.0
-    if isinstance(value, bool) or not found or not cores:
+    if isinstance(value, int | float):
+        cores = float(value)
+    else:
+        found = _CPUS.fullmatch(str(value).strip())
+        cores = float(found[1]) / (1000 if found[2] else 1) if found else 0.0
+    if isinstance(value, bool) or not math.isfinite(cores) or cores <= 0:
         raise SpecError(
             f"{name}={value!r} isn't a number of CPUs above zero: write 2, 0.5 or 500m."
         )
@@ -190,12 +195,18 @@ class JobSpec:
             )
         for name in ("command", "env_files", "secrets", "volumes", "files"):
             value = getattr(self, name)
-            if isinstance(value, str):
-                raise SpecError(f"{name}={value!r} is one text: give a list.")
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                raise SpecError(f"{name}={value!r} isn't a list of texts: give a list.")
             _set(self, **{name: _texts(name, value)})
-        _set(self, env=dict(self.env), labels=dict(self.labels), options=dict(self.options))
+        for name in ("env", "labels", "options"):
+            value = getattr(self, name)
+            if not isinstance(value, Mapping):
+                raise SpecError(f"{name}={value!r} isn't a mapping: give {{name: value}}.")
+            _set(self, **{name: dict(value)})
         if isinstance(self.resources, Mapping):
-            _set(self, resources=Resources(**self.resources))
+            _set(self, resources=_resources(self.resources))
+        if not isinstance(self.resources, Resources):
+            raise SpecError(f"resources={self.resources!r}: give Resources(...) or a mapping.")
         self._check_command()
         self._check_words()
         for name in ("timeout", "start_timeout"):
@@ -219,6 +230,9 @@ class JobSpec:
             raise SpecError(f"script_name={self.script_name!r} must be a plain file name.")
 
     def _check_words(self) -> None:
+        for name in ("name", "image", "workdir", "user"):
+            if getattr(self, name) is not None:
+                _no_nul(name, getattr(self, name))
         if self.image is not None and not _IMAGE.fullmatch(self.image):
             raise SpecError(
                 f"image={self.image!r} isn't an image name: write NAME[:TAG], like python:3.12."
@@ -235,12 +249,15 @@ class JobSpec:
                 _no_nul(f"env {name}", value)
         for name in self.secrets:
             if not _ENV.fullmatch(name):
+                # What stands behind the name may be the secret: it isn't said again.
                 raise SpecError(
-                    f"secrets={name!r}: give only the name of a variable; its value is taken from "
-                    "the environment and written nowhere."
+                    f"secrets={name.partition('=')[0]!r}=...: give only the name of a variable; "
+                    "its value is taken from the environment and written nowhere."
                 )
             if self.env.get(name) is not None:
                 raise SpecError(f"{name} is given as secret and as plain env: choose one.")
+        for name, value in self.options.items():
+            _no_nul(f"options[{name!r}]", value)
         for name, value in self.labels.items():
             if not isinstance(name, str) or not _LABEL.fullmatch(name):
                 raise SpecError(
@@ -249,11 +266,8 @@ class JobSpec:
                 )
             _no_nul(f"label {name}", value)
         for name in ("workdir", "user"):
-            value = getattr(self, name)
-            if value is not None:
-                if not value:
-                    raise SpecError(f"{name} is empty: leave it out or give a value.")
-                _no_nul(name, value)
+            if getattr(self, name) == "":
+                raise SpecError(f"{name} is empty: leave it out or give a value.")
         if self.here and self.workdir:
             raise SpecError(
                 "here and workdir exclude each other: --here is this folder, -w another."
@@ -280,6 +294,14 @@ class JobSpec:
             return cls(**{key: item for key, item in value.items() if key in known})
         except (TypeError, AttributeError) as error:
             raise SpecError(f"this isn't a spec of ours: {error}") from error
+
+
+def _resources(value: Mapping[str, Any]) -> Resources:
+    known = [f.name for f in fields(Resources)]
+    for name in value:
+        if name not in known:
+            raise SpecError(f"resources has no {name!r}: there are {', '.join(known)}.")
+    return Resources(**value)
 
 
 def _set(target: object, **values: Any) -> None:

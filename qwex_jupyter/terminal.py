@@ -15,17 +15,21 @@ from collections import deque
 # CSI (colours are kept), OSC and other strings up to BEL or ST, two-character escapes.
 _ESCAPE = re.compile(
     r"\x1b\[[0-9:;<=>?]*[ -/]*[@-~]"
-    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)"
+    r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\|$|(?=\n))"
     r"|\x1b[ -/]*[0-~]"
     r"|\x1b"
 )
-_SGR = re.compile(r"\x1b\[([0-9;:]*)m")
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-9:;<=>?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)\Z")
+_SGR = re.compile(r"\x1b\[([0-9;:]{0,200})m")
 # C0 and C1 but tab, newline and escape; the bidirectional overrides and isolates.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL_BUT_RETURN = re.compile(_CONTROL.pattern.replace("\x0b-\x1a", "\x0b\x0c\x0e-\x1a"))
 
 LINE_LIMIT = 4000
-# Of a large chunk only so much is looked at: more never fits a view.
-_LOOKED_AT = 1 << 15
+# Of a large chunk only so much is looked at, for each line that is kept.
+_LOOKED_AT = 160
+# So long the beginning of an escape sequence waits for its end.
+_HELD = 4096
 
 # Mid tones that can be read on white and on black.
 _COLOURS = (
@@ -50,13 +54,35 @@ _COLOURS = (
 
 def clean(text: str) -> str:
     """The text with its colours and nothing else that a terminal would act on."""
-    kept = _ESCAPE.sub(lambda found: found[0] if _SGR.fullmatch(found[0]) else "", text)
-    return _CONTROL.sub("", kept)
+    return _CONTROL.sub("", _colours_only(text))
 
 
 def plain(text: str) -> str:
     """The text without colours."""
     return _CONTROL.sub("", _ESCAPE.sub("", text))
+
+
+def _colours_only(text: str) -> str:
+    return _ESCAPE.sub(lambda found: found[0] if _SGR.fullmatch(found[0]) else "", text)
+
+
+class Text:
+    """The bytes of a stream as text that may be printed: `clean`, with carriage returns.
+
+    The beginning of a character or of an escape sequence waits for the bytes that end it.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+
+    def feed(self, data: bytes, *, last: bool = False) -> str:
+        """What can be printed now; with ``last`` all of it."""
+        text = self._held + self._decoder.decode(data, last)
+        found = None if last else _UNFINISHED.search(text, max(0, len(text) - _HELD))
+        cut = found.start() if found else len(text)
+        self._held = text[cut:]
+        return _CONTROL_BUT_RETURN.sub("", _colours_only(text[:cut]))
 
 
 def to_html(text: str) -> str:
@@ -159,6 +185,7 @@ class Screen:
 
     def __init__(self, keep: int = 200) -> None:
         self._done: deque[str] = deque(maxlen=keep)
+        self._looked_at = _LOOKED_AT * keep
         self._streams: dict[str, _Line] = {}
         self.lines = 0
         self.bytes = 0
@@ -167,11 +194,12 @@ class Screen:
         """Takes the next bytes of a stream."""
         self.bytes += len(data)
         line = self._streams.setdefault(stream, _Line())
-        if len(data) > _LOOKED_AT:
-            cut = data.rfind(b"\n", 0, len(data) - _LOOKED_AT) + 1
+        if len(data) > self._looked_at:
+            cut = data.rfind(b"\n", 0, len(data) - self._looked_at) + 1
             if cut:
                 self.lines += data.count(b"\n", 0, cut)
                 line.clear()
+                self._done.clear()  # what is shown has no gap
                 data = data[cut:]
         # A newline that follows a carriage return ends the line; a lone one begins it anew.
         *ended, rest = line.decode(data).split("\n")

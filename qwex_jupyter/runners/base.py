@@ -47,12 +47,15 @@ class Promises:
         raw_bytes: Output that isn't UTF-8 arrives unchanged.
         separate_streams: stdout and stderr are two logs.
         holds_timeout: The timeout is enforced while no kernel lives.
+        outlives_machine: A run goes on when the machine that submitted it loses power; what
+            is written about it must be on the disk before it starts.
     """
 
     durable: bool
     raw_bytes: bool
     separate_streams: bool
     holds_timeout: bool
+    outlives_machine: bool
 
 
 class Runner(ABC):
@@ -254,7 +257,7 @@ def used_options(spec: JobSpec) -> list[str]:
     return [name for name, value in used.items() if value] + sorted(spec.options)
 
 
-def script_argv(spec: JobSpec, path: str, default: Iterable[str]) -> list[str]:
+def script_argv(spec: JobSpec, path: str, default: Callable[[], list[str]]) -> list[str]:
     """The argv of a spec whose script lies at ``path``.
 
     An interpreter in the spec wins, then a ``#!`` first line, then ``default``. The first
@@ -268,7 +271,7 @@ def script_argv(spec: JobSpec, path: str, default: Iterable[str]) -> list[str]:
         # execve(2): one interpreter and at most one argument, split at the first blank.
         words = spec.script[2:].split("\n", 1)[0].strip().split(None, 1)
     if not words:
-        words = list(default)
+        words = default()
     if "-" in words:
         return [path if word == "-" else word for word in words]
     return [*words, path]

@@ -49,7 +49,13 @@ class LocalRunner(Runner):
     """
 
     name = "local"
-    promises = Promises(durable=True, raw_bytes=True, separate_streams=True, holds_timeout=True)
+    promises = Promises(
+        durable=True,
+        raw_bytes=True,
+        separate_streams=True,
+        holds_timeout=True,
+        outlives_machine=False,
+    )
     supports = frozenset({"memory", "files", "here"})
 
     def __init__(
@@ -94,8 +100,7 @@ class LocalRunner(Runner):
                 "create it, or name one that is there."
             )
         folder = self.folder(run_id)
-        default = ["bash", "-eo", "pipefail"] if shutil.which("bash") else ["sh", "-e"]
-        argv = script_argv(spec, os.path.join(folder, spec.script_name), default)
+        argv = script_argv(spec, os.path.join(folder, spec.script_name), _default_interpreter)
         env: dict[str, str | None] = {"PYTHONUNBUFFERED": "1", "QWEX_RUN_ID": run_id}
         if "PYTHONUNBUFFERED" in os.environ:
             del env["PYTHONUNBUFFERED"]
@@ -281,6 +286,21 @@ class _Server:
                 f"No supervisor could be started: {error.strerror}. Nothing runs."
             ) from error
 
+    def __del__(self) -> None:
+        """Ends it: it reads the requests that are still in the pipe, and leaves at its end."""
+        server: subprocess.Popen[bytes] | None = getattr(self, "_process", None)
+        if server is None:
+            return
+        assert server.stdin is not None
+        server.stdin.close()
+        if server.returncode is None and self._owner == os.getpid():
+            try:
+                server.wait(1.0)  # reaped, or it would stay as a zombie of the kernel
+            except subprocess.TimeoutExpired:
+                pass  # a fork of this process holds the pipe open
+        if server.returncode is None:
+            server.returncode = 0
+
     def usable(self) -> bool:
         """Whether it is this process's own and lives; a forked child makes one for itself."""
         if self._owner != os.getpid():
@@ -304,6 +324,10 @@ class _Server:
                     f"The supervisor could not be reached: {error.strerror}. Nothing was started."
                 ) from error
             raise
+
+
+def _default_interpreter() -> list[str]:
+    return ["bash", "-eo", "pipefail"] if shutil.which("bash") else ["sh", "-e"]
 
 
 def _environment() -> dict[str, str]:

@@ -62,7 +62,13 @@ class MemoryRunner(Runner):
     """
 
     name = "memory"
-    promises = Promises(durable=False, raw_bytes=True, separate_streams=True, holds_timeout=False)
+    promises = Promises(
+        durable=False,
+        raw_bytes=True,
+        separate_streams=True,
+        holds_timeout=False,
+        outlives_machine=False,
+    )
     supports = frozenset({"image", "memory", "files"})
 
     def __init__(
@@ -90,7 +96,7 @@ class MemoryRunner(Runner):
         env.update(dict.fromkeys(spec.secrets))
         return {
             "name": f"qwex-{run_id}",
-            "argv": script_argv(spec, path, [_INTERPRETER]),
+            "argv": script_argv(spec, path, lambda: [_INTERPRETER]),
             "env": env,
             "script": spec.script,
             "path": path if spec.script is not None else None,

@@ -4,10 +4,7 @@ One small server per kernel (`serve`) forks a supervisor for each run (`supervis
 leaves when the kernel's end of its pipe closes; the supervisors live on. A supervisor
 starts the command in a process group of its own, waits for it, holds timeout and memory
 limit, obeys ``stop.json``, and links ``launch.json`` and ``run.json``. Beside it stands a
-scribe (`_scribe`), which copies the two pipes of the program into its log files: pipes and
-not the files themselves, because ``echo x > /dev/stderr`` opens the file behind the
-descriptor anew and empties it. The scribe is a process of its own so that the program can
-go on writing when the supervisor is killed.
+scribe, which copies the program's output into the log files.
 
 Standard library and this package's plainest modules only: it runs under ``python -I -S``.
 """
@@ -15,7 +12,6 @@ Standard library and this package's plainest modules only: it runs under ``pytho
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import select
@@ -27,6 +23,8 @@ from typing import Any, NoReturn
 
 from qwex_jupyter import facts, process
 from qwex_jupyter.record import RunRecord
+from qwex_jupyter.runners.program import Program, reset_signals
+from qwex_jupyter.runners.scribe import Scribe
 from qwex_jupyter.status import End, Reason, RunStatus, Snapshot, Why, conclude
 
 Request = dict[str, Any]
@@ -35,65 +33,98 @@ Request = dict[str, Any]
 # written it. Seconds.
 _LOOK = 0.5
 _MEMORY_LOOK = 0.1
-_CHUNK = 1 << 18
 _TAIL = 4096
-_DRAINED_IN = 10.0
+# A run of so many seconds is on the disk before it is told.
+_LONG = 1.0
 
 
 def serve() -> None:
-    """Forks a supervisor for each request on stdin until stdin ends.
+    """Hands each request on stdin to a supervisor, until stdin ends.
 
     A request is eight hexadecimal digits (its length in bytes) and a JSON object. A torn
-    one is the last thing a dying kernel wrote: nothing is started for it.
+    one is the last thing a dying kernel wrote: nothing is started for it. One supervisor
+    with its scribe and its program, forked and waiting, is always kept ready, so that a run
+    doesn't wait for forks.
     """
     reset_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the system
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+    _warm_up()
+    spare = _fork_supervisor()
     while True:
         head = _read_exactly(0, 8)
         body = _read_exactly(0, int(head, 16)) if head else b""
         if not body:
             return
-        request = json.loads(body)
-        try:
-            child = os.fork()
-        except OSError as error:
-            _never_started(
-                request["folder"], f"no further process could be made ({error.strerror})"
-            )
-            continue
-        if child == 0:
-            _supervise_and_leave(request)
+        # A spare that was killed is replaced. Had it begun, then its launch.json is there,
+        # and nobody begins again.
+        if spare is None or not _write_all(spare, head + body):
+            spare = _fork_supervisor()
+            if spare is None or not _write_all(spare, head + body):
+                folder = json.loads(body)["folder"]
+                _never_started(folder, "no further process could be made")
+                continue
+        os.close(spare)
+        spare = _fork_supervisor()
 
 
-def reset_signals() -> None:
-    """Default dispositions and an empty mask, whatever the kernel had.
+def _fork_supervisor() -> int | None:
+    """A supervisor that waits for its request; the pipe to write it to, None without one."""
+    request, pipe = os.pipe()
+    try:
+        child = os.fork()
+    except OSError:
+        os.close(request)
+        os.close(pipe)
+        return None
+    if child == 0:
+        os.close(pipe)
+        _supervise_and_leave(request)
+    os.close(request)
+    return pipe
 
-    A notebook that ignores SIGCHLD, or a kernel that ignores SIGINT between two cells,
-    would hand that on to everything it starts.
+
+def _warm_up() -> None:
+    """Does once what every supervisor would do again after its fork.
+
+    ``gc.freeze`` keeps the collector from touching, and so from copying, the shared pages.
     """
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError):
-                pass  # reserved by the C library
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    import gc
+
+    process.identify(os.getpid())
+    _own_peak()
+    conclude(End(exit_code=0), None, {})
+    gc.disable()
+    gc.freeze()
 
 
-def _supervise_and_leave(request: Request) -> NoReturn:
+def _supervise_and_leave(pipe: int) -> NoReturn:
+    folder = ""
     try:
         os.setsid()
-        reset_signals()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        process.use_proc = process.use_proc and not request.get("portable")
-        supervise(request)
+        wake = _take_signals()
+        out, err = os.pipe(), os.pipe()
+        # In this order, so that the scribe holds no end of the program's gate.
+        scribe_ends, program_ends = (out[0], err[0]), (out[1], err[1])
+        scribe = Scribe(*scribe_ends, closing=program_ends)
+        program = Program(*program_ends)
+        head = _read_exactly(pipe, 8)
+        body = _read_exactly(pipe, int(head, 16)) if head else b""
+        if body:
+            request = json.loads(body)
+            folder = request["folder"]
+            process.use_proc = process.use_proc and not request.get("portable")
+            supervise(request, program, scribe, wake)
+        else:
+            program.abandon()
+            scribe.abandon()
     except BaseException:  # noqa: BLE001 - whatever it was, it is written beside the run
         try:
-            path = os.path.join(request["folder"], "supervisor.log")
+            path = os.path.join(folder, "supervisor.log")
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w") as file:
                 traceback.print_exc(file=file)
         except OSError:
@@ -102,26 +133,39 @@ def _supervise_and_leave(request: Request) -> NoReturn:
         os._exit(0)
 
 
-def supervise(request: Request) -> None:
+def supervise(request: Request, program: Program, scribe: Scribe, wake: int) -> None:
     """Runs one program to its end and writes down how it ended.
 
     Args:
-        request: ``folder``, ``argv``, ``env`` (whole), ``cwd``, ``umask``.
+        request: ``folder`` and the program's `Order`.
+        program: It, waiting at its gate.
+        scribe: Its scribe, waiting for a folder.
+        wake: The descriptor that tells of signals.
     """
     folder = request["folder"]
     spec_fact = facts.read_fact(folder, facts.SPEC)
+    why = ""
     if spec_fact is None:
-        return
-    if facts.exists(folder, facts.STOP):
-        _never_started(folder, "it was stopped before")
-        return
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    out, err = os.pipe(), os.pipe()
-    scribe = _Scribe(folder, out, err)
-    program = _Program(request, out[1], err[1])
-    os.close(out[1])
-    os.close(err[1])
+        pass  # deleted meanwhile
+    elif facts.exists(folder, facts.STOP):
+        why = "it was stopped before"
+    else:
+        try:
+            if _launch(folder, program):
+                scribe.begin(folder)
+                program.open_gate(request)
+                _watch_over(folder, spec_fact, program, scribe, wake)
+                return
+        except OSError as error:
+            why = f"its launch could not be written down ({error.strerror})"
+    program.abandon()
+    scribe.abandon()
+    if why:
+        _never_started(folder, why)
+
+
+def _launch(folder: str, program: Program) -> bool:
+    """Links launch.json; False when somebody has closed the run, so it must not start."""
     nonce = os.urandom(8).hex()
     launch = {
         "by": "supervisor",
@@ -130,238 +174,39 @@ def supervise(request: Request) -> None:
         "at": time.time(),
         "nonce": nonce,
     }
-    try:
-        winner = facts.link_once(folder, facts.LAUNCH, launch)
-    except OSError as error:
-        program.abandon()
-        scribe.finish()
-        _never_started(folder, f"its launch could not be written down ({error.strerror})")
-        return
-    if winner.get("nonce") != nonce:
-        # Somebody closed the run: it is over, and this program must not start.
-        program.abandon()
-        scribe.finish()
-        return
-    _watch_over(folder, spec_fact, program, scribe)
+    # Not synced: when the machine loses power, the program ends with it.
+    winner = facts.link_once(folder, facts.LAUNCH, launch, sync=False)
+    return winner.get("nonce") == nonce
 
 
-class _Program:
-    """The user's program: forked at once, waiting at a gate until `open_gate`."""
+def _take_signals() -> int:
+    """From here on signals wake and don't kill; the descriptor that tells of them.
 
-    def __init__(self, request: Request, out: int, err: int) -> None:
-        self._gate_in, self._gate = os.pipe()
-        self._status, status_in = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(request, self._gate_in, self._gate, status_in, out, err)
-        os.close(self._gate_in)
-        os.close(status_in)
-        _set_group(self.pid)
-        self.identity = process.identify(self.pid)
-        self.mark = "QWEX_RUN_ID=" + request["env"].get("QWEX_RUN_ID", "")
-        self.started, self.started_at = time.monotonic(), time.time()
-        self._reaped: tuple[int, Any] | None = None
-
-    def open_gate(self) -> None:
-        self.started, self.started_at = time.monotonic(), time.time()
-        try:
-            os.write(self._gate, b"!")
-        except BrokenPipeError:
-            pass  # killed while it waited: its end says so
-        os.close(self._gate)
-
-    def abandon(self) -> None:
-        """Closes the gate: the child leaves without having run anything."""
-        os.close(self._gate)
-        os.waitpid(self.pid, 0)
-
-    def refused(self) -> str:
-        """Why the program could not be executed; "" when it was. Blocks until known."""
-        text = b""
-        while chunk := os.read(self._status, 4096):
-            text += chunk
-        return text.decode("utf-8", "replace")
-
-    def ended(self) -> bool:
-        """Whether it ended. It stays a zombie, so that the group's number stays its own."""
-        if hasattr(os, "waitid") and process.use_proc:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        pid, status, usage = os.wait4(self.pid, os.WNOHANG)  # macOS: no waitid before 3.13
-        self._reaped = (status, usage) if pid else None
-        return bool(pid)
-
-    def reap(self) -> tuple[int, Any]:
-        """The wait status and the resources used, of it and the children it waited for."""
-        if self._reaped is None:
-            self._reaped = os.wait4(self.pid, 0)[1:]
-        return self._reaped
-
-    def signal(self, number: int) -> None:
-        """Signals the whole tree: the group, and on Linux what left it."""
-        try:
-            os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # nobody there; or on macOS only a zombie is
-        for member in process.members(self.identity, self.mark):
-            if not member["in_group"]:
-                process.send(member, number)
-
-
-def _become(
-    request: Request, gate: int, gate_out: int, status: int, out: int, err: int
-) -> NoReturn:
-    """In the child: waits at the gate, then becomes the user's program."""
-    word = ""
-    try:
-        os.close(gate_out)
-        _set_group(0)
-        reset_signals()
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        os.umask(request["umask"])
-        while True:
-            try:
-                opened = os.read(gate, 1)
-                break
-            except InterruptedError:
-                continue
-        if not opened:
-            os._exit(0)
-        word = request["cwd"]
-        os.chdir(word)
-        word = request["argv"][0]
-        os.execvpe(word, request["argv"], request["env"])
-    except BaseException as error:  # noqa: BLE001 - the supervisor says it, this child can't
-        code = getattr(error, "errno", 0) or 0
-        os.write(status, f"{code} {word}".encode("utf-8", "surrogateescape"))
-    finally:
-        os._exit(127)
-
-
-def _set_group(pid: int) -> None:
-    try:
-        os.setpgid(pid, pid)
-    except OSError:
-        pass  # parent and child both do it; whoever is second may find it done or exec'd
-
-
-class _Scribe:
-    """The process that copies the program's two pipes into its log files."""
-
-    def __init__(self, folder: str, out: tuple[int, int], err: tuple[int, int]) -> None:
-        control, self._control = os.pipe()
-        self._report, report = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            for descriptor in (out[1], err[1], self._control, self._report):
-                os.close(descriptor)
-            _scribe_and_leave(folder, out[0], err[0], control, report)
-        for descriptor in (out[0], err[0], control, report):
-            os.close(descriptor)
-
-    def finish(self) -> dict[str, int]:
-        """Waits until all output is on disk; bytes that found no room, per stream."""
-        os.close(self._control)
-        text = b""
-        until = time.monotonic() + _DRAINED_IN
-        while select.select([self._report], [], [], max(0.0, until - time.monotonic()))[0]:
-            chunk = os.read(self._report, 4096)
-            if not chunk:
-                break
-            text += chunk
-        else:
-            os.kill(self._pid, signal.SIGKILL)  # a dead disk: the outcome must not wait for it
-            text = b'{"stdout": -1, "stderr": -1}'
-        os.waitpid(self._pid, 0)
-        try:
-            return {key: count for key, count in json.loads(text).items() if count}
-        except ValueError:
-            return {"stdout": -1, "stderr": -1}  # it was killed: how much is missing isn't known
-
-
-def _scribe_and_leave(folder: str, out: int, err: int, control: int, report: int) -> NoReturn:
-    try:
-        lost = {"stdout": 0, "stderr": 0}
-        files = {}
-        for pipe, name in ((out, "stdout"), (err, "stderr")):
-            path = os.path.join(folder, f"{name}.log")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-            files[pipe] = (os.open(path, flags, 0o600), name)
-            os.set_blocking(pipe, False)
-            if hasattr(fcntl, "F_SETPIPE_SZ"):
-                try:
-                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
-                except OSError:
-                    pass  # the user's quota of pipe memory is spent: the usual size does
-        _copy(files, control, lost)
-        os.write(report, json.dumps(lost).encode())
-    finally:
-        os._exit(0)
-
-
-def _copy(files: dict[int, tuple[int, str]], control: int, lost: dict[str, int]) -> None:
-    """Copies until all writers are gone, or until the pipes are empty once ``control`` ended."""
-    poller = select.poll()
-    for pipe in files:
-        poller.register(pipe, select.POLLIN)
-    poller.register(control, select.POLLIN)
-    parent = os.getppid()
-    open_pipes = set(files)
-    draining = False
-    while open_pipes:
-        ready = {number for number, _ in poller.poll(0 if draining else None)}
-        if control in ready:
-            poller.unregister(control)
-            # Its end means "empty the pipes and report", unless the supervisor was killed:
-            # then the program goes on, and so does its output.
-            draining = os.getppid() == parent
-        moved = False
-        for pipe in ready & open_pipes:
-            try:
-                data = os.read(pipe, _CHUNK)
-            except BlockingIOError:
-                continue
-            if not data:
-                open_pipes.discard(pipe)
-                poller.unregister(pipe)
-                continue
-            moved = True
-            descriptor, name = files[pipe]
-            lost[name] += _write_all(descriptor, data)
-        if draining and control not in ready and not moved:
-            return
-
-
-def _write_all(descriptor: int, data: bytes) -> int:
-    """Writes; returns how many bytes found no room. The program isn't made to wait for disk."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except InterruptedError:
-            continue
-        except OSError:
-            return len(view)
-    return 0
-
-
-def _watch_over(folder: str, spec_fact: dict[str, Any], program: _Program, scribe: _Scribe) -> None:
-    """From the opened gate to the linked run.json."""
-    spec = spec_fact["spec"]
+    Set before launch.json says whom a cancel is to wake.
+    """
     wake_in, wake = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(wake_in, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGUSR1, lambda *_: None)
+    for number in (signal.SIGCHLD, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    return wake_in
+
+
+def _watch_over(
+    folder: str, spec_fact: dict[str, Any], program: Program, scribe: Scribe, wake: int
+) -> None:
+    """From the opened gate to the linked run.json."""
+    spec = spec_fact["spec"]
     floor = _own_peak()
-    program.open_gate()
     refused = program.refused()
     stop, out_of_memory = None, False
     limit = (spec.get("resources") or {}).get("memory")
     peak = 0
     if not refused:
-        stop, out_of_memory, peak = _until_ended(folder, spec, program, wake_in, limit)
+        stop, out_of_memory, peak = _until_ended(folder, spec, program, wake, limit)
     elapsed = time.monotonic() - program.started
     if stop or out_of_memory:
         program.signal(signal.SIGKILL)
@@ -387,10 +232,11 @@ def _watch_over(folder: str, spec_fact: dict[str, Any], program: _Program, scrib
         },
     )
     record(folder, spec_fact, snapshot, stop)
+    scribe.reap()
 
 
 def _until_ended(
-    folder: str, spec: dict[str, Any], program: _Program, wake: int, limit: int | None
+    folder: str, spec: dict[str, Any], program: Program, wake: int, limit: int | None
 ) -> tuple[dict[str, Any] | None, bool, int]:
     """Waits for the end; carries out what is wanted of it meanwhile.
 
@@ -440,12 +286,14 @@ def _until_ended(
     return stop, out_of_memory, peak
 
 
-def _link_patiently(folder: str, name: str, value: dict[str, Any]) -> dict[str, Any]:
+def _link_patiently(
+    folder: str, name: str, value: dict[str, Any], *, sync: bool = True
+) -> dict[str, Any]:
     """Links a fact, again and again while the disk refuses: nobody else will write it."""
     pause = 0.05
     while True:
         try:
-            return facts.link_once(folder, name, value)
+            return facts.link_once(folder, name, value, sync=sync)
         except FileNotFoundError:
             return value  # the folder was taken away by hand
         except OSError:
@@ -470,7 +318,10 @@ def record(
         "tail": tail(folder),
     }
     verdict = conclude(snapshot.end, stop, about)
-    _link_patiently(folder, facts.RUN, before.ended(verdict, snapshot).to_json())
+    # Syncing takes as long as a short program. What ended so soon is left to the system to
+    # write: if power fails within its half minute, the run is LOST / Unreadable, which is true.
+    long = (snapshot.evidence.get("elapsed") or 0) > _LONG
+    _link_patiently(folder, facts.RUN, before.ended(verdict, snapshot).to_json(), sync=long)
     facts.release(folder)
     try:
         os.unlink(os.path.join(folder, "..", "..", "open", before.run_id))
@@ -561,3 +412,13 @@ def _read_exactly(descriptor: int, count: int) -> bytes:
             return b""
         data += chunk
     return data
+
+
+def _write_all(descriptor: int, data: bytes) -> bool:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,302 @@
+"""The cache of ended runs: what was read once is not read again.
+
+Ended runs never change, so their records are kept as columns outside the home, in the
+platform's cache folder. It is no part of the truth: it may be deleted, torn, or never
+written, and then the run folders are read. What is open or damaged is read each time.
+
+Two files per history: ``runs`` holds the columns; ``names`` says which folders there were
+besides when the runs folder was last listed, so that an unchanged one isn't listed again.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import stat
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from qwex_jupyter import columns, facts
+from qwex_jupyter.columns import KINDS, Builder, Columns
+from qwex_jupyter.errors import RunNotFound
+from qwex_jupyter.record import RunRecord, is_run_id
+from qwex_jupyter.status import Reason, RunStatus
+
+if TYPE_CHECKING:
+    from qwex_jupyter.history import RunHistory
+
+# Fewer ended runs than this are read faster than a cache is worth; and so many (or this
+# share) may be read again each time before the cache is written anew.
+LEAST, SHARE = 64, 0.01
+# A folder changed so lately may change once more without its time changing.
+SETTLED_NS = 2_000_000_000
+
+_CHUNK = 256
+_READ_BYTES = 16384
+_DEFAULTS = RunRecord("", "").to_json()
+_REQUIRED = ("run_id", "runner", "status")
+_FINAL = {str(status) for status in RunStatus if status.final}
+_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def look(
+    history: RunHistory,
+    fields: Iterable[str] = KINDS,
+    *,
+    first: str = "",
+    limit: int | None = None,
+) -> tuple[Columns, list[int]]:
+    """The records of all runs as columns, opening as few files as can be.
+
+    Args:
+        history: Whose runs.
+        fields: Which fields of `RunRecord` are wanted.
+        first: Only run ids from this one on.
+        limit: Only so many of the newest.
+
+    Returns:
+        The columns, and the numbers of the wanted rows, newest first.
+    """
+    shelf = _Shelf(history)
+    kept = shelf.columns({*fields, "run_id"})
+    known = columns.names_of(kept)
+    listing = shelf.listing(set(known))
+    others = listing.plain + listing.odd
+    there = [name for name in known if name not in listing.gone] if listing.gone else known
+    if first:
+        there = [name for name in there if name >= first]
+        others = [name for name in others if name >= first]
+    if limit is not None and len(there) + len(others) > limit:
+        newest = set(sorted([*there, *others], reverse=True)[:limit])
+        others = [name for name in others if name in newest]
+    ended, rest = _read(history, others, set(listing.odd))
+    shelf.keep(ended, known, listing)
+    found = columns.join(columns.join(kept, ended), rest) if others else kept
+    names = columns.names_of(found)
+    rows: Iterable[int] = range(len(names))
+    if first or listing.gone:
+        rows = [i for i in rows if names[i] >= first and names[i] not in listing.gone]
+    # Both parts come sorted, and sorting what is sorted is quick.
+    return found, sorted(rows, key=names.__getitem__, reverse=True)[:limit]
+
+
+def folder() -> str:
+    """The platform's folder for what can be made again."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        mac = sys.platform == "darwin"
+        base = os.path.expanduser("~/Library/Caches" if mac else "~/.cache")
+    return os.path.join(base, "qwex")
+
+
+@dataclass
+class _Listing:
+    """Which folders there are beside those whose records are kept, and which of these aren't.
+
+    Attributes:
+        stamp: What the runs folder said of itself before it was listed.
+        lasting: The same stamp will mean the same names.
+        noted: It was read from ``names``.
+        plain: Folders with the name of a run.
+        odd: Other folders, and links.
+        gone: Run ids whose records are kept and whose folders were deleted.
+    """
+
+    stamp: list[int]
+    lasting: bool = False
+    noted: bool = False
+    plain: list[str] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+
+
+class _Shelf:
+    """The two files of one history's cache. Whatever is wrong with them, they are empty."""
+
+    def __init__(self, history: RunHistory) -> None:
+        self._runs = history.runs_folder
+        # Two copies of a home have one id and may have gone different ways.
+        about = f"{history.id} {os.stat(self._runs).st_ino}"
+        self._key = hashlib.sha256(about.encode()).hexdigest()[:32]
+        self._folder = os.path.join(folder(), self._key)
+        self._data = self._get("runs")
+        self._mark = ""
+
+    def columns(self, names: Iterable[str]) -> Columns:
+        """These columns of the ended runs that are kept."""
+        try:
+            about, found = columns.decode(self._data, names)
+            if about["key"] != self._key:
+                raise ValueError("of another home")
+            self._mark = str(about["mark"])
+        except (ValueError, KeyError, TypeError):
+            self._mark = ""
+            return Builder().columns()
+        return found
+
+    def listing(self, known: set[str]) -> _Listing:
+        """The folders, from ``names`` while the runs folder is what it was."""
+        now = time.time_ns()
+        found = os.stat(self._runs)
+        stamp = [found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_nlink]
+        try:
+            kept = json.loads(self._get("names"))
+            if self._mark and kept["mark"] == self._mark and kept["stamp"] == stamp:
+                plain, odd, gone = (list(map(str, kept[k])) for k in ("plain", "odd", "gone"))
+                return _Listing(stamp, True, True, plain, odd, set(gone))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            pass  # none, or none of ours
+        with os.scandir(self._runs) as entries:
+            there = {entry.name: entry for entry in entries if entry.name[0] != "."}
+        listing = _Listing(stamp, lasting=now - max(stamp[1:3]) > SETTLED_NS)
+        listing.gone = known - there.keys()
+        for name in sorted(there.keys() - known, reverse=True):
+            entry = there[name]
+            if is_run_id(name) and entry.is_dir(follow_symlinks=False):
+                listing.plain.append(name)
+            elif entry.is_dir() or entry.is_symlink():
+                listing.odd.append(name)
+        return listing
+
+    def keep(self, ended: Columns, known: list[str], listing: _Listing) -> None:
+        """Writes down what was learned, where that is worth it."""
+        changes = columns.rows_of(ended) + len(listing.gone)
+        if changes >= max(LEAST, SHARE * len(known)) and self._ready():
+            kept = self.columns(KINDS)
+            if listing.gone:
+                there = [i for i, name in enumerate(known) if name not in listing.gone]
+                kept = columns.choose(kept, there)
+            self._mark = secrets.token_hex(8)
+            about = {"key": self._key, "mark": self._mark}
+            self._put("runs", columns.encode(columns.join(kept, ended), about))
+            read = set(columns.names_of(ended))
+            listing.plain = [name for name in listing.plain if name not in read]
+            listing.gone, listing.noted = set(), False
+        if self._mark and listing.lasting and not listing.noted:
+            names = {"mark": self._mark, "stamp": listing.stamp, "gone": sorted(listing.gone)}
+            names |= {"plain": listing.plain, "odd": listing.odd}
+            self._put("names", json.dumps(names).encode())
+
+    def _get(self, name: str) -> bytes:
+        try:
+            if not _private(os.stat(self._folder)):
+                return b""
+            with open(os.open(os.path.join(self._folder, name), _OPEN_FLAGS), "rb") as file:
+                return file.read() if _private(os.fstat(file.fileno())) else b""
+        except OSError:
+            return b""
+
+    def _ready(self) -> bool:
+        """Whether the folder is there, ours alone and can be written to."""
+        try:
+            os.makedirs(os.path.dirname(folder()), exist_ok=True)
+            for path in (folder(), self._folder):
+                if not os.path.isdir(path):
+                    os.mkdir(path, 0o700)
+            return _private(os.stat(self._folder)) and os.access(self._folder, os.W_OK)
+        except OSError:
+            return False
+
+    def _put(self, name: str, data: bytes) -> None:
+        mine = os.path.join(self._folder, f".{name}.{secrets.token_hex(8)}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with open(os.open(mine, flags, 0o600), "wb") as file:
+                file.write(data)
+            os.rename(mine, os.path.join(self._folder, name))
+        except OSError:
+            try:
+                os.unlink(mine)
+            except OSError:
+                pass  # a folder that can't be written to; the runs are read again next time
+
+
+def _private(found: os.stat_result) -> bool:
+    """Whether nobody else can have written it."""
+    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _read(history: RunHistory, names: list[str], odd: set[str]) -> tuple[Columns, Columns]:
+    """The records of these runs, from their files: the ended ones, and the others."""
+    ended, others = Builder(), Builder()
+    runs = os.open(history.runs_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for start in range(0, len(names), _CHUNK):
+            chunk = names[start : start + _CHUNK]
+            slow = set(chunk)
+            found = {name: data for name, data in _final_records(runs, chunk) if name not in odd}
+            try:
+                ended.add(_parse(found))
+                slow -= found.keys()
+            except (ValueError, TypeError, LookupError, RecursionError):
+                pass  # one of them is damaged: they are read one by one
+            for name in chunk if slow else ():
+                if name in slow:
+                    _read_one(history, name, ended, others)
+    finally:
+        os.close(runs)
+    return ended.columns(), others.columns()
+
+
+def _final_records(runs: int, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """What ``run.json`` says in these folders, where that is quickly had."""
+    for name in names:
+        try:
+            file = os.open(f"{name}/{facts.RUN}", _OPEN_FLAGS, dir_fd=runs)
+        except OSError:
+            continue  # not ended, or not readable
+        try:
+            data = os.read(file, _READ_BYTES)
+        except OSError:
+            continue
+        finally:
+            os.close(file)
+        if len(data) < _READ_BYTES:
+            yield name, data
+
+
+def _parse(found: dict[str, bytes]) -> list[tuple[Any, ...]]:
+    """The rows of many final records by one call of the JSON parser.
+
+    It then makes each key once and not once for each file, which is half of its work. Each
+    file ends with a newline, which no text of JSON may hold, so a torn one can't swallow the
+    next; and each row must come from its own folder.
+
+    Raises:
+        ValueError, TypeError, LookupError, RecursionError: One of them is damaged.
+    """
+    if not all(data[:1] == b"{" and data[-2:] == b"}\n" for data in found.values()):
+        raise ValueError("not all are whole")
+    values = _JSON.decode((b"[" + b",".join(found.values()) + b"]").decode())
+    try:
+        rows = list(map(columns.pick_values, values))
+    except KeyError:  # written by an earlier version
+        rows = [columns.pick_values({**_OPTIONAL, **value}) for value in values]
+    ids = [row[_ID] for row in rows]
+    if ids != list(found) or not {row[_STATUS] for row in rows} <= _FINAL:
+        raise ValueError("not what its folder says")
+    return rows
+
+
+def _read_one(history: RunHistory, name: str, ended: Builder, others: Builder) -> None:
+    try:
+        record = history.record(name)
+    except RunNotFound:
+        return  # deleted since the folder was listed
+    keeps = record.status.final and record.reason != Reason.UNREADABLE
+    (ended if keeps else others).add([columns.row(record)])
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_constant)
+_OPTIONAL = {key: value for key, value in _DEFAULTS.items() if key not in _REQUIRED}
+_ID, _STATUS = list(KINDS).index("run_id"), list(KINDS).index("status")

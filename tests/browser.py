@@ -1,0 +1,520 @@
+"""JupyterLab and Notebook 7 in Chromium, for tests and for the pictures in the docs.
+
+A real Jupyter server with folders of its own, a real browser through Playwright, and one
+page object for a notebook. Cells are run by the front end's own commands, since clicking
+at pixels would test the front end; what a person presses (stop, restart) is pressed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Debian's place first, then whatever is on the path.
+CHROMIUM = next(
+    (
+        found
+        for name in ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
+# Headless in a container: no sandbox as root, no GPU, and /dev/shm may be 64 MB there.
+_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+_SETTINGS = {
+    "apputils-extension/notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+        "doNotDisturbMode": True,
+    },
+    "docmanager-extension/plugin": {"autosave": False},
+}
+# Generous, as machines that test are busy; what is right takes a fraction of it.
+PATIENCE = 60.0
+LAB, NOTEBOOK = "lab", "notebooks"
+
+
+def missing() -> str:
+    """What is needed and isn't here, with the way to get it; "" if all is here."""
+    for module in ("playwright", "jupyterlab", "notebook", "ipykernel"):
+        if importlib.util.find_spec(module) is None:
+            return f"no {module}: pip install {module}"
+    return "" if CHROMIUM else "no Chromium: apt-get install chromium"
+
+
+class Jupyter:
+    """A Jupyter server whose home, settings, kernels and runs are its own.
+
+    Args:
+        root: The folder for all of it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.work, self.runs = root, root / "work", root / "runs"
+        self.token = secrets.token_hex(16)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._settings = root / "settings"
+        for name, value in _SETTINGS.items():
+            self._set(name, value)
+        self.work.mkdir(parents=True)
+        self._log = (root / "server.log").open("wb")
+        flags = [
+            "--no-browser",
+            "--ServerApp.ip=127.0.0.1",
+            f"--ServerApp.port={self.port}",
+            "--ServerApp.port_retries=0",
+            f"--ServerApp.root_dir={self.work}",
+            f"--IdentityProvider.token={self.token}",
+            # The page object speaks to the front end through `window.jupyterapp`.
+            "--LabApp.expose_app_in_browser=True",
+            "--JupyterNotebookApp.expose_app_in_browser=True",
+        ]
+        if getattr(os, "geteuid", lambda: 1)() == 0:
+            flags.append("--allow-root")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *flags],
+            env=self._environment(),
+            cwd=self.work,
+            stdout=self._log,
+            stderr=self._log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _set(self, name: str, value: dict[str, Any]) -> None:
+        path = self._settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value))
+
+    def _environment(self) -> dict[str, str]:
+        # PYTHONUNBUFFERED here would hide that runs are given it.
+        dropped = ("JUPYTER", "QWEX", "JPY_", "IPYTHON", "PYTHONUNBUFFERED", "XDG_", "MPLBACKEND")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+        places = {
+            "HOME": "home",
+            "IPYTHONDIR": "ipython",
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_DATA_DIR": "data",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+            "QWEX_HOME": "runs",
+        }
+        for name in places.values():
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        return kept | {name: str(self.root / place) for name, place in places.items()}
+
+    def wait(self) -> Jupyter:
+        """Returns when the server answers."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                break
+            try:
+                self.api("GET", "status")
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+            else:
+                return self
+        raise RuntimeError(f"no Jupyter server: {(self.root / 'server.log').read_text()[-2000:]}")
+
+    def api(self, method: str, path: str) -> Any:
+        """Asks the server's own API."""
+        request = urllib.request.Request(  # our own server's address
+            f"{self.url}/api/{path}",
+            method=method,
+            headers={"Authorization": f"token {self.token}"},
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def write(self, name: str, cells: list[str] | list[dict[str, Any]]) -> Path:
+        """Makes a notebook of code cells, given as texts or as whole cells."""
+        made = [_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+        spec = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+        notebook = {
+            "cells": [{"id": f"cell-{i}", **cell} for i, cell in enumerate(made)],
+            "metadata": {"kernelspec": spec},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
+        path = self.work / name
+        path.write_text(json.dumps(notebook))
+        return path
+
+    def end_kernels(self) -> None:
+        """Shuts all kernels down, since each holds memory until the server ends."""
+        for session in self.api("GET", "sessions"):
+            try:
+                self.api("DELETE", f"sessions/{session['id']}")
+            except urllib.error.HTTPError:
+                pass  # the front end was faster
+
+    def close(self) -> None:
+        """Ends the server with all it has started but the runs."""
+        try:
+            self.end_kernels()
+        except OSError:
+            pass  # it is gone already
+        try:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        except ProcessLookupError:
+            self._process.wait()
+        self._log.close()
+
+
+def _cell(source: str) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "source": source,
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
+
+
+class Page:
+    """One browser page with a front end in it; notebooks are opened in it one after another.
+
+    Args:
+        browser: Playwright's browser.
+        jupyter: The server.
+        kind: ``lab``, or ``notebooks`` for Notebook 7.
+    """
+
+    def __init__(self, browser: Any, jupyter: Jupyter, kind: str = LAB) -> None:
+        self.jupyter, self.kind = jupyter, kind
+        self.web = browser.new_page(viewport={"width": 1200, "height": 1000})
+        self.web.set_default_timeout(1000 * PATIENCE)
+        self.messages: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
+        self.strangers: list[str] = []
+        self.dialogs: list[str] = []
+        self._dark = False
+        self._at_home = False
+        self.web.route("**/*", self._only_here)
+        self.web.on("websocket", lambda socket: socket.on("framereceived", self._count))
+        self.web.on("dialog", self._dismiss)
+
+    def _only_here(self, route: Any) -> None:
+        if route.request.url.startswith((self.jupyter.url, "data:", "blob:")):
+            route.continue_()
+        else:
+            self.strangers.append(route.request.url)
+            route.abort()
+
+    def _dismiss(self, dialog: Any) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.accept()  # "leave this page?" included
+
+    def _count(self, frame: str | bytes) -> None:
+        kind = _message_type(frame)
+        self.messages[kind] += 1
+        self.bytes[kind] += len(frame)
+
+    def open(
+        self, cells: list[str], *, dark: bool = False, kernel: bool = True, path: Path | None = None
+    ) -> Notebook:
+        """Opens a new notebook, or the one at ``path``, and closes what was open."""
+        path = path or self.jupyter.write(f"t-{secrets.token_hex(4)}.ipynb", cells)
+        name = path.relative_to(self.jupyter.work).as_posix()
+        if self.kind == NOTEBOOK:
+            self._go(f"notebooks/{name}")
+            self.web.wait_for_selector(".jp-Notebook")
+        else:
+            if not self._at_home:
+                self._go("lab?reset")
+                self._at_home = True
+                self.command("application:toggle-left-area")
+            self.command("application:close-all")
+            self._accept_dialog()
+            self.jupyter.end_kernels()
+            prefer = {} if kernel else {"kernelPreference": _NO_KERNEL}
+            self.command("docmanager:open", {"path": name, "factory": "Notebook", **prefer})
+        self._theme(dark=dark)
+        notebook = Notebook(self, path)
+        notebook.ready(kernel=kernel)
+        return notebook
+
+    def _go(self, address: str) -> None:
+        mark = "&" if "?" in address else "?"
+        self.web.goto(f"{self.jupyter.url}/{address}{mark}token={self.jupyter.token}")
+        self.web.wait_for_function("() => window.jupyterapp !== undefined")
+        self.web.evaluate("() => window.jupyterapp.restored.then(() => null)")
+
+    def _accept_dialog(self) -> None:
+        # Closing what wasn't saved asks; nothing of it is needed any more.
+        for _ in range(10):
+            if self.web.evaluate("() => !document.querySelector('.jp-Dialog')"):
+                return
+            button = self.web.query_selector(".jp-Dialog .jp-mod-warn, .jp-Dialog .jp-mod-accept")
+            if button:
+                button.click()
+            self.web.wait_for_timeout(100)
+
+    def _theme(self, *, dark: bool) -> None:
+        if dark != self._dark:
+            theme = "JupyterLab Dark" if dark else "JupyterLab Light"
+            self.command("apputils:change-theme", {"theme": theme})
+            self.web.wait_for_selector(
+                f"body[data-jp-theme-light='{str(not dark).lower()}']", state="attached"
+            )
+            self._dark = dark
+
+    def command(self, name: str, args: dict[str, Any] | None = None) -> None:
+        """Runs a command of the front end and waits until it has been taken."""
+        self.web.evaluate(
+            "([name, args]) => window.jupyterapp.commands.execute(name, args).then(() => null)",
+            [name, args or {}],
+        )
+
+    def watch(self) -> None:
+        """Begins to record how long the page is blocked, and forgets the traffic so far."""
+        self.messages.clear()
+        self.bytes.clear()
+        self.web.evaluate(_WATCH)
+
+    def blocked(self) -> dict[str, float]:
+        """Long tasks since `watch`: how many, the longest and their sum in milliseconds."""
+        found: dict[str, float] = self.web.evaluate(_BLOCKED)
+        return found
+
+
+_NO_KERNEL = {"shouldStart": False, "canStart": False, "autoStartDefault": False}
+_WATCH = """() => {
+    window.longTasks = [];
+    window.longObserver?.disconnect();
+    window.longObserver = new PerformanceObserver(
+        list => list.getEntries().forEach(e => window.longTasks.push(e.duration)));
+    window.longObserver.observe({entryTypes: ['longtask']});
+}"""
+_BLOCKED = """() => ({
+    count: window.longTasks.length,
+    longest: Math.max(0, ...window.longTasks),
+    sum: window.longTasks.reduce((a, b) => a + b, 0),
+})"""
+
+
+def _message_type(frame: str | bytes) -> str:
+    """The type of a Jupyter message in a websocket frame, "" if it isn't one."""
+    try:
+        if isinstance(frame, str):
+            return str(json.loads(frame)["header"]["msg_type"])
+        # v1.kernel.websocket.jupyter.org: count, offsets (64 bit each), channel, header, ...
+        count = int.from_bytes(frame[:8], "little")
+        offsets = [int.from_bytes(frame[8 * i : 8 * i + 8], "little") for i in range(1, count + 1)]
+        return str(json.loads(frame[offsets[1] : offsets[2]])["msg_type"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return ""
+
+
+class Notebook:
+    """One open notebook.
+
+    Args:
+        page: Where it is open.
+        path: Its file.
+    """
+
+    def __init__(self, page: Page, path: Path) -> None:
+        self.page, self.path = page, path
+        self.web = page.web
+
+    def ready(self, *, kernel: bool = True) -> None:
+        """Waits until the cells are there and the kernel is idle."""
+        self.web.wait_for_function(f"() => {_PANEL}?.content?.model?.cells?.length > 0")
+        self.web.wait_for_selector(".jp-Cell")
+        if kernel:
+            self.web.wait_for_function(f"() => {_KERNEL}?.status === 'idle'")
+
+    def run_cell(self, index: int, *, wait: bool = True) -> None:
+        """Runs a cell; without ``wait`` it returns while the cell runs."""
+        self.web.evaluate(_RUN, ["notebook:run-cell", index])
+        if wait:
+            self.wait()
+
+    def run_all(self, *, wait: bool = True) -> None:
+        """Runs all cells as the menu does."""
+        self.web.evaluate(_RUN, ["notebook:run-all-cells", 0])
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits until what was run last is done."""
+        self.web.wait_for_function("() => window.cellsDone")
+
+    def until(self, index: int, said: str | Callable[[str], bool]) -> str:
+        """Waits until a cell's output shows a text; returns all that it shows."""
+        check = said if callable(said) else lambda text: said in text
+        until = time.monotonic() + PATIENCE
+        while True:
+            text = self.text(index)
+            if check(text):
+                return text
+            if time.monotonic() > until:
+                raise AssertionError(f"cell {index} shows {text!r}, waited for {said!r}")
+            self.web.wait_for_timeout(50)
+
+    def text(self, index: int) -> str:
+        """What a cell's output shows; what is folded is not shown."""
+        return self._output(index, "innerText")
+
+    def html(self, index: int) -> str:
+        """The HTML that a cell's output became."""
+        return self._output(index, "innerHTML")
+
+    def _output(self, index: int, what: str) -> str:
+        found: str = self.web.evaluate(
+            f"([i, what]) => {_PANEL}.content.widgets[i].outputArea.node[what]", [index, what]
+        )
+        return found
+
+    def data(self, index: int) -> list[dict[str, Any]]:
+        """A cell's outputs as they would be saved."""
+        found: list[dict[str, Any]] = self.web.evaluate(
+            f"i => {_PANEL}.content.widgets[i].model.outputs.toJSON()", index
+        )
+        return found
+
+    def count(self, index: int) -> int | None:
+        """A cell's execution count; None if it has not run."""
+        found: int | None = self.web.evaluate(
+            f"i => {_PANEL}.content.widgets[i].model.executionCount", index
+        )
+        return found
+
+    def colour(self, index: int, said: str) -> str:
+        """The colour in which a text of a cell's output is painted, ``rgb(...)``."""
+        found: str = self.web.evaluate(_COLOUR, [index, said])
+        return found
+
+    def stop(self) -> None:
+        """Presses the stop button of the toolbar."""
+        self.web.click("[data-jp-item-name='interrupt'] jp-button, [data-jp-item-name='interrupt']")
+
+    def restart(self) -> None:
+        """Restarts the kernel through the menu's command, and says yes."""
+        before = self._kernel_starts()
+        command = "() => { window.jupyterapp.commands.execute('kernelmenu:restart'); }"
+        self.web.evaluate(command)
+        self.web.click(".jp-Dialog .jp-mod-accept")
+        self.web.wait_for_selector(".jp-Dialog", state="detached")
+        self.web.wait_for_function(f"() => {_KERNEL}?.status === 'idle'")
+        assert before
+
+    def _kernel_starts(self) -> str:
+        found: str = self.web.evaluate(f"() => {_KERNEL}.id")
+        return found
+
+    def save(self) -> dict[str, Any]:
+        """Saves the notebook; returns what is in the file."""
+        self.page.command("docmanager:save")
+        found: dict[str, Any] = json.loads(self.path.read_text())
+        return found
+
+    def resize(self, width: int, height: int = 1000) -> None:
+        """Gives the window another size."""
+        self.web.set_viewport_size({"width": width, "height": height})
+
+    def screenshot(self, path: Path | str, index: int | None = None) -> None:
+        """Takes a picture of the page, or of one cell."""
+        if index is None:
+            self.web.screenshot(path=str(path))
+            return
+        cell = self.web.evaluate_handle(f"i => {_PANEL}.content.widgets[i].node", index)
+        cell.as_element().screenshot(path=str(path))
+
+
+_PANEL = "window.jupyterapp.shell.currentWidget"
+_KERNEL = f"{_PANEL}?.sessionContext?.session?.kernel"
+_RUN = f"""([command, index]) => {{
+    {_PANEL}.content.activeCellIndex = index;
+    {_PANEL}.content.deselectAll();
+    window.cellsDone = false;
+    const done = () => {{ window.cellsDone = true; }};
+    window.jupyterapp.commands.execute(command).then(done, done);
+}}"""
+_COLOUR = f"""([index, said]) => {{
+    const area = {_PANEL}.content.widgets[index].outputArea.node;
+    const walker = document.createTreeWalker(area, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode())
+        if (walker.currentNode.data.includes(said))
+            return getComputedStyle(walker.currentNode.parentElement).color;
+    return '';
+}}"""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium."""
+    if why := missing():
+        pytest.skip(why)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def jupyter(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A Jupyter server; skipped together with the browser."""
+    server = Jupyter(tmp_path_factory.mktemp("jupyter"))
+    try:
+        yield server.wait()
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def pages(chromium: Any, jupyter: Jupyter) -> dict[str, Page]:
+    """The pages that are open, by front end; a failed test takes its page away."""
+    return {}
+
+
+def _opener(kind: str, chromium: Any, jupyter: Jupyter, pages: dict[str, Page]) -> Any:
+    def lab(cells: list[str], **how: Any) -> Notebook:
+        if kind not in pages:
+            pages[kind] = Page(chromium, jupyter, kind)
+        pages[kind].web.set_viewport_size({"width": 1200, "height": 1000})
+        return pages[kind].open(cells, **how)
+
+    return lab
+
+
+@pytest.fixture
+def lab(chromium: Any, jupyter: Jupyter, pages: dict[str, Page]) -> Callable[..., Notebook]:
+    """Opens notebooks in JupyterLab: ``lab([cell, ...], dark=False)``."""
+    opener: Callable[..., Notebook] = _opener(LAB, chromium, jupyter, pages)
+    return opener
+
+
+@pytest.fixture
+def notebook7(chromium: Any, jupyter: Jupyter, pages: dict[str, Page]) -> Callable[..., Notebook]:
+    """Opens notebooks in Notebook 7."""
+    opener: Callable[..., Notebook] = _opener(NOTEBOOK, chromium, jupyter, pages)
+    return opener
