@@ -25,18 +25,16 @@ def main(rounds: int) -> list[str]:
         f"| qwex | {best[0]:.0f} | {best[1]:.1f} MB | {best[2]} | {best[3]} |",
     ]
     if shutil.which("parallel"):
-        lines.append(f"| GNU parallel --joblog --results -j{os.cpu_count()} | {_parallel():.0f} | | | |")
+        lines.append(
+            f"| GNU parallel --joblog --results -j{os.cpu_count()} | {_parallel():.0f} | | | |"
+        )
     lines.append(f"| submitit (100 jobs) | {_submitit(100):.1f} | | | |")
     return lines
 
 
 def _ours() -> tuple[float, float, int, int]:
     """In a process of its own, so that what it adds can be seen."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from many import loop\n"
-        "print(*loop())"
-    )
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom many import loop\nprint(*loop())"
     folder = tempfile.mkdtemp()
     done = subprocess.run(
         [sys.executable, "-c", code, os.path.dirname(os.path.abspath(__file__))],

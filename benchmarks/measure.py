@@ -71,7 +71,11 @@ def rotate(
 
 
 def table(
-    title: str, found: Mapping[str, Sequence[float]], beside: str, unit: float = 1e3, sign: str = "ms"
+    title: str,
+    found: Mapping[str, Sequence[float]],
+    beside: str,
+    unit: float = 1e3,
+    sign: str = "ms",
 ) -> list[str]:
     """Medians, and the median of the ratios of each round to the case ``beside``."""
     lines = [f"### {title}", "", f"| | {sign} (median) | x {beside} | n |", "|---|---|---|---|"]
@@ -79,7 +83,9 @@ def table(
         base = found[beside]
         pairs = [a / b for a, b in zip(values, base, strict=False)]
         ratio = f"{statistics.median(pairs):.2f}" if pairs else ""
-        lines.append(f"| {name} | {statistics.median(values) * unit:.2f} | {ratio} | {len(values)} |")
+        lines.append(
+            f"| {name} | {statistics.median(values) * unit:.2f} | {ratio} | {len(values)} |"
+        )
     return lines
 
 

@@ -54,7 +54,9 @@ def main(rounds: int) -> list[str]:
         found[f"`%%bash` cat, {BASH_LINES:,} lines only"] = [
             one.run(f"%%bash\ncat {few}")[0] for _ in range(2)
         ]
-        lines = table(f"{LINES:,} lines of {WIDTH} bytes into a cell", found, "write a file and read it")
+        lines = table(
+            f"{LINES:,} lines of {WIDTH} bytes into a cell", found, "write a file and read it"
+        )
         count, size = sizes[-1]
         lines += ["", f"Messages: {count}, {size / 1e3:.0f} kB in all.", ""]
         lines += _paced(one, folder, rounds)

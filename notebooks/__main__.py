@@ -40,13 +40,13 @@ def _execute(*, save: bool) -> int:
             os.environ["QWEX_HOME"] = os.path.join(folder, "home")
             if save:
                 os.environ["QWEX_DISPLAY"] = "pane"
-            client = NotebookClient(
-                notebook, timeout=300, resources={"metadata": {"path": folder}}
-            )
+            client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}})
             client.execute()
         if save:
             _settle(notebook)
-            nbformat.write(notebook, path)
+            text = nbformat.writes(notebook)
+            # A traceback names the history folder; in the saved story it is the usual one.
+            path.write_text(text.replace(os.environ["QWEX_HOME"], "~/.local/share/qwex"))
         else:
             _show(notebook)
     return 0

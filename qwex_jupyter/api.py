@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter import context
@@ -20,7 +21,7 @@ _managers: dict[tuple[int, str], RunManager] = {}
 
 
 def manager() -> RunManager:
-    """The manager of this process for the home that is set now."""
+    """The manager of this process for the home that is set now; it takes up what is open."""
     import sys
 
     home = default_home()
@@ -28,7 +29,10 @@ def manager() -> RunManager:
     with _lock:
         if key not in _managers:
             python = sys.executable if context.is_kernel() else ""
-            _managers[key] = RunManager(home, settings={"local": {"python": python}})
+            made = RunManager(home, settings={"local": {"python": python}})
+            _managers[key] = made
+            if made.history.open_ids():
+                made.take_up(within=0.0)
         return _managers[key]
 
 
@@ -40,12 +44,15 @@ def submit(
     Args:
         command: A JobSpec, or an argv.
         runner: ``local``, ``docker``, ``k8s``; None for docker with an image, else local.
-        values: Other fields of `JobSpec`.
+        values: Other fields of `JobSpec`; they replace those of a JobSpec.
 
     Raises:
         SpecError, UnsupportedOption, RunnerUnavailable, SubmitFailed: Nothing was started.
     """
-    spec = command if isinstance(command, JobSpec) else JobSpec(command=tuple(command), **values)
+    if isinstance(command, JobSpec):
+        spec = replace(command, **values)
+    else:
+        spec = JobSpec(command=command, **values)  # type: ignore[arg-type]  # it makes a tuple
     return manager().submit(spec, runner)
 
 

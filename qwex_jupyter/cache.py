@@ -18,7 +18,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -152,16 +152,21 @@ class _Shelf:
                 return _Listing(stamp, True, True, plain, odd, set(gone))
         except (ValueError, KeyError, TypeError, RecursionError):
             pass  # none, or none of ours
-        with os.scandir(self._runs) as entries:
-            there = {entry.name: entry for entry in entries if entry.name[0] != "."}
         listing = _Listing(stamp, lasting=now - max(stamp[1:3]) > SETTLED_NS)
-        listing.gone = known - there.keys()
-        for name in sorted(there.keys() - known, reverse=True):
-            entry = there[name]
-            if is_run_id(name) and entry.is_dir(follow_symlinks=False):
+        there, links = set(), []
+        with os.scandir(self._runs) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    there.add(entry.name)
+                elif entry.is_symlink():
+                    links.append(entry.name)
+        listing.gone = known - there
+        for name in sorted(there - known, reverse=True):
+            if is_run_id(name):
                 listing.plain.append(name)
-            elif entry.is_dir() or entry.is_symlink():
+            elif name[0] != ".":
                 listing.odd.append(name)
+        listing.odd += [name for name in links if name[0] != "."]
         return listing
 
     def keep(self, ended: Columns, known: list[str], listing: _Listing) -> None:
@@ -230,7 +235,7 @@ def _read(history: RunHistory, names: list[str], odd: set[str]) -> tuple[Columns
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
             slow = set(chunk)
-            found = {name: data for name, data in _final_records(runs, chunk) if name not in odd}
+            found = _final_records(runs, [name for name in chunk if name not in odd])
             try:
                 ended.add(_parse(found))
                 slow -= found.keys()
@@ -244,21 +249,24 @@ def _read(history: RunHistory, names: list[str], odd: set[str]) -> tuple[Columns
     return ended.columns(), others.columns()
 
 
-def _final_records(runs: int, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+def _final_records(runs: int, names: list[str]) -> dict[str, bytes]:
     """What ``run.json`` says in these folders, where that is quickly had."""
+    found = {}
+    opened, read, close, path = os.open, os.read, os.close, "/" + facts.RUN
     for name in names:
         try:
-            file = os.open(f"{name}/{facts.RUN}", _OPEN_FLAGS, dir_fd=runs)
+            file = opened(name + path, _OPEN_FLAGS, dir_fd=runs)
         except OSError:
             continue  # not ended, or not readable
         try:
-            data = os.read(file, _READ_BYTES)
+            data = read(file, _READ_BYTES)
         except OSError:
             continue
         finally:
-            os.close(file)
+            close(file)
         if len(data) < _READ_BYTES:
-            yield name, data
+            found[name] = data
+    return found
 
 
 def _parse(found: dict[str, bytes]) -> list[tuple[Any, ...]]:

@@ -1,11 +1,12 @@
 """``qwex`` in a terminal: the same verbs over the same history.
 
-``qwex run`` streams, passes the exit code on, and cancels on Ctrl-C; when the terminal
-closes, the run goes on.
+``qwex run`` streams, passes the exit code on, and cancels on Ctrl-C or, as SIGPIPE would,
+when nobody reads its output any more (``| head``); when the terminal closes, the run goes on.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,39 +15,58 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qwex_jupyter import options, render
-from qwex_jupyter.errors import QwexError, RunNotFound, SpecError
+from qwex_jupyter import __version__, options, render
+from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
+from qwex_jupyter.history import _moment, _statuses
+from qwex_jupyter.logs import STREAMS
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import parse_duration
 from qwex_jupyter.status import RunStatus
 
-# What a shell knows them by: usage (sysexits.h), and a run that has no exit code of its own.
+# What a shell knows them by: usage (sysexits.h), a run that has no exit code of its own, and
+# what was ended by a signal.
 _USAGE, _NO_CODE = 64, 1
+_INTERRUPTED, _NO_READER = 128 + signal.SIGINT, 128 + signal.SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in words[: words.index("--") if "--" in words else None]
-    if as_json and (not words or words[0] != "run"):
-        words.remove("--json")
-    if not words or words[0] in ("help", "-h", "--help"):
-        print(_overview())
-        return 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our glyphs
     try:
-        return _Terminal(as_json=as_json).verb(words[0], words[1:])
-    except SpecError as error:
+        code = _main(words)
+        sys.stdout.flush()
+        return code
+    except (SpecError, RunNotFound, AmbiguousRun) as error:
         print(f"qwex: {_plain(error)}", file=sys.stderr)
         return _USAGE
     except QwexError as error:
         print(f"qwex: {_plain(error)}", file=sys.stderr)
         return _NO_CODE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has left, like `| head`: nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 128 + signal.SIGPIPE
+        return _NO_READER
+
+
+def _main(words: list[str]) -> int:
+    if not words or words[0] in ("help", "-h", "--help"):
+        print(_overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"qwex {__version__}")
+        return 0
+    # What stands behind `run` may be the program's own --json.
+    as_json = "--json" in words and words[0] != "run"
+    if as_json:
+        words.remove("--json")
+    return _Terminal(as_json=as_json).verb(words[0], words[1:])
 
 
 class _Terminal:
@@ -71,10 +91,11 @@ class _Terminal:
         return code or 0
 
     def _run(self, words: list[str]) -> int:
-        if words and words[0] == "--json":
-            words = words[1:]
+        flags, command = options.split_command(words)
+        if "--json" in flags:
+            flags.remove("--json")
             self._json = True
-        args, command = options.parse_run(words)
+        args, command = options.parse_run([*flags, "--", *command])
         if args.help:
             print(_plain(options.help_text("run")))
             return 0
@@ -116,6 +137,8 @@ class _Terminal:
             print(f"qwex: {run.handle}", file=sys.stderr)
         record = self._stream(run)
         if self._json:
+            if run.log.tail("stdout", 1) not in (b"", b"\n"):
+                _pass_on([("stdout", b"\n")])  # the record is a line of its own
             self._say(record, "")
         elif record.status is not RunStatus.SUCCEEDED:
             print(f"qwex: {_plain(record.sentence)}", file=sys.stderr)
@@ -135,6 +158,9 @@ class _Terminal:
                 break
             except KeyboardInterrupt:
                 stops += 1
+            except BrokenPipeError:
+                run.cancel()
+                raise
         return self._manager.wait(run.run_id)
 
     def _one(self, ref: str | None) -> Run:
@@ -146,11 +172,11 @@ class _Terminal:
         return [self._manager.get(ref) for ref in args.run] or [self._manager.newest()]
 
     def _runs(self, args: Any) -> None:
+        since = None if args.since is None else _moment(args.since)
+        statuses = _statuses(args.status) or ()
         self._manager.take_up(within=2.0)
-        statuses = {word.upper() for word in args.status or ()}
         found: list[RunRecord] = []
         limit = args.limit if args.limit is not None else (None if self._json else 50)
-        since = None if args.since is None else time.time() - parse_duration(args.since, "since")
         for record in self._manager.history.records(since=since):
             if limit is not None and len(found) >= limit:
                 break
@@ -180,13 +206,10 @@ class _Terminal:
             except KeyboardInterrupt:
                 print("\nqwex: no longer watched; the run goes on", file=sys.stderr)
             return
-        if args.tail is not None:
-            sys.stdout.write(run.logs(args.stream, tail=args.tail))
-            return
         self._manager.fetch_logs(run.run_id)
-        for stream in ("stdout", "stderr"):
+        for stream in STREAMS:
             if args.stream in (None, stream):
-                offset = 0
+                offset = 0 if args.tail is None else _where_last(run, stream, args.tail)
                 while data := run.log.read(stream, offset, 1 << 20):
                     _pass_on([(stream, data)])
                     offset += len(data)
@@ -210,6 +233,9 @@ class _Terminal:
             except TimeoutError as error:
                 print(f"qwex: {error}", file=sys.stderr)
                 codes.append(_NO_CODE)
+            except KeyboardInterrupt:
+                print("\nqwex: no longer waited for; the runs go on", file=sys.stderr)
+                return _INTERRUPTED
         return next((code for code in codes if code), 0)
 
     def _cancel(self, args: Any) -> None:
@@ -265,6 +291,22 @@ def _pass_on(output: Iterable[tuple[str, bytes]], written: dict[str, int] | None
                 written[stream] += done
 
 
+def _where_last(run: Run, stream: str, count: int) -> int:
+    """The offset at which the last lines of a stream begin."""
+    size, step = run.log.size(stream), 1 << 16
+    if not count:
+        return size
+    while True:
+        begin = max(0, size - step)
+        data = run.log.read(stream, begin, size - begin)
+        at = len(data) - data.endswith(b"\n")
+        for _ in range(count):
+            at = data.rfind(b"\n", 0, max(0, at))
+        if at >= 0 or not begin:
+            return begin + at + 1
+        step *= 4
+
+
 def _plain(text: object) -> str:
     """A text that was written for a notebook, for a shell."""
     return (
@@ -282,8 +324,6 @@ def _overview() -> str:
         ["The runs of your notebooks, in a terminal.", *lines, "Add --json for scripts."]
     )
 
-
-__all__ = ["RunNotFound", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -34,15 +34,8 @@ KINDS: Mapping[str, str] = {
 }
 NO_NUMBER = -(2**63)
 
-# The years 1 and 9999, beyond which no date can be shown, and what 64 bits hold.
-_RANGE = {SECONDS: (-62135596800.0, 253402300799.0), WHOLE: (NO_NUMBER + 1, -NO_NUMBER - 1)}
-_ALLOWED = {
-    TEXT: {str},
-    SECONDS: {float, int, type(None)},
-    WHOLE: {int, type(None)},
-    WORDS: {dict},
-    COUNTS: {dict},
-}
+# The years 1 and 9999, beyond which no date can be shown.
+_LEAST_SECONDS, _MOST_SECONDS = -62135596800.0, 253402300799.0
 _NEVER_NONE = {"created_at", "observed_at"}
 _MAGIC = b"qwex columns 1 " + sys.byteorder.encode()
 
@@ -89,6 +82,9 @@ def row(record: RunRecord) -> Row:
         ValueError: A value isn't of its field's kind.
     """
     values = [str(value) if isinstance(value, str) else value for value in _attributes(record)]
+    for name, value in zip(KINDS, values, strict=True):
+        if value != value:
+            raise ValueError(f"{name}={value} isn't {KINDS[name]}")
     Builder().add([values])
     return values
 
@@ -114,21 +110,16 @@ class Builder:
         """
         ready: list[tuple[array[Any], array[Any]]] = []
         for (name, kind), values in zip(KINDS.items(), zip(*rows, strict=True), strict=False):
-            _check(name, kind, values)
             column = self._columns[name]
-            if not isinstance(column, Words):
-                none = math.nan if kind == SECONDS else NO_NUMBER
-                filled = [none if value is None else value for value in values]
-                ready.append((column, array(column.typecode, filled)))
-                continue
-            said: Iterable[Any] = values
-            if kind != TEXT:
-                said = [tuple(value.items()) for value in values]
             try:
-                codes = array("i", map(self._index[name].__getitem__, said))
-            except TypeError as error:  # a mapping of mappings can't be looked up
-                raise ValueError(f"{name} holds more than plain values") from error
-            ready.append((column.codes, codes))
+                if isinstance(column, Words):
+                    said = values if kind == TEXT else [tuple(v.items()) for v in values]
+                    codes = map(self._index[name].__getitem__, said)
+                    ready.append((column.codes, array("i", codes)))
+                else:
+                    ready.append((column, _numbers(name, kind, values)))
+            except (TypeError, ValueError, AttributeError, OverflowError) as error:
+                raise ValueError(f"{name} isn't {kind}: {error}") from error
         for whole, part in ready:
             whole.extend(part)
 
@@ -139,11 +130,14 @@ class Builder:
 
 def join(first: Columns, second: Columns) -> Columns:
     """The rows of two, for the fields that both have."""
+    if not rows_of(first) or not rows_of(second):
+        return second if rows_of(second) else first
     joined: Columns = {}
     for name in first.keys() & second.keys():
         one, two = first[name], second[name]
         if isinstance(one, Words) and isinstance(two, Words):
-            shifted = array("i", [code + len(one.values) for code in two.codes])
+            offset = len(one.values)
+            shifted = array("i", [code + offset for code in two.codes])
             joined[name] = Words(one.values + two.values, one.codes + shifted)
         elif not isinstance(one, Words) and not isinstance(two, Words):
             joined[name] = one + two
@@ -247,24 +241,34 @@ class _Index(dict[Any, int]):
         self._kind = kind
 
     def __missing__(self, value: Any) -> int:
-        if self._kind == TEXT:
+        if type(value) is str and self._kind == TEXT:
             value.encode()  # half a character (a lone surrogate) can't be shown
         else:
-            for key, item in value:
-                if type(key) is not str or type(item) is not (str if self._kind == WORDS else int):
-                    raise ValueError(f"{key!r}: {item!r} isn't in {self._kind}")
-                f"{key}{item}".encode()
+            self._check(value)
         self[value] = number = len(self.known)
         self.known.append(value)
         return number
 
+    def _check(self, value: Any) -> None:
+        allowed = {WORDS: str, COUNTS: int}.get(self._kind)
+        if allowed is None or type(value) is not tuple:
+            raise ValueError(f"{value!r}")
+        for key, item in value:
+            if type(key) is not str or type(item) is not allowed:
+                raise ValueError(f"{key!r}: {item!r}")
+            f"{key}{item}".encode()
 
-def _check(name: str, kind: str, values: Sequence[Any]) -> None:
-    found = set(map(type, values))
-    if not found <= _ALLOWED[kind] or (name in _NEVER_NONE and type(None) in found):
-        raise ValueError(f"{name} isn't {kind}")
-    if kind in _RANGE:
-        least, most = _RANGE[kind]
-        # One by one: NaN is in no range, and min and max would pass over it.
-        if not all(least <= value <= most for value in values if value is not None):
-            raise ValueError(f"{name} is out of range")
+
+def _numbers(name: str, kind: str, values: Sequence[Any]) -> array[Any]:
+    numbers = values
+    if None in values:
+        if name in _NEVER_NONE:
+            raise ValueError("it is missing")
+        numbers = [value for value in values if value is not None]
+        none = math.nan if kind == SECONDS else NO_NUMBER
+        values = [none if value is None else value for value in values]
+    if kind == WHOLE:
+        return array("q", values)
+    if numbers and not (_LEAST_SECONDS <= min(numbers) and max(numbers) <= _MOST_SECONDS):
+        raise ValueError("it is out of range")
+    return array("d", values)

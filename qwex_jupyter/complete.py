@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from qwex_jupyter import options, runners
@@ -10,6 +11,7 @@ from qwex_jupyter.errors import QwexError, SpecError
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.status import RunStatus
 
+_INTERPRETERS = ("bash", "sh", "zsh", *options.SCRIPT_NAMES)
 _RUN_VERBS = ("show", "logs", "attach", "wait", "cancel", "rerun", "delete")
 _WORDS = {"--pull": ("missing", "always", "never"), "--status": tuple(RunStatus.__members__)}
 
@@ -30,23 +32,25 @@ def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> l
         return [verb for verb in [*options.VERBS, *options.ALIASES] if verb.startswith(last)]
     verb = "run" if cell else words[0]
     verb = options.ALIASES.get(verb, verb)
+    try:
+        flags = options.flags_of(options.parser_of(verb))
+    except SpecError:
+        return []
     option, equals, value = last.partition("=")
-    if not equals and before and before[-1].startswith("--"):
+    if not equals:
         option, value = before[-1], last
-    values = _values(manager, option, profiles)
-    if values is not None and (equals or option != last):
+    if flags.get(option):
         lead = f"{option}=" if equals else ""
-        return [lead + word for word in values if word.startswith(value)]
-    found: list[str] = []
+        return [
+            lead + word for word in _values(manager, option, profiles) if word.startswith(value)
+        ]
+    found: Iterable[str] = ()
     if last.startswith("-"):
-        try:
-            found = [
-                flag for flag in options.flags_of(options.parser_of(verb)) if flag.startswith("--")
-            ]
-        except SpecError:
-            return []
+        found = [flag for flag in flags if flag.startswith("--")]
     elif verb in _RUN_VERBS:
         found = _runs(manager)
+    elif cell:
+        found = [name for name in _INTERPRETERS if shutil.which(name)]
     return [word for word in found if word.startswith(last)]
 
 
@@ -67,16 +71,14 @@ def complete(manager: RunManager, line: str, profiles: Mapping[str, str]) -> Any
     }
 
 
-def _values(
-    manager: RunManager, option: str, profiles: Mapping[str, str]
-) -> list[str] | tuple[str, ...] | None:
+def _values(manager: RunManager, option: str, profiles: Mapping[str, str]) -> Sequence[str]:
     if option == "--runner":
         return list(runners.NAMES)
     if option == "--profile":
         return sorted(profiles)
     if option == "--image":
         return sorted({r.image for r in _newest(manager) if r.image})
-    return _WORDS.get(option)
+    return _WORDS.get(option, ())
 
 
 def _newest(manager: RunManager) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from traitlets import Bool, Dict, Enum, Integer, Unicode
+from traitlets import Bool, Dict, Enum, Integer, TraitError, Unicode
 from traitlets.config import Configurable
 
 
@@ -30,14 +30,24 @@ class Qwex(Configurable):
     raise_error = Bool(True, help="A failed foreground run raises.").tag(config=True)
     grace = Unicode("10s", help="Between the nice and the hard way of stopping.").tag(config=True)
     timeout = Unicode("", help="Timeout of runs without --timeout; '' for none.").tag(config=True)
-    tail = Integer(15, help="Lines that a running cell shows.").tag(config=True)
+    tail = Integer(15, min=1, max=200, help="Lines that a running cell shows.").tag(config=True)
     profiles = Dict(help="Sets of options by name, for --profile NAME, as one text each.").tag(
         config=True
     )
 
     def value(self, name: str) -> Any:
-        """A setting, the environment's word before the configured one."""
-        text = os.environ.get(f"QWEX_{name.upper()}")
+        """A setting, the environment's word before the configured one.
+
+        Raises:
+            ValueError: The environment's word isn't a value of this setting.
+        """
+        variable = f"QWEX_{name.upper()}"
+        text = os.environ.get(variable)
         if text is None:
             return getattr(self, name)
-        return self.traits()[name].from_string(text)
+        trait = self.traits()[name]
+        try:
+            return trait._validate(self, trait.from_string(text))
+        except (TraitError, ValueError) as error:
+            allowed = trait.info()
+            raise ValueError(f"{variable}={text!r} can't be used: give {allowed}.") from error

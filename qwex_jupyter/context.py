@@ -39,7 +39,7 @@ def notebook() -> str:
 
 
 def session() -> str:
-    """What tells this kernel (or terminal) from others: survives neither restart nor exec."""
+    """What tells this kernel (or terminal) from others; a restart of the kernel keeps it."""
     if "IPython" in sys.modules:
         shell = sys.modules["IPython"].get_ipython()
         file = getattr(getattr(shell, "kernel", None), "config", {})
@@ -47,6 +47,12 @@ def session() -> str:
         if name:
             return os.path.splitext(os.path.basename(str(name)))[0]
     return f"pid-{os.getpid()}"
+
+
+def is_mine(of_notebook: str, of_session: str) -> bool:
+    """Whether that is this notebook, or this kernel where no server names the notebook."""
+    book = notebook()
+    return of_notebook == book if book else of_session == session()
 
 
 def is_kernel() -> bool:

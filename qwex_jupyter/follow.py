@@ -28,8 +28,10 @@ _PER_SECOND = 25.0
 _BURST = 5.0
 # A paint that is larger counts for more than one.
 _PAINT_BYTES = 2_500
-# How long the reader sleeps when nothing came: half of what a person could notice.
-_SHORTEST, _LONGEST = 0.0003, 0.003
+# How long the reader sleeps when nothing came: less than passing a line on takes, while
+# lines come; after some quiet seconds a little more, at a third of the cost.
+_SHORTEST, _LONGEST, _QUIET_LONGEST = 0.0003, 0.0015, 0.005
+_QUIET_AFTER = 2.0
 _RECORD_AGE = 0.2
 _FIRST_CHANGE = 0.1
 _STREAM_PER_SECOND = 500_000
@@ -335,7 +337,7 @@ class _Watch:
             view.where(run.log_path)
 
     def to_the_end(self) -> None:
-        pause = _SHORTEST
+        pause, moved_at = _SHORTEST, self._begun
         while True:
             # Asked before reading: what is read after the end is all there is.
             ended = self._manager.ended(self._run.run_id)
@@ -346,9 +348,10 @@ class _Watch:
             if ended and not moved:
                 return
             now = time.monotonic()
-            if now - self._asked > _RECORD_AGE:
+            pending = self._record.status is RunStatus.PENDING
+            if now - self._asked > (_FIRST_CHANGE / 2 if pending else _RECORD_AGE):
                 self._asked = now
-                if self._record.status is RunStatus.PENDING and now >= self._look_at:
+                if pending and now >= self._look_at:
                     # Nobody else may be about to look yet; the longer it waits, the rarer.
                     self._manager.look([self._run.run_id])
                     self._look_at = now + min(now - self._begun, 2.0)
@@ -356,10 +359,11 @@ class _Watch:
             if not ended:
                 self._view.tick(self._record, self.note)
             if moved:
-                pause = _SHORTEST
+                pause, moved_at = _SHORTEST, now
             else:
                 time.sleep(pause)
-                pause = min(1.2 * pause, _LONGEST)
+                longest = _LONGEST if now - moved_at < _QUIET_AFTER else _QUIET_LONGEST
+                pause = min(1.2 * pause, longest)
 
     def close(self) -> None:
         self._tail.close()

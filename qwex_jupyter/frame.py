@@ -121,7 +121,7 @@ def _frame(
     def column(name: str) -> Any:
         kind = KINDS.get(name)
         if name == "handle":
-            return texts([run_id.rpartition("-")[2] for run_id in ids], id_codes)
+            return texts([run_id[run_id.rfind("-") + 1 :] for run_id in ids], id_codes)
         if name == "status":
             return category(name, [str(status) for status in RunStatus])
         if name == "runner":
@@ -145,8 +145,8 @@ def _frame(
             known = np.where(seconds == 0, np.nan, seconds)
             return pd.DatetimeIndex(ticks(known).view("M8[us]")).tz_localize("UTC")
         values, codes = words(name)
-        out = np.empty(len(codes), dtype=object)
-        out[:] = [dict(values[code]) for code in codes]
+        out, said = np.empty(len(codes), dtype=object), [dict(value) for value in values]
+        out[:] = [said[code].copy() for code in codes.tolist()]
         return out
 
     ids, id_codes = words("run_id")

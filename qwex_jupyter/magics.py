@@ -5,6 +5,7 @@ Loading is light: what a verb needs is imported when it is first used.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -15,9 +16,13 @@ from qwex_jupyter.config import Qwex
 if TYPE_CHECKING:
     import argparse
 
-    from qwex_jupyter.follow import Cards
+    from qwex_jupyter.follow import Cards, View
     from qwex_jupyter.manager import RunManager
     from qwex_jupyter.run import Run
+
+
+# A line of ours up to the cursor: the magic, also behind ``name =``, or by automagic.
+_OURS = re.compile(r"(?:\s*[\w., ]+=)?\s*(%%?qwex |qwex )")
 
 
 def load(shell: Any) -> None:
@@ -68,8 +73,17 @@ class QwexMagic:
         from qwex_jupyter import api
 
         manager = api.manager()
-        manager.default = self.config.value("runner") or "local"
+        manager.default = self._setting("runner") or "local"
         return manager
+
+    def _setting(self, name: str) -> Any:
+        """A setting, as `Qwex.value` gives it; a wrong one is a mistake told in one line."""
+        from qwex_jupyter.errors import SpecError
+
+        try:
+            return self.config.value(name)
+        except ValueError as error:
+            raise SpecError(str(error)) from None
 
     def __call__(self, line: str, cell: str | None = None) -> Any:
         """Runs a line, or a cell under its line; mistakes are one line without a traceback."""
@@ -86,7 +100,7 @@ class QwexMagic:
         """Prints what still runs, after asking for it once; never waits for long."""
         import time
 
-        from qwex_jupyter import render
+        from qwex_jupyter import context, render
         from qwex_jupyter.errors import QwexError
 
         try:
@@ -95,18 +109,19 @@ class QwexMagic:
             print(error)  # noqa: T201
             return
         for record in found[:5]:
-            which = "" if len(found) == 1 else f" {record.handle}"
+            alone = len(found) == 1 and context.is_mine(record.notebook, record.session)
+            which = "" if alone else f" {record.handle}"
             line = render.still_running(record, time.time())
             print(f"{line} · %qwex attach{which}")  # noqa: T201
         if len(found) > 5:
-            print(f"and {len(found) - 5} more · %qwex runs --status RUNNING")  # noqa: T201
+            print(f"and {len(found) - 5:,} more · %qwex runs --status RUNNING")  # noqa: T201
 
     def _run_cell(self, line: str, cell: str) -> Any:
         from qwex_jupyter import options
 
-        while line.rstrip("\n").endswith("\\"):
+        while _goes_on(line):
             more, _, cell = cell.partition("\n")
-            line = f"{line.rstrip()[:-1]} {more}"
+            line = line[:-1] + more
         args, command = options.parse_run(self._words(line))
         if args.help:
             return print(options.help_text("run"))  # noqa: T201
@@ -126,6 +141,8 @@ class QwexMagic:
         spec = options.make_spec(args, command, cell, self._defaults())
         manager = self.manager
         chosen = manager.choose(spec, args.runner)
+        if chosen != "local" and not spec.image:
+            spec = replace(spec, image=self._setting("image") or None)
         if chosen != "local" and cell is None and not (spec.here or spec.workdir or spec.files):
             spec = replace(spec, files=tuple(options.carried(command)))
         if args.dry_run:
@@ -133,7 +150,7 @@ class QwexMagic:
         return self._submit(args, lambda: manager.submit(spec, chosen), spec, chosen)
 
     def _defaults(self) -> dict[str, Any]:
-        settings = {name: self.config.value(name) for name in ("grace", "timeout", "image")}
+        settings = {name: self._setting(name) for name in ("grace", "timeout")}
         return {name: value for name, value in settings.items() if value}
 
     def _with_profile(self, args: argparse.Namespace) -> argparse.Namespace:
@@ -173,11 +190,13 @@ class QwexMagic:
         import time
 
         from qwex_jupyter import follow
-        from qwex_jupyter.errors import QwexError
+        from qwex_jupyter.errors import QwexError, SpecError
         from qwex_jupyter.manager import command_text
         from qwex_jupyter.record import RunRecord
 
         manager = self.manager
+        if args.as_name and not args.as_name.isidentifier():
+            raise SpecError(f"--as {args.as_name}: that can't be a variable's name.")
         if args.detach:
             run = submit()
             self._bind(args, run)
@@ -187,7 +206,7 @@ class QwexMagic:
         runner = manager.runner(chosen)
         runner.check()
         runner.plan(spec, "20000101-000000-000000")  # a mistake is told before anything is shown
-        view = follow.view_for(self.shell, self.config.value("display"), quiet=args.quiet)
+        view = self._view(quiet=args.quiet)
         what = {"command": command_text(spec), "image": spec.image or "", "name": spec.name}
         view.begin(RunRecord("", chosen, created_at=time.time(), **what))
         try:
@@ -196,16 +215,18 @@ class QwexMagic:
             view.finish(_not_started(command_text(spec), chosen, str(error)))
             raise
         self._bind(args, run)
-        check = self.config.value("raise_error") and not args.no_raise_error
+        check = self._setting("raise_error") and not args.no_raise_error
         return follow.foreground(manager, run, view, check=check).shown()
 
     def _bind(self, args: argparse.Namespace, run: Run) -> None:
         if args.as_name:
-            from qwex_jupyter.errors import SpecError
-
-            if not args.as_name.isidentifier():
-                raise SpecError(f"--as {args.as_name}: that can't be a variable's name.")
             self.shell.user_ns[args.as_name] = run
+
+    def _view(self, *, quiet: bool) -> View:
+        from qwex_jupyter import follow
+
+        display, lines = self._setting("display"), self._setting("tail")
+        return follow.view_for(self.shell, display, quiet=quiet, lines=lines)
 
     def _show_card(self, run: Run) -> None:
         from qwex_jupyter import context, render
@@ -280,33 +301,43 @@ class QwexMagic:
         print(render.details_text(run.record, spec_fact, run.log_path))  # noqa: T201
 
     def _logs(self, args: argparse.Namespace) -> None:
-        import sys
-
-        from qwex_jupyter import terminal
+        from qwex_jupyter import logs, render
 
         run = self._one(args.run)
         if args.follow:
-            try:
-                for stream, data in run.follow():
-                    if args.stream in (None, stream):
-                        sys.stdout.write(data.decode("utf-8", "replace"))
-                        sys.stdout.flush()
-            except KeyboardInterrupt:
-                print("\nNo longer watched; the run goes on.")  # noqa: T201
+            self._logs_on(run, args.stream)
             return
-        limit = args.tail if args.tail is not None else 1000
-        text = run.logs(args.stream)
-        lines = [terminal.clean(line) for line in text.splitlines()]
-        if len(lines) > limit and args.tail is None:
-            print(f"… {len(lines) - limit:,} lines before these, all of them: {run.log_path}")  # noqa: T201
-        print("\n".join(lines[-limit:] if limit else []))  # noqa: T201
+        self.manager.fetch_logs(run.run_id)
+        limit = 1000 if args.tail is None else args.tail
+        streams = (args.stream,) if args.stream else logs.STREAMS
+        view = render.log_view(run.log, limit, streams)
+        lines = list(view.lines) if limit else []
+        if len(lines) < view.count and args.tail is None:
+            count = render.count_of(view.count - len(lines), "line")
+            path = run.log.path(args.stream or logs.STDOUT)
+            lines.insert(0, f"… {count} before these, all of them: {path}")
+        if lines:
+            print("\n".join(lines))  # noqa: T201
+
+    def _logs_on(self, run: Run, only: str | None) -> None:
+        import sys
+
+        from qwex_jupyter import logs, terminal
+
+        texts = {stream: terminal.Text() for stream in logs.STREAMS if only in (None, stream)}
+        try:
+            for stream, data in run.follow():
+                if stream in texts:
+                    sys.stdout.write(texts[stream].feed(data))
+                    sys.stdout.flush()
+        except KeyboardInterrupt:
+            print("\nNo longer watched; the run goes on.")  # noqa: T201
 
     def _attach(self, args: argparse.Namespace) -> Any:
         from qwex_jupyter import follow
 
         run = self._one(args.run)
-        view = follow.view_for(self.shell, self.config.value("display"), quiet=False)
-        return follow.attach(self.manager, run, view).shown()
+        return follow.attach(self.manager, run, self._view(quiet=False)).shown()
 
     def _wait(self, args: argparse.Namespace) -> Any:
         import time
@@ -330,6 +361,8 @@ class QwexMagic:
 
         grace = None if args.grace is None else parse_duration(args.grace, "grace")
         runs = self._many(args)
+        if all(run.record.status.final for run in runs):
+            print("Nothing to stop: " + ("this has ended." if runs else "nothing runs."))  # noqa: T201
         for run in runs:
             run.cancel(grace)
             try:
@@ -342,9 +375,8 @@ class QwexMagic:
         from qwex_jupyter import options
         from qwex_jupyter.errors import SpecError
 
-        options_first = [word for word in words[1:] if words] if words else []
         ref = words[0] if words and not words[0].startswith("-") else None
-        args, rest = options.parse_run(options_first if ref else words, "rerun")
+        args, rest = options.parse_run(words[1:] if ref else words, "rerun")
         if args.help:
             return print(options.help_text("rerun"))  # noqa: T201
         if rest:
@@ -378,7 +410,13 @@ class QwexMagic:
 
         from qwex_jupyter import render
 
-        print(render.table_text([run.record for run in runs], time.time()))  # noqa: T201
+        if runs:
+            print(render.table_text([run.record for run in runs], time.time()))  # noqa: T201
+
+
+def _goes_on(line: str) -> bool:
+    """Whether a trailing backslash joins the next line to this one, as a shell would."""
+    return (len(line) - len(line.rstrip("\\"))) % 2 == 1
 
 
 def _not_started(command: str, runner: str, why: str) -> Any:
@@ -401,11 +439,12 @@ def _matcher(magic: QwexMagic) -> Any:
 
     @context_matcher(identifier="qwex_jupyter")  # type: ignore[untyped-decorator]
     def qwex_matcher(context: Any) -> Any:
-        line = context.line_with_cursor
-        if not line.lstrip().startswith(("%qwex ", "%%qwex ", "qwex ")) or context.cursor_line > 0:
+        line = context.line_with_cursor[: context.cursor_position]
+        found = _OURS.match(line)
+        if not found or (context.cursor_line > 0 and context.full_text.startswith("%%")):
             return {"completions": []}
         from qwex_jupyter.complete import complete
 
-        return complete(magic.manager, line, magic.config.profiles)
+        return complete(magic.manager, line[found.start(1) :], magic.config.profiles)
 
     return qwex_matcher

@@ -22,8 +22,8 @@ GLYPHS = {
     RunStatus.RUNNING: ("◐", "#1f7ad1"),
     RunStatus.SUCCEEDED: ("✓", "#2e9d4c"),
     RunStatus.FAILED: ("✗", "#e0453c"),
-    RunStatus.CANCELLED: ("⊘", "#d9822b"),
-    RunStatus.LOST: ("?", "#d9822b"),
+    RunStatus.CANCELLED: ("⊘", "#cf7920"),
+    RunStatus.LOST: ("?", "#cf7920"),
 }
 _MUTED = "#7a7f87"
 LIVE_LINES = 15

@@ -26,6 +26,8 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-
 _CONTROL_BUT_RETURN = re.compile(_CONTROL.pattern.replace("\x0b-\x1a", "\x0b\x0c\x0e-\x1a"))
 
 LINE_LIMIT = 4000
+# So many chunks wait at the most until somebody wants to see them.
+_MOST_WAITING = 64
 # Of a large chunk only so much is looked at, for each line that is kept.
 _LOOKED_AT = 160
 # So long the beginning of an escape sequence waits for its end.
@@ -36,19 +38,19 @@ _COLOURS = (
     "#6b7078",
     "#d63d36",
     "#2e9d4c",
-    "#b58a00",
+    "#a87f00",
     "#1f7ad1",
     "#a64bc4",
     "#0e93a3",
-    "#8a9099",
-    "#7f858d",
+    "#82888f",
+    "#747a82",
     "#ef5b54",
-    "#3fb862",
-    "#cda11f",
+    "#33a653",
+    "#b88b10",
     "#4796e3",
     "#bd6bd8",
-    "#22abbb",
-    "#9aa0a8",
+    "#1ca0b0",
+    "#8f959d",
 )
 
 
@@ -187,36 +189,53 @@ class Screen:
         self._done: deque[str] = deque(maxlen=keep)
         self._looked_at = _LOOKED_AT * keep
         self._streams: dict[str, _Line] = {}
-        self.lines = 0
+        self._waiting: list[tuple[str, bytes]] = []
+        self._lines = 0
         self.bytes = 0
 
     def feed(self, stream: str, data: bytes) -> None:
-        """Takes the next bytes of a stream."""
+        """Takes the next bytes of a stream; they are looked at when somebody wants to see."""
         self.bytes += len(data)
-        line = self._streams.setdefault(stream, _Line())
         if len(data) > self._looked_at:
             cut = data.rfind(b"\n", 0, len(data) - self._looked_at) + 1
             if cut:
-                self.lines += data.count(b"\n", 0, cut)
-                line.clear()
+                if any(name != stream for name, _ in self._waiting):
+                    self._look()
+                self._lines += data.count(b"\n", 0, cut)
+                self._lines += sum(text.count(b"\n") for _, text in self._waiting)
+                self._waiting.clear()
                 self._done.clear()  # what is shown has no gap
+                self._streams.setdefault(stream, _Line()).clear()
                 data = data[cut:]
+        self._waiting.append((stream, data))
+        if len(self._waiting) > _MOST_WAITING:
+            self._look()
+
+    def _look(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for stream, data in waiting:
+            self._take(stream, data)
+
+    def _take(self, stream: str, data: bytes) -> None:
+        line = self._streams.setdefault(stream, _Line())
         # A newline that follows a carriage return ends the line; a lone one begins it anew.
         *ended, rest = line.decode(data).split("\n")
         for text in ended:
             self._done.append(line.finish(text))
-        self.lines += len(ended)
+        self._lines += len(ended)
         line.add(rest)
 
     def tail(self, count: int) -> list[str]:
         """The last lines, clean, an unfinished one included."""
+        self._look()
         open_lines = [text for line in self._streams.values() if (text := line.shown())]
         return [*list(self._done)[-count:], *open_lines][-count:]
 
     @property
     def count(self) -> int:
         """How many lines there were, an unfinished one included."""
-        return self.lines + sum(1 for line in self._streams.values() if line.shown())
+        self._look()
+        return self._lines + sum(1 for line in self._streams.values() if line.shown())
 
 
 class _Line:

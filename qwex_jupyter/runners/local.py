@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -100,7 +101,8 @@ class LocalRunner(Runner):
                 "create it, or name one that is there."
             )
         folder = self.folder(run_id)
-        argv = script_argv(spec, os.path.join(folder, spec.script_name), _default_interpreter)
+        path = os.path.join(folder, spec.script_name)
+        argv = script_argv(spec, path, _default_interpreter)
         env: dict[str, str | None] = {"PYTHONUNBUFFERED": "1", "QWEX_RUN_ID": run_id}
         if "PYTHONUNBUFFERED" in os.environ:
             del env["PYTHONUNBUFFERED"]
@@ -114,20 +116,20 @@ class LocalRunner(Runner):
             argv[0] = self._python
         env.update(spec.env)
         env.update(dict.fromkeys(spec.secrets))
-        return {"argv": argv, "cwd": cwd, "env": env, "script": spec.script}
+        return {"argv": argv, "cwd": cwd, "env": env, "script": spec.script, "path": path}
 
     def show(self, plan: Plan) -> str:
         """See `Runner.show`: a line for a shell, behind it the script it runs."""
         line = shell_line(plan["argv"], plan["env"], plan["cwd"])
         if plan["script"] is None:
             return line
-        path = plan["argv"][-1]
+        path = plan["path"]
         text = plan["script"] if plan["script"].endswith("\n") else plan["script"] + "\n"
         folder = shell_line(["mkdir", "-p", os.path.dirname(path)], {}, None)
         mark = "QWEX_CELL"
         while mark in text:
             mark += "_"
-        return f"{folder}\ncat > {path} <<'{mark}'\n{text}{mark}\n{line}"
+        return f"{folder}\ncat > {shlex.quote(path)} <<'{mark}'\n{text}{mark}\n{line}"
 
     def submit(self, spec: JobSpec, run_id: str, folder: str, secrets: Mapping[str, str]) -> None:
         """See `Runner.submit`."""

@@ -48,7 +48,7 @@ class Program:
         for descriptor in (gate, status_in, out, err):
             os.close(descriptor)
         _set_group(self.pid)
-        self.identity = process.identify(self.pid)
+        self.identity: process.Identity = {"pid": self.pid}
         self.mark = ""
         self.started, self.started_at = time.monotonic(), time.time()
         self._reaped: tuple[int, Any] | None = None
@@ -56,6 +56,7 @@ class Program:
     def open_gate(self, order: Order) -> None:
         """Tells it what to become: from here on the user's program runs."""
         self.mark = f"QWEX_RUN_ID={order['env'].get('QWEX_RUN_ID', '')}"
+        self.identity = process.identify(self.pid)
         self.started, self.started_at = time.monotonic(), time.time()
         view = memoryview(json.dumps(order).encode())
         try:
