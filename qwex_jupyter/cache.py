@@ -78,7 +78,7 @@ def look(
     ended, rest = _read(history, others, set(listing.odd))
     shelf.keep(ended, known, listing)
     found = columns.join(columns.join(kept, ended), rest) if others else kept
-    names = columns.names_of(found)
+    names = columns.names_of(found) if others else known
     rows: Iterable[int] = range(len(names))
     if first or listing.gone:
         rows = [i for i in rows if names[i] >= first and names[i] not in listing.gone]
@@ -171,21 +171,21 @@ class _Shelf:
 
     def keep(self, ended: Columns, known: list[str], listing: _Listing) -> None:
         """Writes down what was learned, where that is worth it."""
-        changes = columns.rows_of(ended) + len(listing.gone)
+        gone, plain, written = listing.gone, listing.plain, False
+        changes = columns.rows_of(ended) + len(gone)
         if changes >= max(LEAST, SHARE * len(known)) and self._ready():
             kept = self.columns(KINDS)
-            if listing.gone:
-                there = [i for i, name in enumerate(known) if name not in listing.gone]
+            if gone:
+                there = [i for i, name in enumerate(known) if name not in gone]
                 kept = columns.choose(kept, there)
             self._mark = secrets.token_hex(8)
             about = {"key": self._key, "mark": self._mark}
             self._put("runs", columns.encode(columns.join(kept, ended), about))
             read = set(columns.names_of(ended))
-            listing.plain = [name for name in listing.plain if name not in read]
-            listing.gone, listing.noted = set(), False
-        if self._mark and listing.lasting and not listing.noted:
-            names = {"mark": self._mark, "stamp": listing.stamp, "gone": sorted(listing.gone)}
-            names |= {"plain": listing.plain, "odd": listing.odd}
+            gone, plain, written = set(), [name for name in plain if name not in read], True
+        if self._mark and listing.lasting and (written or not listing.noted):
+            names = {"mark": self._mark, "stamp": listing.stamp, "gone": sorted(gone)}
+            names |= {"plain": plain, "odd": listing.odd}
             self._put("names", json.dumps(names).encode())
 
     def _get(self, name: str) -> bytes:

@@ -213,8 +213,9 @@ def decode(data: bytes, names: Iterable[str]) -> tuple[dict[str, Any], Columns]:
             if name in wanted:
                 columns[name] = _column(KINDS[name], view[offset : ends[-1]], sizes)
             offset = ends[-1]
-        if any(len(getattr(c, "codes", c)) != header["rows"] for c in columns.values()):
-            raise ValueError("columns of different lengths")
+        for column in columns.values():
+            if len(column.codes if isinstance(column, Words) else column) != header["rows"]:
+                raise ValueError("columns of different lengths")
         return header["about"], columns
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"not of our making: {error}") from error
@@ -269,6 +270,6 @@ def _numbers(name: str, kind: str, values: Sequence[Any]) -> array[Any]:
         values = [none if value is None else value for value in values]
     if kind == WHOLE:
         return array("q", values)
-    if numbers and not (_LEAST_SECONDS <= min(numbers) and max(numbers) <= _MOST_SECONDS):
+    if numbers and not (min(numbers) >= _LEAST_SECONDS and max(numbers) <= _MOST_SECONDS):
         raise ValueError("it is out of range")
     return array("d", values)

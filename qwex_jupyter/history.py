@@ -15,9 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from qwex_jupyter import cache, columns, facts
+from qwex_jupyter import columns, facts, lookup
 from qwex_jupyter.errors import (
-    AmbiguousRun,
     FactUnreadable,
     HomeUnusable,
     RunNotFound,
@@ -27,7 +26,7 @@ from qwex_jupyter.errors import (
 from qwex_jupyter.home import default_home
 from qwex_jupyter.record import RunRecord, is_run_id
 from qwex_jupyter.spec import JobSpec, parse_duration
-from qwex_jupyter.status import Reason, RunStatus, Snapshot
+from qwex_jupyter.status import RunStatus, Snapshot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +78,13 @@ class RunHistory:
                     f"{self.home} belongs to somebody else or others may write to it: "
                     "set QWEX_HOME to a folder of your own (chmod 700)."
                 )
-            self.id = str(facts.link_once(self.home, "id", {"id": secrets.token_hex(8)})["id"])
+            found_id = facts.link_once(self.home, "id", {"id": secrets.token_hex(8)}).get("id")
+            if not isinstance(found_id, str) or not re.fullmatch(r"[0-9a-f]{16}", found_id):
+                raise HomeUnusable(
+                    f"{self.home}/id holds no id of a history: if that folder isn't one, "
+                    "set QWEX_HOME to another; if it is, remove this file."
+                )
+            self.id = found_id
         except OSError as error:
             raise HomeUnusable(
                 f"{self.home} can't be used: {error.strerror}. "
@@ -249,28 +254,7 @@ class RunHistory:
             RunNotFound: Nothing goes by that.
             AmbiguousRun: More than one does; the message lists them.
         """
-        if is_run_id(ref) and os.path.isdir(self.folder(ref)):
-            return ref
-        known, rows = cache.look(self, ["name"])
-        all_ids, names = columns.names_of(known), known["name"]
-        assert isinstance(names, columns.Words)
-        ids = [all_ids[row] for row in rows]
-        if ref in ids:
-            return ref
-        found = [run_id for run_id in ids if run_id.rpartition("-")[2] == ref]
-        codes = names.numbers_of([ref]) if ref else ()
-        named = next((all_ids[row] for row in rows if names.codes[row] in codes), None)
-        if named and named not in found:
-            found.append(named)
-        if not found and len(ref) >= 2:
-            found = [i for i in ids if i.startswith(ref) or i.rpartition("-")[2].startswith(ref)]
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            raise RunNotFound(f"No run goes by {ref!r}. %qwex runs lists them.")
-        listed = ", ".join(self.record(run_id).title for run_id in found[:8])
-        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-        raise AmbiguousRun(f"{ref!r} may mean {listed}{more}: give more letters or the run id.")
+        return lookup.resolve(self, ref)
 
     def newest(self, *, live: bool | None = None, **wanted: str) -> str | None:
         """The newest run, unfinished ones first; None when there is none.
@@ -279,31 +263,7 @@ class RunHistory:
             live: Only runs that live (True) or that ended (False).
             wanted: Fields of its record and what they must say.
         """
-        if live is not False:
-            for run_id in reversed(self.open_ids()):
-                try:
-                    record = self.record(run_id)
-                except RunNotFound:
-                    continue
-                mine = all(getattr(record, key) == value for key, value in wanted.items())
-                if mine and not record.status.final:
-                    return run_id
-        if live:
-            return None
-        known, rows = cache.look(self, ["reason", "status", *wanted])
-        ids = columns.names_of(known)
-        for row in rows:
-            says = {
-                key: column.values[column.codes[row]]
-                for key, column in known.items()
-                if isinstance(column, columns.Words)
-            }
-            unwanted = says["reason"] == Reason.UNREADABLE or (
-                live is False and not RunStatus(says["status"]).final
-            )
-            if not unwanted and all(says[key] == value for key, value in wanted.items()):
-                return ids[row]
-        return None
+        return lookup.newest(self, live, wanted)
 
     def prunable(
         self,
@@ -329,27 +289,7 @@ class RunHistory:
         for word in wanted or ():
             if not RunStatus(word).final:
                 raise SpecError(f"status={word!r}: a run that lives is never pruned.")
-        known, rows = cache.look(self)
-        ids, now = columns.names_of(known), time.time()
-        sizes: dict[str, int] = {}
-        total = 0
-        if keep_bytes is not None:
-            sizes = {ids[row]: _size(os.path.join(self.runs_folder, ids[row])) for row in rows}
-            total = sum(sizes.values())
-        going = []
-        for row in reversed(rows):
-            record = columns.record_at(known, row)
-            ended = record.status.final and record.reason != Reason.UNREADABLE
-            if not ended or (wanted is not None and record.status not in wanted):
-                continue
-            too_old = older is not None and now - (record.finished_at or record.observed_at) > older
-            too_much = keep_bytes is not None and total > keep_bytes
-            if too_old or too_much or (older is None and keep_bytes is None):
-                name = record.run_id
-                size = sizes[name] if sizes else _size(os.path.join(self.runs_folder, name))
-                total -= size
-                going.append((record, size))
-        return going
+        return lookup.prunable(self, older, keep_bytes, wanted)
 
     def delete(self, run_id: str) -> None:
         """Takes the folder of a run away; the caller has made sure that it ended."""
@@ -459,7 +399,7 @@ def _checked(record: RunRecord, run_id: str) -> RunRecord:
 
 def _shown(text: str) -> str:
     """A text of any bytes, as one that can be shown."""
-    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _first_id(since: float) -> str:
@@ -468,18 +408,6 @@ def _first_id(since: float) -> str:
         return datetime.fromtimestamp(since, UTC).strftime(_ID_TIME)
     except (ValueError, OverflowError, OSError):
         raise SpecError(f"since={since!r} isn't a point in time: write 2026-11-23 or 7d.") from None
-
-
-def _size(folder: str) -> int:
-    """The bytes of the files in a folder."""
-    total = 0
-    for root, _, files in os.walk(folder):
-        for file in files:
-            try:
-                total += os.lstat(os.path.join(root, file)).st_size
-            except OSError:
-                pass  # gone since it was listed
-    return total
 
 
 def _remove(path: str) -> None:

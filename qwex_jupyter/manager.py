@@ -159,18 +159,13 @@ class RunManager:
             RunNotFound: There is none.
         """
         book, session = context.notebook(), context.session()
-        best: RunRecord | None = None
-        for record in self.history.records():
-            mine = record.notebook == book if book else record.session == session
-            if live is not None and record.status.final is live:
-                continue
-            if mine and (best is None or (best.status.final and not record.status.final)):
-                best = record
-        if best is None and not book and not context.is_kernel():
-            best = next(iter(self.history.records()), None)
-        if best is None:
+        mine = {"notebook": book} if book else {"session": session}
+        found = self.history.newest(live=live, **mine)
+        if found is None and not book and not context.is_kernel():
+            found = self.history.newest(live=live)
+        if found is None:
             raise RunNotFound("There is no run of this notebook yet. %qwex runs lists all.")
-        return Run(self, best.run_id)
+        return Run(self, found)
 
     def fresh(self, run_id: str) -> RunRecord:
         """`record`, after asking the backend when nobody has for a moment."""
@@ -539,10 +534,24 @@ class RunManager:
         thread = threading.Thread(target=ask, name="qwex-take-up", daemon=True)
         thread.start()
         thread.join(within)
-        records = [self.record(run_id) for run_id in self.history.open_ids()]
+        records = self.records(self.history.open_ids())
         if records:
             self._loop.wake()
         return [record for record in reversed(records) if not record.status.final]
+
+    def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
+        """The records of those runs that have a folder.
+
+        A run is on the list of open ones before it has one: another kernel makes it right
+        now, or was killed while it did.
+        """
+        records = []
+        for run_id in run_ids:
+            try:
+                records.append(self.record(run_id))
+            except RunNotFound:
+                continue
+        return records
 
     def close(self) -> None:
         """Stops watching. The runs go on."""
@@ -628,8 +637,8 @@ class _Loop:
                 stop.set()  # and with it the watches; the next submit starts anew
 
     def _start_watches(self, open_ids: list[str], stop: threading.Event) -> None:
-        names = {self._manager.record(run_id).runner for run_id in open_ids[-50:]}
-        for name in names:
+        names = {record.runner for record in self._manager.records(open_ids[-50:])}
+        for name in names - {""}:
             thread = self._watches.get(name)
             if thread is not None and thread.is_alive():
                 continue

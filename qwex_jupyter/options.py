@@ -157,7 +157,7 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a count: write 0, 1, 2 ...")
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a count: write a number like 10")
     return int(text)
 
 

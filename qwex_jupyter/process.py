@@ -102,13 +102,18 @@ def send(who: Identity, number: int) -> bool:
     return True
 
 
-def members(leader: Identity, mark: str) -> list[Identity]:
+def members(leader: Identity, mark: str, session: int) -> list[Identity]:
     """The living processes of one run: its process group and what carries its mark.
+
+    A group's number is a pid, and outlives its leader only while the group has members. So
+    the group is the run's while the leader is there (a zombie will do); when another has the
+    leader's pid, it is that one's; when nobody has it, each member must be of the session.
 
     Args:
         leader: The first process of the run, whose pid is the number of the group.
         mark: ``QWEX_RUN_ID=...`` as it stands in the environment of every process of the
             run; it finds, on Linux, what left the group into a session of its own.
+        session: The pid of the run's supervisor, which leads the session.
 
     Returns:
         Identities, each with ``in_group``: whether a signal to the group reaches it.
@@ -117,8 +122,15 @@ def members(leader: Identity, mark: str) -> list[Identity]:
     here = place()
     if any(leader.get(key) != here[key] for key in here):
         return []
+    ticks, _ = _ticks_and_state(group)
+    if ticks and ticks != leader.get("ticks"):
+        group = -1
     found = _group_by_proc(group, mark.encode()) if use_proc else _group_by_ps(group)
-    return [{"pid": pid, "ticks": ticks, "in_group": own, **here} for pid, ticks, own in found]
+    return [
+        {"pid": pid, "ticks": began, "in_group": own, **here}
+        for pid, began, own, marked in found
+        if marked or ticks or _session(pid) == session
+    ]
 
 
 def resident_bytes(pids: list[int], enough: int) -> int:
@@ -166,7 +178,8 @@ def _ticks_and_state(pid: int) -> tuple[str, str]:
     return (" ".join(words[1:]), words[0]) if words else ("", "")
 
 
-def _group_by_proc(group: int, mark: bytes) -> list[tuple[int, str, bool]]:
+def _group_by_proc(group: int, mark: bytes) -> list[tuple[int, str, bool, bool]]:
+    """Pid, ticks, whether it is in the group, whether it carries the mark."""
     found = []
     mine = os.getuid()
     for name in os.listdir("/proc"):
@@ -175,26 +188,33 @@ def _group_by_proc(group: int, mark: bytes) -> list[tuple[int, str, bool]]:
         fields = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
         if len(fields) < 20 or fields[0] in (b"Z", b"X"):
             continue
-        own = int(fields[2]) == group
+        own, marked = int(fields[2]) == group, False
         if not own:
             try:
                 if mine and os.stat(f"/proc/{name}").st_uid != mine:
                     continue
             except OSError:
                 continue
-            if mark not in _read(f"/proc/{name}/environ").split(b"\0"):
-                continue
-        found.append((int(name), fields[19].decode(), own))
+            marked = mark in _read(f"/proc/{name}/environ").split(b"\0")
+        if own or marked:
+            found.append((int(name), fields[19].decode(), own, marked))
     return found
 
 
-def _group_by_ps(group: int) -> list[tuple[int, str, bool]]:
+def _group_by_ps(group: int) -> list[tuple[int, str, bool, bool]]:
     found = []
     for line in _ask("ps", "-A", "-o", "pid=,pgid=,stat=,lstart=").splitlines():
         words = line.split()
         if len(words) > 3 and words[1] == str(group) and not words[2].startswith("Z"):
-            found.append((int(words[0]), " ".join(words[3:]), True))
+            found.append((int(words[0]), " ".join(words[3:]), True, False))
     return found
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return -1
 
 
 def _read(path: str) -> bytes:

@@ -134,11 +134,11 @@ def facts_of(card: Card) -> str:
     return terminal.plain(" · ".join(word for word in words if word))
 
 
-def one_line(record: RunRecord) -> str:
-    """A run in one line of text."""
+def one_line(record: RunRecord, now: float | None = None) -> str:
+    """A run in one line of text, as of now or of another moment."""
     glyph, _ = GLYPHS[record.status]
-    card = Card(record, now=time.time())
-    name = f"{record.name}  " if record.name else ""
+    card = Card(record, now=time.time() if now is None else now)
+    name = f"{_short(record.name)}  " if record.name else ""
     return f"{glyph} {record.status.lower()}  {name}{_short(record.command)}   {facts_of(card)}"
 
 
@@ -146,7 +146,7 @@ def card_text(card: Card) -> str:
     """The card as plain text."""
     shown = [terminal.plain(line) for line in card.log.lines[-_limit(card) :]]
     shown = _bounded(shown, _TEXT_BYTES)
-    lines = [one_line(card.record)]
+    lines = [one_line(card.record, card.now)]
     if len(shown) < card.log.count:
         lines.append(f"  … {count_of(card.log.count - len(shown), 'line')} before")
     lines += [f"  {line}" for line in shown]
@@ -175,7 +175,10 @@ def _header_html(card: Card) -> str:
     record = card.record
     glyph, colour = GLYPHS[record.status]
     command = html.escape(_short(record.command, 200), quote=True)
-    name = f'<b style="white-space:nowrap">{html.escape(record.name)}</b> ' if record.name else ""
+    name = html.escape(_short(record.name))
+    if name:
+        cut = "white-space:nowrap;max-width:100%;overflow:hidden;text-overflow:ellipsis"
+        name = f'<b style="{cut}">{name}</b> '
     submitted = html.escape(f"{record.run_id}, submitted {moment(record.created_at)}", quote=True)
     return (
         '<div style="display:flex;gap:0 14px;flex-wrap:wrap;align-items:baseline">'
@@ -326,8 +329,8 @@ def table_text(records: Sequence[RunRecord], now: float) -> str:
             (
                 record.handle,
                 f"{glyph} {record.status.lower()}{reason}",
-                record.name,
-                record.runner,
+                _short(record.name),
+                _short(record.runner),
                 clock(record.duration(now)),
                 "" if record.exit_code is None else str(record.exit_code),
                 _short(record.command, 60),
@@ -376,4 +379,4 @@ def still_running(record: RunRecord, now: float) -> str:
     since = record.started_at or record.created_at
     state = "still running" if record.status is RunStatus.RUNNING else "still pending"
     why = f" · {record.message}" if record.message else ""
-    return f"{record.title} {state} {ticking(max(0.0, now - since))}{why}"
+    return terminal.plain(f"{record.title} {state} {ticking(max(0.0, now - since))}{why}")

@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ CHROMIUM = next(
 )
 # Headless in a container: no sandbox as root, no GPU, and /dev/shm may be 64 MB there.
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-_SETTINGS = {
+_SETTINGS: dict[str, dict[str, Any]] = {
     "apputils-extension/notification": {
         "fetchNews": "false",
         "checkForUpdates": False,
@@ -52,7 +53,7 @@ LAB, NOTEBOOK = "lab", "notebooks"
 
 def missing() -> str:
     """What is needed and isn't here, with the way to get it; "" if all is here."""
-    for module in ("playwright", "jupyterlab", "notebook", "ipykernel"):
+    for module in ("playwright", "jupyterlab", "ipykernel"):
         if importlib.util.find_spec(module) is None:
             return f"no {module}: pip install {module}"
     return "" if CHROMIUM else "no Chromium: apt-get install chromium"
@@ -169,8 +170,19 @@ class Jupyter:
             except urllib.error.HTTPError:
                 pass  # the front end was faster
 
+    def cancel(self) -> None:
+        """Ends all runs, which would outlive the server."""
+        cancel = "from qwex_jupyter.cli import main; main(['cancel', '--all', '--grace', '0'])"
+        subprocess.run(
+            [sys.executable, "-c", cancel],
+            env={**os.environ, "QWEX_HOME": str(self.runs)},
+            capture_output=True,
+            check=False,
+        )
+
     def close(self) -> None:
-        """Ends the server with all it has started but the runs."""
+        """Ends the runs, and the server with all its kernels."""
+        self.cancel()
         try:
             self.end_kernels()
         except OSError:
@@ -203,11 +215,16 @@ class Page:
         browser: Playwright's browser.
         jupyter: The server.
         kind: ``lab``, or ``notebooks`` for Notebook 7.
+        sharpness: Device pixels for each pixel of a picture.
     """
 
-    def __init__(self, browser: Any, jupyter: Jupyter, kind: str = LAB) -> None:
+    def __init__(
+        self, browser: Any, jupyter: Jupyter, kind: str = LAB, *, sharpness: int = 1
+    ) -> None:
         self.jupyter, self.kind = jupyter, kind
-        self.web = browser.new_page(viewport={"width": 1200, "height": 1000})
+        self.web = browser.new_page(
+            viewport={"width": 1200, "height": 1000}, device_scale_factor=sharpness
+        )
         self.web.set_default_timeout(1000 * PATIENCE)
         self.messages: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
@@ -227,8 +244,9 @@ class Page:
             route.abort()
 
     def _dismiss(self, dialog: Any) -> None:
-        self.dialogs.append(dialog.message)
-        dialog.accept()  # "leave this page?" included
+        if dialog.type != "beforeunload":  # "leave this page?" is ours
+            self.dialogs.append(dialog.message)
+        dialog.accept()
 
     def _count(self, frame: str | bytes) -> None:
         kind = _message_type(frame)
@@ -345,8 +363,7 @@ class Notebook:
 
     def ready(self, *, kernel: bool = True) -> None:
         """Waits until the cells are there and the kernel is idle."""
-        self.web.wait_for_function(f"() => {_PANEL}?.content?.model?.cells?.length > 0")
-        self.web.wait_for_selector(".jp-Cell")
+        self.web.wait_for_function(_READY, arg=self.path.name)
         if kernel:
             self.web.wait_for_function(f"() => {_KERNEL}?.status === 'idle'")
 
@@ -406,9 +423,24 @@ class Notebook:
         )
         return found
 
+    def trusted(self, index: int) -> bool:
+        """Whether the front end shows a cell's output as it is, without its sanitiser."""
+        found: bool = self.web.evaluate(f"i => {_PANEL}.content.widgets[i].model.trusted", index)
+        return found
+
     def colour(self, index: int, said: str) -> str:
         """The colour in which a text of a cell's output is painted, ``rgb(...)``."""
         found: str = self.web.evaluate(_COLOUR, [index, said])
+        return found
+
+    def contrast(self, index: int) -> dict[str, float]:
+        """Each text that a cell's output shows, and its contrast with what is behind (WCAG)."""
+        found: dict[str, float] = self.web.evaluate(_CONTRAST, index)
+        return found
+
+    def size(self, index: int) -> dict[str, int]:
+        """Height and width of a cell's output, and how much of it sticks out to the right."""
+        found: dict[str, int] = self.web.evaluate(_SIZE, index)
         return found
 
     def stop(self) -> None:
@@ -417,17 +449,11 @@ class Notebook:
 
     def restart(self) -> None:
         """Restarts the kernel through the menu's command, and says yes."""
-        before = self._kernel_starts()
         command = "() => { window.jupyterapp.commands.execute('kernelmenu:restart'); }"
         self.web.evaluate(command)
         self.web.click(".jp-Dialog .jp-mod-accept")
         self.web.wait_for_selector(".jp-Dialog", state="detached")
         self.web.wait_for_function(f"() => {_KERNEL}?.status === 'idle'")
-        assert before
-
-    def _kernel_starts(self) -> str:
-        found: str = self.web.evaluate(f"() => {_KERNEL}.id")
-        return found
 
     def save(self) -> dict[str, Any]:
         """Saves the notebook; returns what is in the file."""
@@ -439,16 +465,37 @@ class Notebook:
         """Gives the window another size."""
         self.web.set_viewport_size({"width": width, "height": height})
 
-    def screenshot(self, path: Path | str, index: int | None = None) -> None:
-        """Takes a picture of the page, or of one cell."""
-        if index is None:
+    def screenshot(self, path: Path | str, first: int | None = None, last: int = -1) -> None:
+        """Takes a picture of the page, of one cell, or of the cells from ``first`` to ``last``."""
+        if first is None:
             self.web.screenshot(path=str(path))
             return
-        cell = self.web.evaluate_handle(f"i => {_PANEL}.content.widgets[i].node", index)
-        cell.as_element().screenshot(path=str(path))
+        boxes = []
+        for index in range(first, max(first, last) + 1):
+            cell = self.web.evaluate_handle(f"i => {_PANEL}.content.widgets[i].node", index)
+            element = cell.as_element()
+            if index == first:
+                element.scroll_into_view_if_needed()
+            boxes.append(element.bounding_box())
+        top, bottom = boxes[0]["y"], boxes[-1]["y"] + boxes[-1]["height"]
+        clip = {**boxes[0], "height": bottom - top}
+        self.web.screenshot(path=str(path), clip=clip)
+
+    def leave(self) -> None:
+        """Makes the last cell the active one, so that the others look untouched."""
+        self.web.evaluate(
+            f"() => {{ {_PANEL}.content.activeCellIndex = {_PANEL}.content.widgets.length - 1; }}"
+        )
 
 
 _PANEL = "window.jupyterapp.shell.currentWidget"
+# A front end draws the cells of a long notebook bit by bit.
+_READY = f"""name => {{
+    const panel = {_PANEL};
+    return panel?.context?.isReady && panel.context.path.endsWith(name)
+        && panel.content.widgets.length > 0
+        && panel.content.widgets.length === panel.content.model.cells.length;
+}}"""
 _KERNEL = f"{_PANEL}?.sessionContext?.session?.kernel"
 _RUN = f"""([command, index]) => {{
     {_PANEL}.content.activeCellIndex = index;
@@ -467,17 +514,64 @@ _COLOUR = f"""([index, said]) => {{
 }}"""
 
 
+_SIZE = f"""index => {{
+    const area = {_PANEL}.content.widgets[index].outputArea.node;
+    const nodes = [...area.querySelectorAll('.jp-OutputArea-output')];
+    return {{
+        height: Math.round(area.getBoundingClientRect().height),
+        width: Math.round(area.getBoundingClientRect().width),
+        over: Math.max(0, ...nodes.map(n => n.scrollWidth - n.clientWidth)),
+    }};
+}}"""
+_CONTRAST = f"""index => {{
+    const rgb = css => css.match(/[0-9.]+/g).map(Number);
+    const light = css => {{
+        const [r, g, b] = rgb(css).map(v => v / 255).map(
+            v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    }};
+    const behind = node => {{
+        for (let at = node; at; at = at.parentElement) {{
+            const ground = getComputedStyle(at).backgroundColor;
+            const parts = rgb(ground);
+            if (parts.length === 3 || parts[3] === 1) return ground;
+        }}
+        return 'rgb(255, 255, 255)';
+    }};
+    const area = {_PANEL}.content.widgets[index].outputArea.node;
+    const walker = document.createTreeWalker(area, NodeFilter.SHOW_TEXT);
+    const found = {{}};
+    while (walker.nextNode()) {{
+        const node = walker.currentNode.parentElement;
+        const text = walker.currentNode.data.trim();
+        if (!text || !node.checkVisibility()) continue;
+        const [a, b] = [light(getComputedStyle(node).color), light(behind(node))];
+        found[text] = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    }}
+    return found;
+}}"""
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """A headless Chromium."""
     if why := missing():
         pytest.skip(why)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -492,7 +586,7 @@ def jupyter(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="session")
 def pages(chromium: Any, jupyter: Jupyter) -> dict[str, Page]:
-    """The pages that are open, by front end; a failed test takes its page away."""
+    """The pages that are open, by front end: loading one takes longer than many tests."""
     return {}
 
 
@@ -506,15 +600,27 @@ def _opener(kind: str, chromium: Any, jupyter: Jupyter, pages: dict[str, Page]) 
     return lab
 
 
+def _closing(opener: Any, pages: dict[str, Page], kind: str) -> Iterator[Any]:
+    yield opener
+    page = pages.get(kind)
+    if page is not None:
+        assert page.strangers == [], "the page asked other hosts"
+        assert page.dialogs == [], "something opened a dialog"
+
+
 @pytest.fixture
-def lab(chromium: Any, jupyter: Jupyter, pages: dict[str, Page]) -> Callable[..., Notebook]:
+def lab(
+    chromium: Any, jupyter: Jupyter, pages: dict[str, Page]
+) -> Iterator[Callable[..., Notebook]]:
     """Opens notebooks in JupyterLab: ``lab([cell, ...], dark=False)``."""
-    opener: Callable[..., Notebook] = _opener(LAB, chromium, jupyter, pages)
-    return opener
+    yield from _closing(_opener(LAB, chromium, jupyter, pages), pages, LAB)
 
 
 @pytest.fixture
-def notebook7(chromium: Any, jupyter: Jupyter, pages: dict[str, Page]) -> Callable[..., Notebook]:
+def notebook7(
+    chromium: Any, jupyter: Jupyter, pages: dict[str, Page]
+) -> Iterator[Callable[..., Notebook]]:
     """Opens notebooks in Notebook 7."""
-    opener: Callable[..., Notebook] = _opener(NOTEBOOK, chromium, jupyter, pages)
-    return opener
+    if importlib.util.find_spec("notebook") is None:
+        pytest.skip("no notebook: pip install notebook")
+    yield from _closing(_opener(NOTEBOOK, chromium, jupyter, pages), pages, NOTEBOOK)

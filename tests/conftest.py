@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,16 +55,36 @@ def chaos_seconds(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Turns a skip into a failure under ``CI=true``, where everything is brought up."""
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turns the skip of a test into a failure where nothing may be skipped."""
     report = yield
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI") == "true":
-        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        why = why.removeprefix("Skipped: ")
-        if not why.startswith(_ALLOWED_SKIPS):
-            report.outcome = "failed"
-            report.longrepr = f"skipped, and in CI nothing is: {why}"
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _forbid(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Turns the skip of a whole file into a failure where nothing may be skipped."""
+    report = yield
+    if report.skipped:
+        _forbid(report)
+    return report
+
+
+def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With ``CI=true`` everything is brought up, so a skip hides something."""
+    if os.environ.get("CI") != "true":
+        return
+    found = report.longrepr
+    why = str(found[2] if isinstance(found, tuple) else found).removeprefix("Skipped: ")
+    if not why.startswith(_ALLOWED_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and in CI nothing is: {why}"
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +128,7 @@ def marked(run_ids: set[str]) -> list[int]:
     """The processes that carry the mark of one of these runs."""
     found = []
     marks = {f"QWEX_RUN_ID={run_id}".encode() for run_id in run_ids}
-    for name in os.listdir("/proc") if marks and process.use_proc else ():
+    for name in os.listdir("/proc") if marks and os.path.isdir("/proc/self") else ():
         if name.isdigit() and int(name) != os.getpid():
             try:
                 environ = Path(f"/proc/{name}/environ").read_bytes()
@@ -134,6 +154,13 @@ def _end_programs(run_ids: set[str]) -> None:
 def home(tmp_path: Path) -> str:
     """An empty history folder."""
     return str(tmp_path / "home")
+
+
+@pytest.fixture(params=[False, True], ids=["proc", "portable"])
+def local(request: pytest.FixtureRequest, home: str, monkeypatch: pytest.MonkeyPatch) -> RunManager:
+    """A manager of local runs, once with /proc and once as where there is none."""
+    monkeypatch.setattr(process, "use_proc", process.use_proc and not request.param)
+    return RunManager(home, settings={"local": {"portable": request.param}})
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ from qwex_jupyter.record import RunRecord, is_run_id
 from qwex_jupyter.run import Run
 from qwex_jupyter.runners.base import ABILITIES
 from qwex_jupyter.spec import JobSpec
-from qwex_jupyter.status import Reason, RunStatus, Snapshot
+from qwex_jupyter.status import Reason, RunStatus, Snapshot, say_seconds
 
 # Texts that a shell, a template or a codec between here and the program would change.
 WEIRD = (
@@ -168,12 +168,14 @@ class RunnerContract:
         programs: Behaviours to specs.
         settings: Constructor arguments, by the name of the runner.
         patience: Seconds after which something that must come is called missing.
+        brief: Seconds in which a program has surely started and printed a line.
     """
 
     runner: ClassVar[str]
     programs: ClassVar[ShellPrograms] = ShellPrograms()
     settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     patience: ClassVar[float] = 60.0
+    brief: ClassVar[float] = 2
 
     def make_manager(self, home: str) -> RunManager:
         """A manager whose runner is the one under test; each call makes new objects."""
@@ -212,9 +214,7 @@ class RunnerContract:
         assert (caught.value.exit_code, caught.value.reason) == (code, Reason.NON_ZERO_EXIT)
 
     @pytest.mark.parametrize("number", [9, 15])
-    def test_a_signal_is_said_as_128_and_its_number(
-        self, manager: RunManager, number: int
-    ) -> None:
+    def test_a_signal_is_said_as_128_and_its_number(self, manager: RunManager, number: int) -> None:
         """A program ended by signal N is FAILED / Signalled with exit code 128+N."""
         record = self.end(self.submit(manager, self.programs.signals_itself(number)))
         assert (record.status, record.exit_code) == (RunStatus.FAILED, 128 + number)
@@ -322,16 +322,17 @@ class RunnerContract:
 
     def test_a_timeout_ends_the_run_and_says_so(self, manager: RunManager) -> None:
         """A run over its timeout is FAILED / TimedOut, and the message names a longer one."""
-        spec = replace(self.programs.prints_then_sleeps("up", 300), timeout=2)
+        spec = replace(self.programs.prints_then_sleeps("up", 300), timeout=self.brief)
         run = self.submit(manager, spec)
         record = self.end(run)
         assert (record.status, record.reason) == (RunStatus.FAILED, Reason.TIMED_OUT)
-        assert f"%qwex rerun {run.handle} --timeout 4s" in record.message
+        longer = say_seconds(2 * self.brief)
+        assert f"%qwex rerun {run.handle} --timeout {longer}" in record.message
         assert run.logs("stdout") == "up\n"
 
     def test_a_timeout_insists_after_the_grace(self, manager: RunManager) -> None:
         """A program that ignores the end of its time is killed when the grace is over."""
-        spec = replace(self.programs.ignores_term("up", 300), timeout=2, grace=0.3)
+        spec = replace(self.programs.ignores_term("up", 300), timeout=self.brief, grace=0.3)
         record = self.end(self.submit(manager, spec))
         assert (record.status, record.reason) == (RunStatus.FAILED, Reason.TIMED_OUT)
         assert record.exit_code == 137

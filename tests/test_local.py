@@ -11,23 +11,22 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from contract import RunnerContract, ShellPrograms, lives
+from local_helpers import end, launch_of, needs_proc, python, sh, until
 
 from qwex_jupyter import facts, process
 from qwex_jupyter.errors import RunnerUnavailable, SpecError
 from qwex_jupyter.manager import RunManager
-from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
+from qwex_jupyter.runners.base import ABILITIES
+from qwex_jupyter.runners.local import LocalRunner
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus
-
-PATIENCE = 60.0
-needs_proc = pytest.mark.skipif(not process.use_proc, reason="needs Linux: it looks into /proc")
 
 
 class LocalPrograms(ShellPrograms):
@@ -68,37 +67,10 @@ class TestPortable(TestLocal):
     programs = LocalPrograms(session=False)
     settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {"local": {"portable": True}}
 
-
-
-
-@pytest.fixture(params=[False, True], ids=["proc", "portable"])
-def local(request: pytest.FixtureRequest, home: str) -> RunManager:
-    """A manager of local runs, once with /proc and once as where there is none."""
-    return RunManager(home, settings={"local": {"portable": request.param}})
-
-
-def end(run: Run) -> RunRecord:
-    """Its final record."""
-    return run.wait(timeout=PATIENCE, check=False).record
-
-
-def until(true: Callable[[], object]) -> None:
-    """Returns when something is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)
-
-
-def sh(text: str, **values: Any) -> JobSpec:
-    """A spec that runs this text with sh."""
-    return JobSpec(command=("sh",), script=text, **values)
-
-
-def python(text: str, **values: Any) -> JobSpec:
-    """A spec that runs this text with this Python."""
-    script = textwrap.dedent(text)
-    return JobSpec(command=(sys.executable,), script=script, script_name="cell.py", **values)
+    @pytest.fixture(autouse=True)
+    def without_proc(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """This process too looks at others through ps."""
+        monkeypatch.setattr(process, "use_proc", False)
 
 
 def in_python(home: str, text: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
@@ -279,9 +251,7 @@ def test_nothing_is_inherited_but_the_three_streams(manager: RunManager) -> None
     script = run.log.folder + "/cell.sh"
     assert {words[0] for words in held if words[2] != script} == {"0", "1", "2"}
     assert next(words[2] for words in held if words[0] == "0") == "/dev/null"
-    launch = facts.read_fact(run.log.folder, facts.LAUNCH)
-    assert launch is not None
-    supervisor = f"/proc/{launch['pid']}/fd"
+    supervisor = f"/proc/{launch_of(run)['pid']}/fd"
     targets = [os.readlink(f"{supervisor}/{name}") for name in os.listdir(supervisor)]
     assert targets and not [name for name in targets if name.startswith("socket:")]
     run.cancel(grace=0)
@@ -443,20 +413,18 @@ def test_nothing_is_left_behind(local: RunManager) -> None:
     ids = []
     for run in runs:
         end(run)
-        launch = facts.read_fact(run.log.folder, facts.LAUNCH)
-        assert launch is not None
+        launch = launch_of(run)
         ids += [launch["pid"], launch["leader"]["pid"]]
 
     def left() -> list[int]:
         return [pid for pid in ids if os.path.exists(f"/proc/{pid}")]
 
     until(lambda: not left())
-    with pytest.raises(ChildProcessError):
-        # The only child of this process is the server that forks supervisors.
-        server = local.runner("local")._server._process  # type: ignore[attr-defined]
-        server.stdin.close()
-        server.wait(PATIENCE)
-        os.waitpid(-1, os.WNOHANG)
+    # Of this process and of the server that forks supervisors.
+    parents = {os.getpid(), local.runner("local")._server._process.pid}  # type: ignore[attr-defined]
+    stats = [process._read(f"/proc/{name}/stat") for name in os.listdir("/proc") if name.isdigit()]
+    fields = [stat.rpartition(b")")[2].split() for stat in stats if stat]
+    assert not [words for words in fields if words[0] == b"Z" and int(words[1]) in parents]
 
 
 def test_a_stop_from_another_machine_is_obeyed(local: RunManager) -> None:
@@ -468,6 +436,13 @@ def test_a_stop_from_another_machine_is_obeyed(local: RunManager) -> None:
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_USER)
     assert "a colleague" in record.message
+
+
+def test_what_it_supports_is_what_others_say_of_it() -> None:
+    """The table of abilities, which other runners' refusals name, agrees with the runner."""
+    for option, runners in ABILITIES.items():
+        assert ("local" in runners) is (option in LocalRunner.supports), option
+    assert LocalRunner.supports <= ABILITIES.keys()
 
 
 def test_windows_gets_one_clear_sentence(
@@ -487,5 +462,7 @@ def test_a_dry_run_can_be_run_by_hand(manager: RunManager, tmp_path: Path) -> No
     spec = sh('echo "$A" "$1"\npwd', env={"A": "it's $5"}, workdir=str(tmp_path))
     spec = JobSpec(**{**spec.to_json(), "command": ("sh", "-", "two  words")})
     text = runner.show(runner.plan(spec, "20260101-000000-bcdfgh"))
-    done = subprocess.run(["sh"], input=text, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh"], input=text, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout == f"it's $5 two  words\n{tmp_path}\n"

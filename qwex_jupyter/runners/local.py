@@ -191,7 +191,7 @@ class LocalRunner(Runner):
         stop = facts.read_fact(folder, facts.STOP) or {}
         over = time.time() - float(stop.get("at", 0)) > grace
         number = signal.SIGKILL if insist or over else signal.SIGTERM
-        for member in process.members(launch["leader"], f"QWEX_RUN_ID={run_id}"):
+        for member in _members(launch, run_id):
             process.send(member, number)
 
     def delete(self, run_id: str) -> None:
@@ -233,7 +233,7 @@ class LocalRunner(Runner):
             return _gone(
                 running, Reason.BACKEND_RESTARTED, "this machine was restarted while it ran"
             )
-        if process.members(launch["leader"], f"QWEX_RUN_ID={run_id}"):
+        if _members(launch, run_id):
             return _replace(
                 running,
                 reason=Reason.SUPERVISOR_GONE,
@@ -326,6 +326,10 @@ class _Server:
                     f"The supervisor could not be reached: {error.strerror}. Nothing was started."
                 ) from error
             raise
+
+
+def _members(launch: facts.Fact, run_id: str) -> list[process.Identity]:
+    return process.members(launch["leader"], f"QWEX_RUN_ID={run_id}", launch["pid"])
 
 
 def _default_interpreter() -> list[str]:

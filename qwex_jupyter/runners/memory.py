@@ -1,11 +1,11 @@
-"""MemoryRunner: a scripted, deterministic fake that passes the same contract as the real ones.
+r"""MemoryRunner: a scripted, deterministic fake that passes the same contract as the real ones.
 
 Public, for tests of what is built on this package. Nothing is executed: a program is a few
 lines, one instruction each, and a clock that a test may hold in its own hand::
 
     clock = [0.0]
     manager = RunManager(home, settings={"memory": {"clock": lambda: clock[0]}})
-    run = manager.submit(JobSpec(script="out hello\\nsleep 60\\nexit 7"), runner="memory")
+    run = manager.submit(JobSpec(script="out hello\nsleep 60\nexit 7"), runner="memory")
     clock[0] += 60
     run.wait(check=False).exit_code  # 7, at once
 

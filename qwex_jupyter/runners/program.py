@@ -100,7 +100,7 @@ class Program:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
             pass  # nobody there; or on macOS only a zombie is
-        for member in process.members(self.identity, self.mark):
+        for member in process.members(self.identity, self.mark, os.getpid()):
             if not member["in_group"]:
                 process.send(member, number)
 

@@ -17,6 +17,8 @@ from typing import NoReturn
 
 _CHUNK = 1 << 18
 _DRAINED_IN = 10.0
+# On the control pipe: behind the folder; and once more for "empty the pipes and report".
+_DONE = b"\0"
 
 
 class Scribe:
@@ -41,13 +43,17 @@ class Scribe:
 
     def begin(self, folder: str) -> None:
         """Says which run's log files it writes."""
-        os.write(self._control, os.fsencode(folder) + b"\0")
+        os.write(self._control, os.fsencode(folder) + _DONE)
 
     def finish(self) -> dict[str, int]:
         """Waits until all output is on disk; bytes that found no room, per stream.
 
         -1 where how much is missing isn't known.
         """
+        try:
+            os.write(self._control, _DONE)
+        except BrokenPipeError:
+            pass  # all writers were gone, or it was killed: its report says which
         os.close(self._control)
         text = b""
         until = time.monotonic() + _DRAINED_IN
@@ -78,16 +84,17 @@ class Scribe:
 
 def _copy_and_leave(out: int, err: int, control: int, report: int) -> NoReturn:
     try:
-        folder = b""
-        while not folder.endswith(b"\0"):
+        text = b""
+        while _DONE not in text:
             word = os.read(control, 4096)
             if not word:
                 os._exit(0)  # abandoned
-            folder += word
+            text += word
+        folder, _, done = text.partition(_DONE)
         lost = {"stdout": 0, "stderr": 0}
         files = {}
         for pipe, name in ((out, "stdout"), (err, "stderr")):
-            path = os.path.join(os.fsdecode(folder[:-1]), f"{name}.log")
+            path = os.path.join(os.fsdecode(folder), f"{name}.log")
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
             files[pipe] = (os.open(path, flags, 0o600), name)
             os.set_blocking(pipe, False)
@@ -96,28 +103,28 @@ def _copy_and_leave(out: int, err: int, control: int, report: int) -> NoReturn:
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
                 except OSError:
                     pass  # the user's quota of pipe memory is spent: the usual size does
-        _copy(files, control, lost)
+        _copy(files, control, lost, draining=bool(done))
         os.write(report, json.dumps(lost).encode())
     finally:
         os._exit(0)
 
 
-def _copy(files: dict[int, tuple[int, str]], control: int, lost: dict[str, int]) -> None:
-    """Copies until all writers are gone, or until the pipes are empty once ``control`` ended."""
+def _copy(
+    files: dict[int, tuple[int, str]], control: int, lost: dict[str, int], *, draining: bool
+) -> None:
+    """Copies until all writers are gone, or until the pipes are empty once it is to end."""
     poller = select.poll()
     for pipe in files:
         poller.register(pipe, select.POLLIN)
     poller.register(control, select.POLLIN)
-    parent = os.getppid()
     open_pipes = set(files)
-    draining = False
     while open_pipes:
         ready = {number for number, _ in poller.poll(0 if draining else None)}
         if control in ready:
             poller.unregister(control)
-            # Its end means "empty the pipes and report", unless the supervisor was killed:
-            # then the program goes on, and so does its output.
-            draining = os.getppid() == parent
+            # An end without a word: the supervisor was killed. The program goes on, and so
+            # does its output. (The parent's pid would not tell: it changes after the pipe.)
+            draining = draining or bool(os.read(control, 1))
         moved = False
         for pipe in ready & open_pipes:
             try:

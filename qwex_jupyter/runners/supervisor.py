@@ -271,7 +271,8 @@ def _until_ended(
             program.signal(signal.SIGKILL)
         if limit and now >= memory_at:
             memory_at = now + _MEMORY_LOOK
-            tree = [member["pid"] for member in process.members(program.identity, program.mark)]
+            found = process.members(program.identity, program.mark, os.getpid())
+            tree = [member["pid"] for member in found]
             used = process.resident_bytes(tree, enough=limit) if tree else 0
             peak = max(peak, used)
             if used > limit:

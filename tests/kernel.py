@@ -1,0 +1,297 @@
+"""A real kernel for tests: run a cell, look at every message, press the buttons."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.manager import KernelManager
+
+PATIENCE = 90.0
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+_KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """The variables of a fresh user whose home, settings and history are in this folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    env = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    env.update(
+        HOME=str(folder),
+        IPYTHONDIR=str(folder / "ipython"),
+        JUPYTER_CONFIG_DIR=str(folder / "jupyter-config"),
+        JUPYTER_DATA_DIR=str(folder / "jupyter-data"),
+        JUPYTER_RUNTIME_DIR=str(folder / "jupyter-runtime"),
+        PYTHONDONTWRITEBYTECODE="1",
+        QWEX_HOME=str(folder / "home"),
+    )
+    env["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), env.get("PATH", os.defpath)])
+    return {**env, **more}
+
+
+@dataclass
+class Cell:
+    """One execution: its messages in the order in which they came, and its reply."""
+
+    kernel: Kernel
+    parent: str
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    reply: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``error`` or ``aborted``."""
+        return str(self.reply["status"])
+
+    @property
+    def mine(self) -> list[dict[str, Any]]:
+        """The messages whose parent is this very execution."""
+        return [m for m in self.messages if m["parent_header"].get("msg_id") == self.parent]
+
+    def stream(self, name: str = "stdout") -> str:
+        """What was printed."""
+        found = [m["content"] for m in self.mine if m["msg_type"] == "stream"]
+        return "".join(c["text"] for c in found if c["name"] == name)
+
+    @property
+    def shown(self) -> list[dict[str, Any]]:
+        """The outputs that a notebook would keep: each display in its last state."""
+        return shown(self.messages)
+
+    @property
+    def text(self) -> str:
+        """The outputs of this cell as plain text."""
+        return "\n".join(data.get("text/plain", "") for data in self.shown)
+
+    @property
+    def html(self) -> str:
+        """The outputs of this cell as HTML."""
+        return "\n".join(data.get("text/html", "") for data in self.shown)
+
+    @property
+    def error(self) -> str:
+        """The traceback as a person reads it, without colours."""
+        found = [m["content"] for m in self.mine if m["msg_type"] == "error"]
+        return ANSI.sub("", "\n".join("\n".join(c["traceback"]) for c in found))
+
+    @property
+    def ename(self) -> str:
+        """The name of the error in the reply."""
+        return str(self.reply.get("ename", ""))
+
+    @property
+    def display_ids(self) -> list[str]:
+        """The displays that this cell made, in their order."""
+        made = [m["content"] for m in self.mine if m["msg_type"] == "display_data"]
+        return [c["transient"]["display_id"] for c in made if "display_id" in c["transient"]]
+
+    def until(self, seen: Callable[[Cell], Any], patience: float = PATIENCE) -> Cell:
+        """Reads messages until something is seen.
+
+        Raises:
+            AssertionError: It wasn't seen in time.
+        """
+        end = time.monotonic() + patience
+        while not seen(self):
+            message = self.kernel.message(end - time.monotonic())
+            assert message is not None, f"not seen in {patience:g} s: {self.describe()}"
+            self.messages.append(message)
+        return self
+
+    def until_text(self, text: str) -> Cell:
+        """Reads messages until this text was shown or printed."""
+        return self.until(lambda cell: text in cell.stream() or text in cell.everything)
+
+    @property
+    def everything(self) -> str:
+        """All that was ever shown, later replaced or not."""
+        data = [m["content"].get("data", {}) for m in self.messages]
+        return "\n".join(d.get("text/plain", "") + d.get("text/html", "") for d in data)
+
+    def done(self, patience: float = PATIENCE) -> Cell:
+        """Reads to the end of the execution."""
+        self.until(lambda cell: any(_is_idle(m) for m in cell.mine[-1:]), patience)
+        self.reply = self.kernel.reply(self.parent, patience)
+        return self
+
+    def describe(self) -> str:
+        """What came so far, for a failed assertion."""
+        return "\n".join(f"{m['msg_type']}: {str(m['content'])[:300]}" for m in self.messages)
+
+
+class Kernel:
+    """A kernel in a process of its own.
+
+    Args:
+        folder: Its working folder; its home and settings lie in ``.user`` there.
+        more: Further variables of its environment.
+    """
+
+    def __init__(self, folder: Path, **more: str) -> None:
+        self.folder, self.env = folder, environment(folder / ".user", **more)
+        self.home = Path(self.env["QWEX_HOME"])
+        file = str(folder / ".user" / "kernel.json")
+        self.manager = KernelManager(kernel_name="python3", connection_file=file)
+        self.start()
+
+    def start(self) -> None:
+        """Starts it; after `kill` with the same connection file, as a front end would."""
+        self.manager.start_kernel(env=self.env, cwd=str(self.folder), stderr=subprocess.DEVNULL)
+        self._connect()
+
+    def _connect(self) -> None:
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=PATIENCE)
+
+    def begin(self, code: str, *, stdin: bool = True, stop_on_error: bool = True) -> Cell:
+        """Sends a cell and returns at once."""
+        parent = self.client.execute(code, allow_stdin=stdin, stop_on_error=stop_on_error)
+        return Cell(self, parent)
+
+    def run(self, code: str, *, stdin: bool = True, patience: float = PATIENCE) -> Cell:
+        """Runs a cell to its end.
+
+        Args:
+            code: The cell.
+            stdin: Whether a person is there who could be asked.
+            patience: Seconds.
+        """
+        return self.begin(code, stdin=stdin).done(patience)
+
+    def value(self, expression: str) -> str:
+        """The repr of an expression in the kernel."""
+        cell = self.run(f"print(repr({expression}))")
+        assert cell.status == "ok", cell.error
+        return cell.stream().removesuffix("\n")
+
+    def message(self, timeout: float) -> dict[str, Any] | None:
+        """The next message that the kernel published; None when none comes in time."""
+        try:
+            return self.client.get_iopub_msg(timeout=max(0.0, timeout))  # type: ignore[no-any-return]
+        except queue.Empty:
+            return None
+
+    def listen(self, seconds: float) -> list[dict[str, Any]]:
+        """What comes of itself in that time, while no cell runs."""
+        end, found = time.monotonic() + seconds, []
+        while (message := self.message(end - time.monotonic())) is not None:
+            found.append(message)
+        return found
+
+    def reply(self, parent: str, patience: float = PATIENCE) -> dict[str, Any]:
+        """The content of the reply to a request."""
+        while True:
+            found = self.client.get_shell_msg(timeout=patience)
+            if found["parent_header"].get("msg_id") == parent:
+                return dict(found["content"])
+
+    def complete(self, code: str, at: int | None = None) -> list[str]:
+        """What the tab key offers."""
+        return [str(word) for word in self._complete(code, at)["matches"]]
+
+    def _complete(self, code: str, at: int | None = None) -> dict[str, Any]:
+        return self.reply(self.client.complete(code, len(code) if at is None else at))
+
+    def interrupt(self) -> None:
+        """The interrupt button."""
+        self.manager.interrupt_kernel()
+
+    def restart(self) -> None:
+        """The restart button."""
+        self.client.stop_channels()
+        self.manager.restart_kernel(now=False)
+        self._connect()
+
+    def kill(self) -> None:
+        """``kill -9``."""
+        self.client.stop_channels()
+        os.kill(self.pid, signal.SIGKILL)
+        end = time.monotonic() + PATIENCE
+        while self.manager.is_alive() and time.monotonic() < end:
+            time.sleep(0.01)
+        self.manager.cleanup_resources(restart=True)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return int(self.manager.provisioner.pid)
+
+    def reconnect(self) -> None:
+        """A browser tab that was closed and opened again: what came meanwhile isn't seen."""
+        self.client.stop_channels()
+        self._connect()
+
+    def close(self) -> None:
+        """Ends it."""
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+@contextmanager
+def kernel(folder: Path, **more: str) -> Iterator[Kernel]:
+    """A kernel with the extension loaded, for as long as the block; its runs end with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Kernel(folder, **more)
+    try:
+        loaded = made.run("%load_ext qwex_jupyter")
+        assert loaded.status == "ok", loaded.error
+        yield made
+    finally:
+        made.close()
+        end_runs(made.env)
+
+
+def end_runs(env: Mapping[str, str]) -> None:
+    """Stops what still runs in that home."""
+    home = env["QWEX_HOME"]
+    if os.path.isdir(os.path.join(home, "open")) and os.listdir(os.path.join(home, "open")):
+        qwex(env, "cancel", "--all", "--grace", "0")
+
+
+def qwex(
+    env: Mapping[str, str], *words: str, cwd: Path | None = None, patience: float = PATIENCE
+) -> subprocess.CompletedProcess[bytes]:
+    """``qwex ...`` in a terminal's environment, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "qwex_jupyter.cli", *words],
+        env=dict(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=patience,
+        check=False,
+    )
+
+
+def shown(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The displays of these messages, each in its last state, in the order they were made."""
+    made: dict[str, dict[str, Any]] = {}
+    for number, message in enumerate(messages):
+        content = message["content"]
+        name = content.get("transient", {}).get("display_id", f"#{number}")
+        kind = message["msg_type"]
+        first = kind in ("display_data", "execute_result")
+        if first or (kind == "update_display_data" and name in made):
+            made[name] = content["data"]
+    return list(made.values())
+
+
+def size_of(messages: list[dict[str, Any]]) -> int:
+    """Roughly how many bytes these messages are on the wire."""
+    return sum(len(repr(message["content"])) for message in messages)
+
+
+def _is_idle(message: dict[str, Any]) -> bool:
+    return message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"

@@ -1,0 +1,245 @@
+"""Who may know whom, and who may write what: read from the source of the package."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import qwex_jupyter
+
+PACKAGE = Path(qwex_jupyter.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in FILES}
+RUNNERS = sorted(path.stem for path in (PACKAGE / "runners").glob("*.py") if path.stem[0] != "_")
+# Rooms that a supervisor enters under ``python -I -S``: nothing but the standard library.
+PLAIN = {"errors", "facts", "process", "record", "status"}
+
+
+def name_of(path: Path) -> str:
+    """``runners.local`` for ``qwex_jupyter/runners/local.py``; "" for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+@functools.cache
+def imports(name: str, *, typing_too: bool = False) -> set[str]:
+    """Everything that a room imports anywhere: ``pandas``, or rooms of ours as ``facts``.
+
+    Args:
+        name: The room.
+        typing_too: Also what only a type checker imports.
+    """
+    path = PACKAGE.joinpath(*name.split(".")).with_suffix(".py") if name else PACKAGE
+    path = path / "__init__.py" if path.is_dir() else path
+    if not path.exists():
+        path = path.with_suffix("") / "__init__.py"
+    found: set[str] = set()
+    for node in _imports_in(ast.parse(path.read_text()), typing_too=typing_too):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            assert node.module is not None, f"{path}: a relative import"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES
+            names = [*inner] or [node.module]
+            if node.module in MODULES and len(inner) < len(node.names):
+                names.append(node.module)
+        found.update(each.removeprefix("qwex_jupyter.") for each in names)
+    return found - {"qwex_jupyter"}
+
+
+def _imports_in(node: ast.AST, *, typing_too: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif (
+            isinstance(child, ast.If)
+            and ast.unparse(child.test) == "TYPE_CHECKING"
+            and not typing_too
+        ):
+            for other in child.orelse:
+                yield from _imports_in(other, typing_too=typing_too)
+        else:
+            yield from _imports_in(child, typing_too=typing_too)
+
+
+def ours(found: set[str]) -> set[str]:
+    """Those of them that are rooms of this package."""
+    return {name for name in found if f"qwex_jupyter.{name}" in MODULES}
+
+
+def foreign(found: set[str]) -> set[str]:
+    """Those of them that are neither ours nor of the standard library, by their first name."""
+    first = {name.partition(".")[0] for name in found - ours(found)}
+    return first - set(sys.stdlib_module_names) - {"qwex_jupyter"}
+
+
+def who(library: str) -> set[str]:
+    """The rooms that import a library."""
+    return {name_of(path) for path in FILES if library in foreign(imports(name_of(path)))}
+
+
+@pytest.mark.parametrize("name", ["spec", "status", "errors"])
+def test_the_plainest_rooms_know_each_other_only(name: str) -> None:
+    """spec, status and errors know the standard library and each other."""
+    assert not foreign(imports(name))
+    assert ours(imports(name)) <= {"spec", "status", "errors"}
+
+
+@pytest.mark.parametrize("name", sorted(PLAIN))
+def test_what_a_supervisor_imports_is_plain(name: str) -> None:
+    """The rooms that a supervisor enters need no installed package and no other room."""
+    assert not foreign(imports(name))
+    assert ours(imports(name)) <= PLAIN
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_a_runner_knows_no_manager_and_no_sibling(name: str) -> None:
+    """Runners know specs, records, facts, processes and logs; of other runners only the seam."""
+    allowed = PLAIN | {"spec", "logs", "runners.base"}
+    if name in ("local", "supervisor"):
+        allowed |= {"runners.program", "runners.scribe"}
+    if name in ("docker", "k8s"):
+        allowed |= {f"runners.{other}" for other in RUNNERS if other.startswith(f"{name}_")}
+    found = imports(f"runners.{name}", typing_too=True)
+    assert ours(found) <= allowed
+    assert foreign(found) <= {"docker": {"docker"}, "k8s": {"kubernetes"}}.get(name, set())
+
+
+@pytest.mark.parametrize("name", ["supervisor", "program", "scribe"])
+def test_what_runs_beside_a_program_is_plain(name: str) -> None:
+    """The processes that outlive a kernel need nothing but the standard library and plain rooms."""
+    found = imports(f"runners.{name}")
+    assert not foreign(found)
+    assert ours(found) <= PLAIN | {"runners.program", "runners.scribe"}
+
+
+def test_each_heavy_library_has_one_room() -> None:
+    """Pandas is imported in frame only; docker and kubernetes in their runners, if at all."""
+    assert who("pandas") == {"frame"}
+    assert who("docker") <= {"runners.docker"}
+    assert who("kubernetes") <= {"runners.k8s"}
+
+
+def test_heavy_libraries_are_imported_at_first_use() -> None:
+    """No room imports pandas, docker, kubernetes or ipywidgets at its head but frame."""
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        head = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {
+            alias.name for node in head if isinstance(node, ast.Import) for alias in node.names
+        }
+        names |= {node.module or "" for node in head if isinstance(node, ast.ImportFrom)}
+        heavy = {name.partition(".")[0] for name in names}
+        heavy &= {"pandas", "numpy", "docker", "kubernetes", "ipywidgets"}
+        assert name_of(path) == "frame" or not heavy, f"{path.name} imports {heavy}"
+
+
+def test_the_manager_has_never_heard_of_faces() -> None:
+    """The manager imports no monitor, render, follow or magics."""
+    names = ours(imports("manager", typing_too=True))
+    assert not {n for n in names if n.startswith(("monitor", "render", "follow", "magics", "cli"))}
+
+
+def test_history_and_render_know_no_runner() -> None:
+    """History and render know records, never runners or the manager."""
+    for name in ("history", "render", "record", "frame"):
+        names = ours(imports(name))
+        assert not {n for n in names if n.startswith(("runners", "manager", "monitor"))}, name
+
+
+def test_nothing_imports_the_magics() -> None:
+    """Only load_ipython_extension, when it is called, imports the magics."""
+    importers = {name_of(path) for path in FILES if "magics" in imports(name_of(path))}
+    assert importers <= {""}
+    head = ast.parse((PACKAGE / "__init__.py").read_text()).body
+    assert not [
+        n for n in head if isinstance(n, ast.Import | ast.ImportFrom) and "magics" in ast.unparse(n)
+    ]
+
+
+# Calls that could create, replace or link a file, and the places that may do so. All JSON of
+# a run is written in facts.py; each other place has its reason.
+WRITERS: dict[str, dict[str, str]] = {
+    "facts": {
+        "os.link": "the one way in which a fact appears",
+        "os.rename": "a reserve is taken; seen.json and leases are replaced",
+        "os.open:w": "the file that is linked",
+        "open:w": "the file that is linked, and the reserve written in place",
+    },
+    "history": {
+        "os.rename": "a run's folder gets its name whole, and loses it whole",
+        "os.open:w": "the empty entry in open/; script and empty logs of a folder being made",
+        "open:w": "script and empty logs of a folder being made",
+        "shutil.copy": "carried files, into a folder being made",
+    },
+    "logs": {"os.open:w": "a log is written at its cursor"},
+    "runners.supervisor": {
+        "os.open:w": "supervisor.log, for its own traceback; /dev/null",
+        "open:w": "supervisor.log",
+    },
+    "runners.scribe": {"os.open:w": "the two logs"},
+    "cli": {"os.open:w": "/dev/null, in the place of a closed stdout"},
+    "cache": {
+        "os.rename": "the rebuildable cache, outside the home",
+        "os.open:w": "the rebuildable cache, outside the home",
+        "open:w": "the rebuildable cache, outside the home",
+    },
+}
+_ALWAYS = {"os.link", "os.replace", "os.rename", "os.symlink", "os.truncate", "os.renames"}
+_COPIES = {"shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.copytree", "shutil.move"}
+
+
+def writes(path: Path) -> set[str]:
+    """The kinds of writing call that stand in a file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        words = " ".join(map(ast.unparse, [*node.args, *(k.value for k in node.keywords)]))
+        if name in _ALWAYS:
+            found.add(name)
+        elif name in _COPIES:
+            found.add("shutil.copy" if name != "shutil.move" else name)
+        elif name in (
+            "json.dump",
+            "pickle.dump",
+            "tempfile.NamedTemporaryFile",
+            "tempfile.mkstemp",
+        ):
+            found.add(name)
+        elif name.endswith(
+            (".write_text", ".write_bytes", ".touch", ".hardlink_to", ".symlink_to")
+        ):
+            found.add(name.rpartition(".")[2])
+        elif name == "os.open" and _may_write(path, words):
+            found.add("os.open:w")
+        elif name in ("open", "io.open") or (name.endswith(".open") and name != "os.open"):
+            mode = next((k.value for k in node.keywords if k.arg == "mode"), None)
+            mode = mode or (node.args[1] if len(node.args) > 1 else None)
+            text = "r" if mode is None else ast.unparse(mode).strip("'\"")
+            if name in ("open", "io.open") and set(text) & set("wax+"):
+                found.add("open:w")
+    return found
+
+
+def _may_write(path: Path, words: str) -> bool:
+    # Flags may stand in a variable of that file: then what the file says about flags counts.
+    named = "O_" in words
+    text = words if named else path.read_text()
+    return any(flag in text for flag in ("O_WRONLY", "O_RDWR", "O_CREAT"))
+
+
+def test_all_json_of_a_run_is_written_in_one_room() -> None:
+    """Outside facts.py nothing links, replaces or dumps; other writers are listed with reasons."""
+    found = {name_of(path): writes(path) for path in FILES}
+    found = {name: kinds for name, kinds in found.items() if kinds}
+    assert found == {name: set(reasons) for name, reasons in WRITERS.items()}
+    assert {name for name, kinds in found.items() if "os.link" in kinds} == {"facts"}
+    for name in ("json.dump", "write_text", "write_bytes", "pickle.dump", "hardlink_to"):
+        assert not {room for room, kinds in found.items() if name in kinds}, name

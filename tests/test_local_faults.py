@@ -1,0 +1,544 @@
+"""What goes wrong around a local run, injected one by one, and what is said of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contract import lives
+from local_helpers import PATIENCE, end, launch_of, needs_proc, sh, until
+
+from qwex_jupyter import context, facts, process
+from qwex_jupyter.errors import RunStillLive
+from qwex_jupyter.history import new_run_id
+from qwex_jupyter.manager import RunManager, command_text
+from qwex_jupyter.run import Run
+from qwex_jupyter.spec import JobSpec
+from qwex_jupyter.status import Reason, RunStatus
+
+
+def prepared(manager: RunManager, spec: JobSpec, **values: Any) -> Run:
+    """A run whose folder is whole and which nobody has handed over; ``values`` into spec.json."""
+    now = time.time()
+    run_id = new_run_id(now)
+    spec_fact = {
+        "version": 1,
+        "run_id": run_id,
+        "runner": "local",
+        "identity": manager.runner("local").identity(),
+        "created_at": now,
+        "command": command_text(spec),
+        "spec": spec.to_json(),
+        **context.here(),
+        **values,
+    }
+    manager.history.create(spec, spec_fact)
+    return Run(manager, run_id)
+
+
+def launched(manager: RunManager, who: dict[str, Any], leader: dict[str, Any] | None = None) -> Run:
+    """A run that is said to have been launched by this process, with this leader."""
+    run = prepared(manager, sh("sleep 300"))
+    launch = {"by": "supervisor", **who, "leader": leader or who, "at": time.time()}
+    facts.link_once(run.log.folder, facts.LAUNCH, launch)
+    return run
+
+
+# A supervisor that dies.
+
+
+def test_a_killed_supervisor_is_seen_and_named(local: RunManager, tmp_path: Path) -> None:
+    """Without its supervisor a run goes on, says so, and is LOST when it is gone."""
+    text = "echo up; while [ ! -e go ]; do sleep 0.05; done; echo more; sleep 0.3"
+    run = local.submit(sh(text, workdir=str(tmp_path)))
+    until(lambda: run.logs() == "up\n")
+    os.kill(launch_of(run)["pid"], signal.SIGKILL)
+    until(lambda: run.poll() is RunStatus.RUNNING and run.reason == Reason.SUPERVISOR_GONE)
+    assert not run.record.status.final
+    assert "exit code will not be known" in run.message
+    with pytest.raises(RunStillLive):
+        run.delete()
+    (tmp_path / "go").touch()
+    record = end(run)
+    assert (record.status, record.reason) == (RunStatus.LOST, Reason.VANISHED)
+    assert record.exit_code is None
+    assert f"%qwex rerun {run.handle}" in record.message
+    # The scribe is a process of its own: what was said afterwards is there.
+    assert run.logs() == "up\nmore\n"
+
+
+@pytest.mark.parametrize("text", ["", "trap '' TERM;"], ids=["obeys", "ignores"])
+def test_cancel_works_without_a_supervisor(local: RunManager, text: str) -> None:
+    """A cancel reaches the group of a run whose supervisor was killed, nicely and then hard."""
+    run = local.submit(sh(f"{text} sleep 300 & echo $!; while :; do sleep 0.1; done"))
+    until(lambda: run.logs().endswith("\n"))
+    child = int(run.logs())
+    launch = launch_of(run)
+    os.kill(launch["pid"], signal.SIGKILL)
+    until(lambda: run.poll() is RunStatus.RUNNING and run.reason == Reason.SUPERVISOR_GONE)
+    run.cancel(grace=0.3)
+    record = end(run)
+    # Nobody saw how it ended, so no outcome is made up.
+    assert (record.status, record.reason) == (RunStatus.LOST, Reason.VANISHED)
+    assert "a stop had been asked for" in record.message
+    until(lambda: not lives(child) and not lives(launch["leader"]["pid"]))
+
+
+@needs_proc
+def test_cancel_without_a_supervisor_reaches_another_session(manager: RunManager) -> None:
+    """Also what left the group is stopped, found by the mark in its environment."""
+    run = manager.submit(sh("setsid sh -c 'echo $$; exec sleep 300' & sleep 300"))
+    until(lambda: run.logs().endswith("\n"))
+    child = int(run.logs())
+    os.kill(launch_of(run)["pid"], signal.SIGKILL)
+    until(lambda: run.poll() is RunStatus.RUNNING and run.reason == Reason.SUPERVISOR_GONE)
+    run.cancel()
+    assert end(run).status is RunStatus.LOST
+    assert not lives(child)
+
+
+def test_a_killed_server_is_replaced(local: RunManager) -> None:
+    """The process that forks supervisors may die at any time: its runs go on, others start."""
+    first = local.submit(sh("sleep 0.5; exit 7"))
+    until(lambda: first.poll() is RunStatus.RUNNING)
+    server = local.runner("local")._server._process  # type: ignore[attr-defined]
+    server.kill()
+    server.wait(PATIENCE)
+    second = local.submit(sh("exit 8"))
+    assert end(second).exit_code == 8
+    assert end(first).exit_code == 7
+
+
+def test_a_request_that_a_dead_server_never_read_is_closed(
+    manager: RunManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run whose server was killed before it forked is LOST / NeverStarted, never repeated."""
+    assert end(manager.submit(sh("exit 0"))).exit_code == 0
+    server = manager.runner("local")._server._process  # type: ignore[attr-defined]
+    os.kill(server.pid, signal.SIGSTOP)
+    until(lambda: _state(server.pid) == "T")
+    run = manager.submit(sh(f"echo x >> '{tmp_path}/executed'"))
+    assert run.poll() is RunStatus.PENDING
+    server.kill()
+    server.wait(PATIENCE)
+    assert run.poll() is RunStatus.PENDING
+    monkeypatch.setattr("qwex_jupyter.manager.LAUNCH_GOOD_FOR", 0.0)
+    until(lambda: run.poll() is RunStatus.LOST)
+    assert run.reason == Reason.NEVER_STARTED
+    assert not (tmp_path / "executed").exists()
+
+
+def _state(pid: int) -> str:
+    done = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()[:1]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs Linux or macOS")
+def test_a_frozen_supervisor_is_no_outcome(local: RunManager) -> None:
+    """A supervisor that stands still is running; when it goes on it tells the truth."""
+    run = local.submit(sh("echo up; exit 7"))
+    end(run)
+    run = local.submit(sh("echo up; sleep 0.3; exit 7"))
+    until(lambda: run.logs() == "up\n")
+    supervisor = launch_of(run)["pid"]
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        time.sleep(0.6)
+        assert run.poll() is RunStatus.RUNNING
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    assert end(run).exit_code == 7
+
+
+# Names that mean somebody else now.
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of somebody else, leader of a group and a session of its own."""
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as process_:
+        yield process_
+        process_.kill()
+
+
+def test_a_stranger_with_the_same_pid_is_never_touched(
+    manager: RunManager, stranger: subprocess.Popen[bytes]
+) -> None:
+    """A pid that was used again is not the run: it is LOST, and no stop reaches the stranger."""
+    who = {**process.identify(stranger.pid), "ticks": "1"}
+    for _ in range(100):
+        run = launched(manager, who)
+        runner = manager.runner("local")
+        for insist in (False, True):
+            runner.cancel(run.run_id, 0.0, "cancel", insist=insist)
+        run.cancel(grace=0)
+        run.cancel()
+        assert run.poll() is RunStatus.LOST
+        assert (run.reason, run.exit_code) == (Reason.VANISHED, None)
+    assert stranger.poll() is None
+
+
+def test_a_strangers_group_is_not_the_runs(
+    local: RunManager, stranger: subprocess.Popen[bytes]
+) -> None:
+    """A group whose leader began at another time is a stranger's, also through ps."""
+    who = {**process.identify(stranger.pid), "ticks": "Thu Jan  1 00:00:00 1970"}
+    run = launched(local, who)
+    run.cancel(grace=0)
+    assert run.poll() is RunStatus.LOST
+    assert stranger.poll() is None
+
+
+@needs_proc
+def test_a_leaderless_group_of_a_stranger_is_not_the_runs(manager: RunManager) -> None:
+    """A group that has the run's number, but no leader and not its mark, is left alone."""
+    made = subprocess.run(
+        ["setsid", "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $$ $!"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    group, child = (int(word) for word in made.stdout.split())
+    try:
+        until(lambda: not lives(group))
+        gone = {**process.identify(os.getpid()), "ticks": "1"}
+        run = launched(manager, gone, {**gone, "pid": group})
+        run.cancel(grace=0)
+        assert run.poll() is RunStatus.LOST
+        assert lives(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@needs_proc
+def test_reused_pids_in_a_namespace_of_their_own(tmp_path: Path) -> None:
+    """The kernel itself gives a dead run's pids to strangers: the run is LOST, they live on."""
+    if subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("needs the right to make a pid namespace (run as root)")
+    text = """
+        import os, signal, subprocess, sys, time
+        from qwex_jupyter import facts
+        from qwex_jupyter.manager import RunManager
+        from qwex_jupyter.spec import JobSpec
+
+        manager = RunManager(sys.argv[1])
+
+        def reap():
+            # Pid 1 of this namespace inherits the dead.
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                pass
+
+        def sleeper(pid):
+            for _ in range(1000):
+                reap()
+                with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+                    file.write(str(pid - 1))
+                child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+                if child.pid == pid:
+                    return child
+                child.kill()
+                child.wait()
+            raise SystemExit("the pid could not be had")
+
+        def gone(pid):
+            while os.path.exists(f"/proc/{pid}"):
+                reap()
+                time.sleep(0.005)
+
+        for _ in range(10):
+            run = manager.submit(JobSpec(command=("sleep", "1000")))
+            while not (launch := facts.read_fact(run.log.folder, facts.LAUNCH)):
+                time.sleep(0.005)
+            manager.close()
+            pids = launch["pid"], launch["leader"]["pid"]
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            for pid in pids:
+                gone(pid)
+            strangers = [sleeper(pid) for pid in sorted(pids)]
+            run.cancel(grace=0)
+            run.cancel()
+            manager.close()
+            run.poll()
+            assert str(run.status) == "LOST", run.record
+            assert run.exit_code is None
+            for stranger in strangers:
+                assert stranger.poll() is None, "a stranger was killed"
+                stranger.kill()
+                stranger.wait()
+        print("survived")
+    """
+    done = subprocess.run(
+        [
+            *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+            *(sys.executable, "-c", textwrap.dedent(text), str(tmp_path / "home")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.stdout == "survived\n", done.stderr
+
+
+def test_a_zombie_is_gone(local: RunManager) -> None:
+    """A process that ended and that nobody reaped doesn't keep a run alive."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    os.close(read)
+    try:
+        until(lambda: os.getpgid(child) == child)
+        run = launched(local, process.identify(child))
+        assert run.poll() is RunStatus.RUNNING
+        os.close(write)
+        until(lambda: _state(child) == "Z")
+        until(lambda: run.poll() is RunStatus.LOST)
+        assert run.reason == Reason.VANISHED
+    finally:
+        os.waitpid(child, 0)
+
+
+def test_a_live_supervisor_is_running(local: RunManager) -> None:
+    """The same record with a living process behind it is RUNNING, however often it is asked."""
+    run = launched(local, process.identify(os.getpid()))
+    assert [run.poll() for _ in range(5)] == [RunStatus.RUNNING] * 5
+    facts.link_once(run.log.folder, facts.RUN, run.record.to_json() | {"status": "SUCCEEDED"})
+
+
+# Other machines, other boots.
+
+
+def test_a_run_of_another_host_is_never_lost(manager: RunManager) -> None:
+    """What runs elsewhere is what it last was, HostUnreachable, with the host's name."""
+    there = {**process.identify(os.getpid()), "host": "elsewhere", "machine": "0" * 32}
+    launch = launched(manager, there)
+    identity = f"local://elsewhere/{'0' * 32}/pid:[1]"
+    spec = prepared(manager, sh("sleep 9"), identity=identity, host="elsewhere", submitter=there)
+    facts.link_once(spec.log.folder, facts.LAUNCH, {**there, "leader": there, "at": time.time()})
+    old = prepared(manager, sh("x"), identity=identity, submitter=there, created_at=1.0)
+    for run, status in (
+        (launch, RunStatus.RUNNING),
+        (spec, RunStatus.PENDING),
+        (old, RunStatus.PENDING),
+    ):
+        for _ in range(3):
+            assert run.poll() is status
+            assert run.reason == Reason.HOST_UNREACHABLE
+            assert "elsewhere" in run.message
+        with pytest.raises(RunStillLive):
+            run.delete()
+    # A cancel is written down, for the supervisor over there to find.
+    launch.cancel()
+    spec.cancel()
+    for run in (launch, spec):
+        assert facts.exists(run.log.folder, facts.STOP)
+        assert not run.record.status.final
+
+
+def test_a_neighbouring_containers_pids_are_not_ours(manager: RunManager) -> None:
+    """The same host with another pid namespace can't be looked into: never LOST."""
+    run = launched(manager, {**process.identify(os.getpid()), "pidns": "pid:[1]"})
+    assert run.poll() is RunStatus.RUNNING
+    assert run.reason == Reason.HOST_UNREACHABLE
+
+
+@needs_proc
+def test_another_boot_ends_everything_before_it(
+    manager: RunManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart of the machine a run is LOST / BackendRestarted; in a container it isn't."""
+    namespace = process.place()["pidns"]
+    before = {**process.identify(os.getpid()), "boot": "another"}
+    monkeypatch.setattr(process, "_FIRST_PID_NAMESPACE", "that of the host")
+    contained = launched(manager, before)
+    assert contained.poll() is RunStatus.RUNNING
+    assert contained.reason == Reason.HOST_UNREACHABLE
+    monkeypatch.setattr(process, "_FIRST_PID_NAMESPACE", namespace)
+    run = launched(manager, before)
+    assert run.poll() is RunStatus.LOST
+    assert (run.reason, run.exit_code) == (Reason.BACKEND_RESTARTED, None)
+    assert "restarted" in run.message
+
+
+def test_a_submitter_that_is_gone_started_nothing(manager: RunManager) -> None:
+    """A run whose submitter died before the launch is LOST / NeverStarted; a cancel is heard."""
+    gone = {**process.identify(os.getpid()), "ticks": "1"}
+    minute_ago = time.time() - 60
+    lost = prepared(manager, sh("x"), submitter=gone, created_at=minute_ago)
+    assert lost.poll() is RunStatus.LOST
+    assert (lost.reason, lost.exit_code) == (Reason.NEVER_STARTED, None)
+    fresh = prepared(manager, sh("x"), submitter=gone)
+    assert fresh.poll() is RunStatus.PENDING
+    fresh.cancel()
+    assert end(fresh).status is RunStatus.CANCELLED
+
+
+# Programs that can't be executed.
+
+
+@pytest.mark.parametrize("command", ["sh", "#!"])
+def test_a_script_that_vanished_is_an_outcome(manager: RunManager, command: str) -> None:
+    """A script deleted between write and exec fails with the interpreter's word for it."""
+    words = ("sh",) if command == "sh" else ()
+    spec = JobSpec(command=words, script="#!/bin/sh\nexit 0")
+    run = prepared(manager, spec)
+    os.unlink(os.path.join(run.log.folder, "cell.sh"))
+    manager.runner("local").submit(spec, run.run_id, run.log.folder, {})
+    record = end(run)
+    assert record.status is RunStatus.FAILED
+    assert record.exit_code in (2, 127)
+    assert "cell.sh" in run.logs("stderr")
+
+
+def test_a_program_that_may_not_be_executed_says_so(manager: RunManager, tmp_path: Path) -> None:
+    """A program of mode 000, a folder, and nonsense are CommandNotFound with their cause."""
+    closed = tmp_path / "closed"
+    closed.write_text("#!/bin/sh\n")
+    closed.chmod(0)
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_bytes(b"\x7fELF nonsense")
+    nonsense.chmod(0o700)
+    dangling = tmp_path / "dangling"
+    dangling.write_text("#!/no/such/interpreter\n")
+    dangling.chmod(0o700)
+    for path, word in (
+        (closed, "isn't executable"),
+        (tmp_path, "isn't executable"),
+        (nonsense, "could not be run"),
+        (dangling, "isn't there"),
+    ):
+        record = end(manager.submit(JobSpec(command=(str(path),))))
+        assert (record.status, record.reason) == (RunStatus.FAILED, Reason.COMMAND_NOT_FOUND)
+        assert record.exit_code is None
+        assert str(path) in record.message and word in record.message
+
+
+def test_a_working_folder_that_vanished_is_named(manager: RunManager, tmp_path: Path) -> None:
+    """A folder that is gone when the program starts is the cause that is given."""
+    folder = tmp_path / "soon gone"
+    folder.mkdir()
+    spec = sh("exit 0", workdir=str(folder))
+    run = prepared(manager, spec)
+    runner = manager.runner("local")
+    plan = runner.plan
+    runner.plan = lambda *args: (plan(*args), folder.rmdir())[0]  # type: ignore[method-assign]
+    runner.submit(spec, run.run_id, run.log.folder, {})
+    record = end(run)
+    assert (record.status, record.exit_code) == (RunStatus.FAILED, None)
+    assert "soon gone" in record.message
+
+
+def test_200_fresh_scripts_at_once(manager: RunManager) -> None:
+    """No freshly written script is "Text file busy", however many start at the same time."""
+    codes: list[int | None] = []
+
+    def work() -> None:
+        runs = [manager.submit(JobSpec(script="#!/bin/sh\nexit 7")) for _ in range(25)]
+        codes.extend(end(run).exit_code for run in runs)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [7] * 200
+
+
+# Disks.
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts small file systems, where this user may."""
+    made: list[Path] = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"mount{len(made)}"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "qwex-test", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            pytest.skip(f"needs the right to mount (run as root): {done.stderr.strip()}")
+        made.append(folder)
+        folder.chmod(0o700)
+        return folder
+
+    yield mount
+    for folder in made:
+        subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+def test_a_full_disk_doesn_t_lose_the_outcome(mounted: Callable[[str], Path]) -> None:
+    """On a disk filled by the run itself its outcome is written, and what was lost is counted."""
+    manager = RunManager(str(mounted("size=1m") / "home"))
+    # Two streams, so that each can fill what the other leaves.
+    text = "head -c 3000000 /dev/zero; head -c 1000000 /dev/zero >&2; exit 7"
+    record = end(manager.submit(sh(text)))
+    assert (record.status, record.exit_code) == (RunStatus.FAILED, 7)
+    run = Run(manager, record.run_id)
+    kept = {stream: run.log.size(stream) for stream in ("stdout", "stderr")}
+    said = {"stdout": 3_000_000, "stderr": 1_000_000}
+    assert 0 < kept["stdout"] < said["stdout"]
+    assert record.log_missing == {stream: said[stream] - kept[stream] for stream in said}
+    manager.close()
+
+
+def test_a_cancel_works_on_a_full_disk(mounted: Callable[[str], Path]) -> None:
+    """A run on a full disk can be stopped: the room for that was set aside."""
+    manager = RunManager(str(mounted("size=1m") / "home"))
+    run = manager.submit(sh("head -c 3000000 /dev/zero; echo done >&2; sleep 300"))
+    until(lambda: run.poll() is RunStatus.RUNNING)
+    until(lambda: run.log.size("stdout") > 300_000)
+    run.cancel(grace=0)
+    record = end(run)
+    assert (record.status, record.reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_USER)
+    manager.close()
+
+
+def test_a_home_without_execution_runs_scripts(mounted: Callable[[str], Path]) -> None:
+    """On a file system mounted noexec a script with a `#!` line runs by its interpreter."""
+    manager = RunManager(str(mounted("size=1m,noexec") / "home"))
+    run = manager.submit(JobSpec(script="#!/bin/sh -e\nfalse\nexit 0\n"))
+    assert end(run).exit_code == 1
+    manager.close()
+
+
+# Children that the program leaves.
+
+
+def test_a_daemon_that_holds_the_streams_doesn_t_hold_the_end(manager: RunManager) -> None:
+    """A child that left the group and keeps stdout open doesn't delay the outcome."""
+    run = manager.submit(sh("setsid sh -c 'echo $$; exec sleep 300' & sleep 0.3; echo x; exit 3"))
+    record = end(run)
+    assert (record.exit_code, record.log_missing) == (3, {})
+    pid = int(run.logs().split()[0])
+    assert run.logs() == f"{pid}\nx\n"
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it went with the run, which is as good

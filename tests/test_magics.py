@@ -1,0 +1,966 @@
+"""``%%qwex`` and ``%qwex`` in a real kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kernel import PATIENCE, Cell, Kernel, end_runs, kernel, qwex, shown, size_of
+
+pytestmark = pytest.mark.kernel
+
+HEAVY = ("docker", "kubernetes", "pandas", "numpy", "ipywidgets", "qwex_jupyter.manager")
+# A program that says what it has to say, and ends when a file called as its argument is there.
+WAITER = """
+import os, sys, time
+for number in range(100):
+    print("line", number)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+print("end")
+raise SystemExit(int(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def k(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel with the extension loaded, shared by the tests that leave it as it was."""
+    with kernel(tmp_path_factory.mktemp("shared")) as made:
+        yield made
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Kernel]:
+    """A kernel of the test's own, to be restarted and killed."""
+    with kernel(tmp_path) as made:
+        yield made
+
+
+def _until(seen: object, patience: float = PATIENCE) -> None:
+    end = time.monotonic() + patience
+    while not seen():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _log(k: Kernel, ref: str, stream: str = "stdout") -> bytes:
+    path = k.value(f"__import__('qwex_jupyter').get({ref!r}).log.path({stream!r})")
+    return Path(path.strip("'")).read_bytes()
+
+
+def _waiter(name: str, code: int = 0, options: str = "") -> str:
+    return f"%%qwex --name {name} {options} python - {name}.go {code}\n{WAITER}"
+
+
+# Loading
+
+
+def test_loading_is_light(tmp_path: Path) -> None:
+    """Loading brings in a handful of modules, and not one of the heavy ones."""
+    bare = Kernel(tmp_path)
+    try:
+        bare.run("import sys; before = set(sys.modules)")
+        assert bare.run("%load_ext qwex_jupyter").stream() == ""
+        new = set(bare.value("sorted(set(sys.modules) - before)").strip("[]").split(", "))
+        assert len(new) <= 10, new
+        assert bare.value(f"[n for n in {HEAVY!r} if n in sys.modules]") == "[]"
+        assert bare.run("%%qwex\ntrue").status == "ok"
+        heavy = HEAVY[:-1]
+        assert bare.value(f"[n for n in {heavy!r} if n in sys.modules]") == "[]"
+        assert bare.run("%unload_ext qwex_jupyter").status == "ok"
+        assert "not found" in bare.run("%qwex").stream("stderr")
+        assert bare.run("%load_ext qwex_jupyter\n%qwex runs -n 1").status == "ok"
+    finally:
+        bare.close()
+
+
+# A foreground cell
+
+
+def test_a_cell_that_goes_well(k: Kernel) -> None:
+    """A foreground cell shows one display, first at once, at last status, output and exit code."""
+    cell = k.run("%%qwex\nfor i in 1 2 3; do echo epoch $i; done; echo warn >&2")
+    assert cell.status == "ok"
+    assert len(cell.display_ids) == 1
+    assert len(cell.shown) == 1
+    assert "✓ succeeded" in cell.text
+    for line in ("epoch 1", "epoch 3", "warn", "exit 0"):
+        assert line in cell.text
+        assert line in cell.html
+    assert "○ pending" in cell.everything
+    assert cell.stream() + cell.stream("stderr") == ""
+
+
+def test_the_value_of_a_cell_is_its_run_and_is_shown_once(k: Kernel) -> None:
+    """``_`` and ``Out`` hold the Run; it is silent in its own cell and shown in a later one."""
+    cell = k.run("%%qwex\necho hello")
+    assert [m["msg_type"] for m in cell.mine].count("execute_result") == 0
+    later = k.run("run = _\nrun")
+    assert len(later.shown) == 1
+    assert "hello" in later.text
+    assert k.value("run.exit_code, Out[max(Out)] == run") == "(0, True)"
+
+
+def test_a_cell_that_fails_stops_the_notebook(k: Kernel) -> None:
+    """A failed run is a RunFailed of a line or two, and the cells behind it don't run."""
+    cell = k.begin("%%qwex\necho the reason >&2; sleep 0.5; exit 3")
+    after = k.begin("touched = True")
+    assert cell.done().status == "error"
+    assert after.done().status == "aborted"
+    assert cell.ename == "RunFailed"
+    assert 1 <= len(cell.error.splitlines()) <= 3
+    assert "exit code 3" in cell.error.lower()
+    assert "✗ failed" in cell.text
+    assert "the reason" in cell.text
+    assert "Exit code 3" in cell.text
+    assert k.value("'touched' in globals()") == "False"
+    assert k.value("__import__('sys').last_value.run.exit_code") == "3"
+
+
+def test_without_an_interpreter_a_failing_line_fails_the_run(k: Kernel) -> None:
+    """The default is ``bash -eo pipefail``: the first failing line, also in a pipe, ends it."""
+    cell = k.run("%%qwex\nfalse | true\necho not reached")
+    assert cell.status == "error"
+    assert "not reached\n" not in cell.text.split("\n", 1)[1]
+
+
+def test_a_failure_can_be_had_without_an_error(k: Kernel) -> None:
+    """``--no-raise-error`` shows the failure and goes on."""
+    cell = k.run("%%qwex --no-raise-error\nnosuchcommand")
+    assert cell.status == "ok"
+    assert "✗ failed" in cell.text
+    assert "the command 'nosuchcommand' was not found" in cell.text
+    assert k.value("_.exit_code") == "127"
+
+
+def test_quiet_is_silent_until_something_goes_wrong(k: Kernel) -> None:
+    """``--quiet`` shows nothing of a success, and the last lines of a failure."""
+    cell = k.run("%%qwex --quiet\necho unseen")
+    assert (cell.status, cell.shown, cell.stream()) == ("ok", [], "")
+    cell = k.run("%%qwex --quiet\necho seen; exit 1")
+    assert cell.status == "error"
+    assert "seen" in cell.text.split("\n", 1)[1]
+
+
+@pytest.mark.parametrize("option", ["--as", "--proc"])
+def test_the_run_is_bound_to_a_name_also_when_it_fails(k: Kernel, option: str) -> None:
+    """``--as r`` binds the Run before the failure is raised."""
+    assert k.run(f"r = None\n%qwex run {option} r sh -c 'exit 4'").status == "error"
+    assert k.value("r.exit_code") == "4"
+
+
+def test_the_body_is_never_touched(k: Kernel) -> None:
+    """Braces, dollars and percent signs of the body reach the program as they stand."""
+    body = "cat <<'X'\n{k} $nosuch {unknown} %d ~ 'q' \\n é🙂 {{x}}\nX"
+    k.run(f"%%qwex --name body\n{body}")
+    assert _log(k, "body").decode() == body.split("\n")[1] + "\n"
+
+
+def test_the_line_is_expanded(k: Kernel) -> None:
+    """``{expression}``, ``$name`` and quotes of the line are the notebook's and the shell's."""
+    k.run("lr, where = 0.5, 'a b'")
+    k.run(
+        "%%qwex --name line -e A={lr * 2} -e B=\"$where\" -e C='{lr} $where' \\\n"
+        "    -e D=$HOME # a comment\n"
+        'printf "%s|" "$A" "$B" "$C" "$D"'
+    )
+    home = k.env["HOME"]
+    assert _log(k, "line").decode() == f"1.0|a b|{{lr}} $where|{home}|"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--imagee x", "unknown option --imagee. Did you mean --image?"),
+        ("python --image=x", "put it first, %%qwex --image=x python"),
+        ("python --runner local", "put it first"),
+        ("-e A=$no_such_name", "$no_such_name is neither a variable of this notebook"),
+        ("-e A={no_such_name}", "NameError"),
+        ("--memory=2GiBs", "memory='2GiBs' isn't a size"),
+        ("--timeout=soon", "timeout='soon' isn't a duration"),
+        ("-it python", "no keyboard and no terminal"),
+        ("--image=python:3.12 --runner=local python", "use --runner=docker or --runner=k8s"),
+        ("--runner=slurm", "runner='slurm' isn't known"),
+        ("-w /no/such/folder", "workdir='/no/such/folder' isn't a folder of this machine"),
+        ("--as 2x", "--as 2x: that can't be a variable's name"),
+        ("--name", "expected one argument"),
+        ("'open", "isn't closed"),
+        ("--profile none", "there is no such profile"),
+    ],
+)
+def test_a_mistake_in_the_line_is_one_line(k: Kernel, line: str, message: str) -> None:
+    """A wrong option is a UsageError without a traceback, and nothing is started."""
+    before = len(list((k.home / "runs").iterdir()))
+    cell = k.run(f"%%qwex {line}\necho started")
+    assert (cell.status, cell.ename) == ("error", "UsageError")
+    assert message in cell.stream("stderr")
+    assert cell.stream("stderr").startswith("UsageError: ")
+    assert cell.stream("stderr").count("\n") == 1
+    assert (cell.shown, cell.error) == ([], "")
+    assert len(list((k.home / "runs").iterdir())) == before
+
+
+def test_what_needs_a_container_says_what_there_is(k: Kernel) -> None:
+    """An image without a container runner is one sentence with a way to go on."""
+    cell = k.run("%%qwex --image=python:3.12 python\nprint(1)")
+    assert cell.status == "error"
+    assert "--runner=local" in cell.error
+    assert len(cell.error.splitlines()) == 1
+
+
+# Fingers
+
+
+def test_a_python_script_is_at_home(k: Kernel) -> None:
+    """``python`` is the kernel's own, its folder is on the path, lines come at once."""
+    (k.folder / "beside.py").write_text("word = 'imported'")
+    cell = k.begin(
+        "%%qwex --name athome python\n"
+        "import os, sys, time, beside\n"
+        "print(beside.word, sys.executable, os.getcwd() in sys.path, os.getcwd())\n"
+        "print(os.environ.get('MPLBACKEND'), [n for n in os.environ if n.startswith('JPY_')])\n"
+        "while not os.path.exists('athome.go'): time.sleep(0.01)\n"
+    )
+    cell.until_text("imported")  # while it still runs
+    (k.folder / "athome.go").touch()
+    assert cell.done().status == "ok"
+    first, second = _log(k, "athome").decode().splitlines()
+    executable = k.value("__import__('sys').executable").strip("'")
+    assert first == f"imported {executable} True {k.folder}"
+    assert second == "None []"
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "output"),
+    [
+        ("python - a 'b c'", "import sys; print(sys.argv[1:])", "['a', 'b c']"),
+        ("python3", "print('three')", "three"),
+        ("sh", "echo $0 | grep -c cell.sh", "1"),
+        ("bash -x", "true", ""),
+        ("", "#!/bin/cat\nitself", "#!/bin/cat\nitself"),
+        ("", "#!/usr/bin/env python3\nprint('shebang')", "shebang"),
+        ("cat -n", "numbered", "     1\tnumbered"),
+        ("", "cat | wc -c | tr -d ' '", "0"),
+        ("-w /", "pwd", "/"),
+        ("-e A=1 -e HOME", "echo $A $HOME | cut -c1-3", "1 /"),
+    ],
+)
+def test_interpreters_work_as_in_script(k: Kernel, line: str, body: str, output: str) -> None:
+    """Interpreter, arguments, ``#!`` lines and an empty stdin are what ``%%script`` has taught."""
+    cell = k.run(f"%%qwex --name finger {line}\n{body}")
+    assert cell.status == "ok", cell.text
+    assert _log(k, "finger").decode().removesuffix("\n") == output
+
+
+def test_a_program_that_asks_is_told_why_nobody_answers(k: Kernel) -> None:
+    """``input()`` fails with a sentence that says how a value goes in."""
+    cell = k.run("%%qwex python\nname = input('Who? ')")
+    assert cell.status == "error"
+    assert "it asked for input, and a run has none" in cell.text
+    assert "-e NAME=VALUE" in cell.text
+
+
+def test_a_run_can_be_read_before_it_is_made(k: Kernel) -> None:
+    """``--dry-run`` prints a shell script that does what the cell would do, and starts nothing."""
+    before = len(list((k.home / "runs").iterdir()))
+    cell = k.run(
+        "%%qwex --dry-run -e WORD='a b' python - x\nimport os, sys\nprint(os.environ['WORD'], sys.argv[1])"
+    )
+    assert len(list((k.home / "runs").iterdir())) == before
+    done = subprocess.run(["sh", "-c", cell.stream()], capture_output=True, text=True, check=True)
+    assert done.stdout == "a b x\n"
+
+
+# Settings
+
+
+def test_settings_rise_from_config_over_environment_to_the_line(k: Kernel) -> None:
+    """A flag wins over ``QWEX_*``, which wins over ``%config``, which wins over the default."""
+    get = "from qwex_jupyter import get; spec = get('%s')._manager.history.spec_fact(get('%s').run_id)['spec']"
+    try:
+        for number, (before, line, timeout) in enumerate(
+            [
+                ("pass", "", "None"),
+                ("%config Qwex.timeout = '50s'", "", "50.0"),
+                ("import os; os.environ['QWEX_TIMEOUT'] = '1m'", "", "60.0"),
+                ("pass", "--timeout 70s", "70.0"),
+            ]
+        ):
+            k.run(before)
+            name = f"settings{number}"
+            assert k.run(f"%%qwex --name {name} {line}\ntrue").status == "ok"
+            k.run(get % (name, name))
+            assert k.value("spec['timeout']") == timeout
+    finally:
+        k.run("%config Qwex.timeout = ''\nimport os; os.environ.pop('QWEX_TIMEOUT', None)")
+
+
+def test_a_wrong_setting_is_one_line(k: Kernel) -> None:
+    """A variable that can't be used is named with what is allowed."""
+    try:
+        k.run("import os; os.environ['QWEX_DISPLAY'] = 'loud'")
+        cell = k.run("%%qwex\ntrue")
+        assert cell.status == "error"
+        assert "QWEX_DISPLAY='loud' can't be used: give any of" in cell.stream("stderr")
+        assert cell.stream("stderr").count("\n") == 1
+    finally:
+        k.run("del os.environ['QWEX_DISPLAY']")
+
+
+def test_profiles_name_sets_of_options(k: Kernel) -> None:
+    """``--profile NAME`` stands for its options; those of the line win, lists add up."""
+    k.run("%config Qwex.profiles = {'gpu': '--timeout 90s -e A=1 --label team=vision'}")
+    k.run("%%qwex --name prof --profile gpu --timeout 80s -e B=2\necho $A $B")
+    assert _log(k, "prof") == b"1 2\n"
+    details = k.run("%qwex show prof").stream()
+    assert "team=vision" in details
+
+
+def test_what_a_cell_shows_can_be_set(k: Kernel) -> None:
+    """``Qwex.display`` is a pane, plain text or nothing; ``raise_error`` may be off."""
+    try:
+        k.run("%config Qwex.display = 'stream'")
+        cell = k.run("%%qwex\necho plain")
+        assert cell.shown == []
+        assert "plain\n" in cell.stream()
+        k.run("%config Qwex.display = 'none'\n%config Qwex.raise_error = False")
+        cell = k.run("%%qwex\necho nothing")
+        assert (cell.shown, cell.stream()) == ([], "")
+        assert k.run("%%qwex\nexit 1").status == "ok"
+    finally:
+        k.run("%config Qwex.display = 'auto'\n%config Qwex.raise_error = True")
+
+
+# Stopping
+
+
+def test_the_interrupt_button_cancels_and_stops_the_notebook(k: Kernel) -> None:
+    """An interrupt cancels a foreground run; the cells behind it don't run."""
+    cell = k.begin("%%qwex --as r\necho started; sleep 600")
+    cell.until_text("started")
+    after = k.begin("touched_after_interrupt = True")
+    k.interrupt()
+    assert cell.done().status == "error"
+    assert after.done().status == "aborted"
+    assert cell.ename == "RunInterrupted"
+    assert len(cell.error.splitlines()) <= 2
+    assert "⊘ cancelled" in cell.text
+    assert k.value("(str(r.status), r.reason, r.exit_code)") == (
+        "('CANCELLED', 'CancelledByUser', 143)"
+    )
+    assert k.value("'touched_after_interrupt' in globals()") == "False"
+    assert k.value("isinstance(__import__('sys').last_value, KeyboardInterrupt)") == "True"
+
+
+def test_a_second_interrupt_insists(k: Kernel) -> None:
+    """A program that ignores SIGTERM is killed at the second interrupt, within its grace."""
+    cell = k.begin(
+        "%%qwex --as r --grace 600s\ntrap '' TERM; echo started; while :; do sleep 0.05; done"
+    )
+    cell.until_text("started")
+    k.interrupt()
+    cell.until_text("stopping…")
+    assert k.manager.is_alive()
+    k.interrupt()
+    assert cell.done().status == "error"
+    assert k.value("(str(r.status), r.exit_code)") == "('CANCELLED', 137)"
+
+
+@pytest.mark.parametrize("verb", ["attach", "logs -f", "wait"])
+def test_stopping_to_watch_stops_only_the_watching(k: Kernel, verb: str) -> None:
+    """An interrupt of attach, ``logs -f`` or wait leaves the run alone."""
+    name = "watched-" + verb.split()[0]
+    k.run(_waiter(name, options="-d"))
+    _until(lambda: b"line 99" in _log(k, name))
+    cell = k.begin(f"import sys; print('asked', flush=True)\n%qwex {verb} {name}")
+    cell.until_text("asked" if verb == "wait" else "line 99")
+    time.sleep(0.3)
+    k.interrupt()
+    assert cell.done().status == "ok", cell.error
+    assert k.value(f"str(__import__('qwex_jupyter').get({name!r}).poll())") == "'RUNNING'"
+    assert "goes on" in cell.stream() + cell.everything + "go on"
+    (k.folder / f"{name}.go").touch()
+    assert "✓ succeeded" in k.run(f"%qwex wait {name}").text
+
+
+# Detached runs
+
+
+def test_a_detached_cell_returns_at_once_with_a_live_card(k: Kernel) -> None:
+    """``-d`` shows a small card that goes on by itself until the end; ``_`` is the Run."""
+    cell = k.run(_waiter("bg", options="-d"))
+    assert cell.status == "ok"
+    (card,) = cell.display_ids
+    assert k.value("str(_.name), _.status.final") == "('bg', False)"
+    handle = k.value("__import__('qwex_jupyter').get('bg').handle").strip("'")
+    assert f"%qwex attach {handle} · logs · cancel" in cell.text
+    assert f"%qwex attach {handle} · logs · cancel" in cell.html
+    (k.folder / "bg.go").touch()
+    seen: list[dict[str, object]] = []
+    _until(lambda: "✓ succeeded" in str(shown_as(seen, card, k)))
+    final = str(shown_as(seen, card, k))
+    assert "end" in final
+    assert "cancel" not in final
+
+
+def shown_as(seen: list, card: str, k: Kernel) -> dict:
+    """The last update of a card; reads on what the kernel publishes."""
+    seen += k.listen(0.2)
+    mine = [
+        m["content"] for m in seen if m["content"].get("transient", {}).get("display_id") == card
+    ]
+    return mine[-1]["data"] if mine else {}
+
+
+@pytest.mark.parametrize("option", ["-d", "--detach", "--bg"])
+def test_every_word_for_detaching_works(k: Kernel, option: str) -> None:
+    """``-d``, ``--detach`` and ``%%script``'s ``--bg`` are the same; with --quiet without a card."""
+    cell = k.run(f"%%qwex {option} --quiet --as r\ntrue")
+    assert (cell.status, cell.shown, cell.stream()) == ("ok", [], "")
+    assert k.value("r.wait(60).exit_code") == "0"
+
+
+def test_a_card_says_what_the_run_ends_with(k: Kernel) -> None:
+    """On a hub and in a batch job the card says that the run ends with it."""
+    try:
+        for variable, words in (
+            ("JUPYTERHUB_USER", "it ends with this JupyterHub server"),
+            ("SLURM_JOB_ID", "it ends with the Slurm job 4711"),
+        ):
+            k.run(f"import os; os.environ[{variable!r}] = '4711'")
+            cell = k.run("%%qwex -d\ntrue")
+            assert words in cell.everything
+            k.run(f"del os.environ[{variable!r}]")
+    finally:
+        k.run("os.environ.pop('JUPYTERHUB_USER', 0), os.environ.pop('SLURM_JOB_ID', 0)")
+
+
+def test_three_cards_in_three_cells_stay_apart(k: Kernel) -> None:
+    """Runs that interleave update each its own display and nobody else's."""
+    names = ("alpha", "beta", "gamma")
+    body = "for i in 1 2 3 4 5 6; do echo {0}-$i; sleep 0.2; done; while [ ! -e {0}.go ]; do sleep 0.02; done"
+    cells = {name: k.run(f"%%qwex -d --name {name}\n{body.format(name)}") for name in names}
+    cards = {name: cell.display_ids[0] for name, cell in cells.items()}
+    seen = [m for cell in cells.values() for m in cell.messages]
+    for name in reversed(names):
+        busy = k.begin("import time; time.sleep(0.7); print('printed by a later cell')")
+        (k.folder / f"{name}.go").touch()
+        seen += busy.done().messages
+        assert busy.stream() == "printed by a later cell\n"
+    end = time.monotonic() + PATIENCE
+    while sum("✓ succeeded" in str(m["content"]) for m in seen) < 3:
+        assert time.monotonic() < end
+        seen += k.listen(0.5)
+    for name, card in cards.items():
+        mine = [
+            str(m["content"]["data"])
+            for m in seen
+            if m["content"].get("transient", {}).get("display_id") == card
+        ]
+        assert f"{name}-6" in mine[-1]
+        assert "✓ succeeded" in mine[-1]
+        for text in mine:
+            assert not any(other in text for other in names if other != name)
+
+
+def test_a_capturing_cell_swallows_no_cards_end(k: Kernel) -> None:
+    """A card that ends while ``%%capture`` runs is updated on the page, and isn't captured."""
+    (card,) = k.run(_waiter("swallow", options="-d --as swallowed")).display_ids
+    cell = k.begin(
+        "%%capture caught\n"
+        "import time\nopen('swallow.go', 'w').close()\n"
+        "swallowed.wait(60); time.sleep(2.5); print('of the cell')"
+    )
+    assert cell.done().status == "ok", cell.error
+    updates = [
+        str(m["content"]["data"])
+        for m in cell.messages
+        if m["content"].get("transient", {}).get("display_id") == card
+    ]
+    assert "✓ succeeded" in updates[-1]
+    assert k.value("caught.stdout") == "'of the cell\\n'"
+    assert k.value("caught.outputs") == "[]"
+
+
+def test_a_captured_foreground_cell_is_captured(k: Kernel) -> None:
+    """What a foreground cell shows inside a capture is that cell's own and is captured."""
+    cell = k.run(
+        "from IPython.utils.capture import capture_output\n"
+        "with capture_output() as caught:\n"
+        "    get_ipython().run_cell_magic('qwex', '', 'echo inside')"
+    )
+    assert cell.shown == []
+    assert "inside" in k.value("str(caught.outputs[-1].data)")
+
+
+# What the kernel may do meanwhile
+
+
+def _attach_to_the_end(k: Kernel, name: str) -> Cell:
+    cell = k.begin("%qwex attach")
+    cell.until_text("line 99")
+    (k.folder / f"{name}.go").touch()
+    return cell.done()
+
+
+@pytest.mark.parametrize("how", ["restart", "kill -9"])
+def test_a_run_outlives_its_kernel(own: Kernel, how: str) -> None:
+    """After a restart or ``kill -9`` the run is greeted, attached to, complete and its code true."""
+    own.run(_waiter("train", code=5, options="-d"))
+    _until(lambda: b"line 99" in _log(own, "train"))
+    if how == "restart":
+        own.restart()
+    else:
+        own.kill()
+        own.start()
+    greeting = own.run("%load_ext qwex_jupyter").stream()
+    assert re.fullmatch(r"train \(\w{6}\) still running 0:\d\d:\d\d · %qwex attach\n", greeting), (
+        greeting
+    )
+    cell = _attach_to_the_end(own, "train")
+    assert cell.status == "ok"
+    assert "✗ failed" in cell.text
+    assert "exit 5" in cell.text
+    assert "101 lines" in cell.html
+    assert own.value("__import__('qwex_jupyter').get('train').exit_code") == "5"
+    expected = "".join(f"line {n}\n" for n in range(100)) + "end\n"
+    assert _log(own, "train").decode() == expected
+
+
+def test_what_ended_without_a_kernel_is_known_at_once(own: Kernel) -> None:
+    """An end that came while no kernel lived is in the first ``%qwex runs`` of the next one."""
+    own.run(_waiter("alone", code=7, options="-d"))
+    _until(lambda: b"line 99" in _log(own, "alone"))
+    own.kill()
+    (own.folder / "alone.go").touch()
+    _until(lambda: not os.listdir(own.home / "open"))
+    own.start()
+    assert own.run("%load_ext qwex_jupyter").stream() == ""
+    assert own.run("frame = %qwex runs").status == "ok"
+    columns = "frame.iloc[0][['name', 'status', 'exit_code', 'reason']].tolist()"
+    assert own.value(columns) == "['alone', 'FAILED', 7, 'NonZeroExit']"
+
+
+def test_a_run_of_a_terminal_is_greeted_with_its_handle(own: Kernel) -> None:
+    """What another notebook or a terminal started is greeted with the word that finds it."""
+    assert qwex(own.env, "run", "-d", "--name", "outside", "sleep", "600").returncode == 0
+    greeting = own.run("%reload_ext qwex_jupyter").stream()
+    found = re.fullmatch(r"outside \((\w{6})\) still running .* · %qwex attach (\w{6})\n", greeting)
+    assert found, greeting
+    assert found[1] == found[2]
+    assert "outside" in own.run("%qwex").stream()
+    assert "⊘ cancelled" in own.run(f"%qwex cancel {found[2]} --grace 0").stream()
+
+
+def test_a_page_that_was_closed_loses_nothing(own: Kernel) -> None:
+    """A browser that leaves at half of the output finds all of it with ``%qwex attach``."""
+    cell = own.begin(_waiter("closed"))
+    cell.until_text("line 99")
+    own.client.stop_channels()
+    (own.folder / "closed.go").touch()
+    own.reconnect()
+    cell = own.run("%qwex attach")
+    assert "✓ succeeded" in cell.text
+    assert "101 lines" in cell.html
+    assert "line 0\n" in cell.html
+    assert "end" in cell.html
+
+
+# Much output, and hostile output
+
+
+def test_a_flood_leaves_the_file_whole_and_the_page_alive(k: Kernel) -> None:
+    """100 MB of output: complete on disk, less than 1 MB of messages, 40 kB in the notebook."""
+    cell = k.run(
+        "%%qwex --as flood python\n"
+        "import sys\n"
+        "for part in range(100):\n"
+        "    sys.stdout.write(''.join(f'{part:03d} {n:05d} ' + 'x' * 89 + '\\n' for n in range(10_000)))",
+        patience=300,
+    )
+    assert cell.status == "ok"
+    assert size_of(cell.messages) < 1_000_000
+    assert sum(len(str(text).encode()) for text in cell.shown[0].values()) <= 40_000
+    assert "1,000,000 lines, 95.3" in cell.html
+    assert "099 09999 x" in cell.text
+    expected = hashlib.sha256()
+    for part in range(100):
+        expected.update(
+            "".join(f"{part:03d} {n:05d} " + "x" * 89 + "\n" for n in range(10_000)).encode()
+        )
+    path = k.value("flood.log_path").strip("'")
+    with open(path, "rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == expected.hexdigest()
+
+
+def test_progress_bars_are_folded_in_view_and_whole_on_disk(k: Kernel) -> None:
+    """Of a line that was overwritten its last state is shown; the bytes are all on disk."""
+    cell = k.run(
+        "%%qwex --name bar python\n"
+        "import sys\n"
+        "for n in range(0, 101, 10): sys.stderr.write(f'\\rprogress {n:3d}%')\n"
+        "print(file=sys.stderr)"
+    )
+    assert "progress 100%" in cell.text
+    assert "progress  50%" not in cell.text
+    assert (
+        _log(k, "bar", "stderr")
+        == b"".join(b"\rprogress %3d%%" % n for n in range(0, 101, 10)) + b"\n"
+    )
+
+
+def test_bytes_that_are_no_text_are_shown_as_far_as_they_are(k: Kernel) -> None:
+    """Invalid UTF-8 is marked, an emoji cut in two writes is whole, the bytes are all on disk."""
+    cell = k.run(
+        "%%qwex --name bytes python\n"
+        "import os, time\n"
+        "os.write(1, b'a\\xffb \\xf0\\x9f'); time.sleep(0.3); os.write(1, b'\\x99\\x82\\n')"
+    )
+    assert "a�b 🙂" in cell.text
+    assert _log(k, "bytes") == b"a\xffb \xf0\x9f\x99\x82\n"
+
+
+def test_hostile_output_does_nothing(k: Kernel) -> None:
+    """Scripts, links, clipboard writes and direction marks are text or gone, in every face."""
+    body = (
+        "printf '<script>alert(1)</script>\\033]52;c;eA==\\007\\033]8;;http://e\\007l\\033]8;;\\007'\n"
+        "printf '\\033[2J\\033[31mred\\033[0m\\xe2\\x80\\xaegnp.exe\\n'; exit 3 # <img src=x onerror=y>"
+    )
+    cell = k.run(f"%%qwex --name evil\n{body}")
+    again = k.run("%qwex logs evil")
+    followed = k.run("%qwex logs -f evil")
+    headless = k.run(f"%%qwex\n{body}", stdin=False)
+    assert "<script>" not in cell.html
+    assert "&lt;script&gt;" in cell.html
+    assert "<img" not in cell.html
+    texts = [cell.html, cell.text, cell.error, again.stream(), followed.stream(), headless.stream()]
+    for text in texts:
+        assert not re.search("\x1b[^\\[]|\x1b\\[2J|[\x07\u202a-\u202e]", text)
+    assert "\x1b[31mred" in again.stream()
+
+
+# Where nobody watches
+
+
+def test_a_headless_kernel_gets_plain_text(k: Kernel) -> None:
+    """Under nbclient and papermill a cell prints, and shows no display that is updated later."""
+    cell = k.run("%%qwex\necho out; echo err >&2", stdin=False)
+    assert cell.shown == []
+    assert re.fullmatch(
+        r"[○◐] \w+  echo out.*\nout\n✓ succeeded  echo out.* · exit 0\n", cell.stream()
+    ), cell.stream()
+    assert cell.stream("stderr") == "err\n"
+    detached = k.run("%%qwex -d --as r\necho later", stdin=False)
+    assert detached.shown == []
+    assert "%qwex attach" in detached.stream()
+    assert "later" in k.run("%qwex attach", stdin=False).stream()
+
+
+def test_a_headless_failure_says_why_in_the_error(k: Kernel) -> None:
+    """Where only the exception is reported it holds the last lines of the program."""
+    cell = k.run("%%qwex python\nraise ValueError('the cause')", stdin=False)
+    assert cell.status == "error"
+    assert "Exit code 1" in cell.error
+    assert "ValueError: the cause" in cell.error
+    assert len(cell.error.splitlines()) <= 20
+
+
+def test_headless_output_is_bounded(k: Kernel) -> None:
+    """A flood where nobody watches prints its beginning and its end and says what is missing."""
+    cell = k.run("%%qwex python\nfor n in range(60_000): print(f'{n:06d}', '.' * 92)", stdin=False)
+    out = cell.stream()
+    assert len(out) < 1_600_000
+    assert out.count("000000 ...") == 1
+    assert "059999 ...." in out
+    found = re.findall(r"… ([\d,]+) lines? skipped, all of them: (.*)\n", out)
+    assert found
+    assert len(found) < 20
+    shown_lines = len(re.findall(r"^\d{6} \.{92}$", out, re.MULTILINE))
+    assert shown_lines + sum(int(n.replace(",", "")) for n, _ in found) == 60_000
+    assert Path(found[0][1]).stat().st_size == 60_000 * 100
+
+
+# Verbs
+
+
+def test_verbs_take_every_name_of_a_run(k: Kernel) -> None:
+    """A run goes by handle, prefix, run id, name, or as the newest of this notebook."""
+    k.run("%%qwex --name called --as r\necho mine")
+    handle, run_id = k.value("r.handle").strip("'"), k.value("r.run_id").strip("'")
+    for ref in ("", handle, handle[:5], run_id, "called"):
+        assert k.run(f"%qwex logs {ref}").stream() == "mine\n"
+    cell = k.run("%qwex logs nosuchrun")
+    assert (cell.status, cell.ename) == ("error", "UsageError")
+    assert "No run goes by 'nosuchrun'" in cell.stream("stderr")
+
+
+def test_logs_are_both_streams_and_their_ends(k: Kernel) -> None:
+    """``logs`` shows a thousand lines and how many stand before; --tail, --stdout, --stderr choose."""
+    k.run("%%qwex --name much\nseq 3000; echo oops >&2")
+    out = k.run("%qwex logs much").stream()
+    assert out.startswith("… 2,001 lines before these, all of them: ")
+    assert out.endswith("\n3000\noops\n")
+    assert k.run("%qwex logs much --tail 2").stream() == "3000\noops\n"
+    assert k.run("%qwex logs much --tail 1 --stdout").stream() == "3000\n"
+    assert k.run("%qwex logs much --stderr").stream() == "oops\n"
+    assert k.run("%qwex logs much --tail 0").stream() == ""
+    assert k.run("%qwex logs -f much --stderr").stream() == "oops\n"
+
+
+def test_show_tells_all(k: Kernel) -> None:
+    """``show`` has the run id, the times, the output's path and the script."""
+    k.run("%%qwex --name shown -l team=x\necho visible")
+    for verb in ("show", "inspect", "describe"):
+        out = k.run(f"%qwex {verb} shown").stream()
+        for word in ("✓ succeeded", "run id", "submitted", "team=x", "stdout.log", "echo visible"):
+            assert word in out
+
+
+def test_runs_is_a_frame(k: Kernel) -> None:
+    """``runs``, ``ps``, ``ls`` and ``list`` are the history, with filters."""
+    k.run("%%qwex --name framed --no-raise-error\nexit 9")
+    for verb in ("runs", "ps", "ls", "list"):
+        k.run(f"frame = %qwex {verb} --name framed --status failed --since 1h --runner local -n 1")
+        assert k.value("type(frame).__name__, len(frame), frame.exit_code.tolist()") == (
+            "('DataFrame', 1, [9])"
+        )
+    cell = k.run("%qwex runs --status loud")
+    assert "status='LOUD' isn't one of PENDING" in cell.stream("stderr")
+
+
+@pytest.mark.parametrize("verb", ["cancel", "stop", "kill"])
+def test_cancel_stops_and_says_so(k: Kernel, verb: str) -> None:
+    """``cancel``, ``stop`` and ``kill`` stop the newest run that lives, and show it stopped."""
+    k.run("%%qwex -d --quiet --as r\nsleep 600")
+    out = k.run(f"%qwex {verb}").stream()
+    assert "⊘ cancelled" in out
+    assert k.value("r.wait(60, check=False).status.value") == "'CANCELLED'"
+    assert "Nothing to stop" in k.run(f"%qwex {verb} {{r.handle}}").stream()
+
+
+def test_wait_waits_for_all_or_gives_up(k: Kernel) -> None:
+    """``wait --all`` waits for what lives; ``--timeout`` gives up waiting, not the runs."""
+    k.run(_waiter("w1", options="-d --quiet") + "\n")
+    k.run(_waiter("w2", options="-d --quiet") + "\n")
+    out = k.run("%qwex wait w1 --timeout 0.1").stream()
+    assert "had not ended after 0.1 s; it goes on" in out
+    (k.folder / "w1.go").touch()
+    (k.folder / "w2.go").touch()
+    out = k.run("%qwex wait --all").stream()
+    assert "w1" in out
+    assert "w2" in out
+    assert out.count("✓ succeeded") == 2
+    assert k.run("%qwex wait --all").status == "ok"
+
+
+def test_rerun_takes_every_option_as_an_override(k: Kernel) -> None:
+    """``rerun`` does the same again, with other values where given."""
+    k.run("%%qwex --name again -e A=1\necho $A $B")
+    cell = k.run("%qwex rerun again -e A=1 -e B=2 --name again2")
+    assert cell.status == "ok"
+    assert "1 2" in cell.text
+    assert _log(k, "again2") == b"1 2\n"
+    assert k.run("%qwex rerun again -d --quiet --as r2").shown == []
+    assert k.value("r2.wait(60).logs()") == r"'1 \n'"
+    assert "takes a run and options" in k.run("%qwex rerun again echo").stream("stderr")
+    dry = k.run("%qwex rerun again --dry-run --timeout 5s").stream()
+    assert "cell.sh" in dry
+
+
+def test_delete_and_prune_take_out_what_ended(k: Kernel) -> None:
+    """``delete`` refuses a live run and takes out an ended one; ``prune`` lists until told."""
+    k.run(_waiter("keepme", options="-d --quiet --as live"))
+    cell = k.run("%qwex delete keepme")
+    assert cell.status == "error"
+    assert "has not ended" in cell.error
+    (k.folder / "keepme.go").touch()
+    assert k.value("live.wait(60).exit_code") == "0"
+    assert "Deleted keepme" in k.run("%qwex rm keepme").stream()
+    k.run("%%qwex --name old\ntrue")
+    out = k.run("%qwex prune --older 0s").stream()
+    assert "Add --yes to delete them." in out
+    assert k.run("%qwex logs old").status == "ok"
+    assert k.run("%qwex prune --older 99d").stream().startswith("Nothing to prune")
+
+
+def test_doctor_says_what_works_here(k: Kernel) -> None:
+    """``doctor`` names the version, the history and each runner with a mark."""
+    out = k.run("%qwex doctor").stream()
+    assert "qwex_jupyter" in out
+    assert f"✓ history  {k.home}" in out
+    assert "✓ local" in out
+
+
+def test_bare_qwex_is_help(k: Kernel) -> None:
+    """``%qwex``, ``%qwex help`` and ``--help`` of a verb tell what there is."""
+    for line in ("%qwex", "%qwex help", "%qwex --help", "%qwex -h"):
+        assert "%qwex cancel" in k.run(line).stream()
+    assert "--follow" in k.run("%qwex logs --help").stream()
+    cell = k.run("%qwex lgos")
+    assert (
+        cell.stream("stderr")
+        == "UsageError: %qwex lgos: there is no such verb. Did you mean logs?\n"
+    )
+
+
+def test_a_line_magic_runs_a_command(k: Kernel) -> None:
+    """``%qwex run`` runs a program with its own options; its value is the Run."""
+    cell = k.run("r = %qwex run --name linear printf '%s|' a 'b c' --image\nr.logs()")
+    assert cell.status == "error"  # --image behind the command is refused
+    cell = k.run("r = %qwex run --name linear -- printf '%s|' a 'b c' -x\nprint(r.logs())")
+    assert cell.stream() == "a|b c|-x|\n"
+
+
+# The tab key and the question mark
+
+
+def test_the_tab_key_offers_ours_and_nothing_else(k: Kernel) -> None:
+    """On our lines verbs, options, runners, profiles, interpreters and runs are offered."""
+    k.run("%%qwex --name tabbed --as r\ntrue")
+    handle = k.value("r.handle").strip("'")
+    k.run("%config Qwex.profiles = {'gpu': '--quiet', 'big': '--quiet'}")
+    assert set(k.complete("%qwex r")) == {"run", "runs", "rerun", "rm"}
+    assert k.complete("%%qwex --ima") == ["--image"]
+    assert {"--env", "--env-file"} <= set(k.complete("%%qwex --e")) <= {"--env", "--env-file"}
+    assert k.complete("%%qwex --runner=l") == ["--runner=local"]
+    assert k.complete("%qwex run --runner l") == ["local"]
+    assert k.complete("%%qwex --profile ") == ["big", "gpu"]
+    assert k.complete("%qwex logs --ta") == ["--tail"]
+    assert k.complete(f"%qwex logs {handle[:5]}") == [handle]
+    assert "tabbed" in k.complete("%qwex attach tab")
+    assert k.complete("%qwex runs --status FA") == ["FAILED"]
+    assert "python" in k.complete("%%qwex --name x pyth")
+    assert k.complete("r2 = %qwex rerun tab") == ["tabbed"]
+    assert k.complete("x = 1\n%qwex sho") == ["show"]
+    assert k.complete("%%qwex --ima\nbody", at=12) == ["--image"]
+
+
+def test_the_tab_key_is_not_disturbed_elsewhere(k: Kernel) -> None:
+    """In Python, and in the body of a cell, completion is what it was."""
+    k.run("import_this_name = 1")
+    assert "import_this_name" in k.complete("import_this_n")
+    assert "--image" not in k.complete("%%qwex\n%qwex --ima")
+    assert "--image" not in k.complete("qwexes --ima")
+    assert k.complete("%%qwe") == ["%%qwex"]
+
+
+def test_the_question_mark_shows_the_options(k: Kernel) -> None:
+    """``%%qwex?`` and ``%qwex?`` list verbs and options, with the runners that have them."""
+    for code in ("%%qwex?", "%qwex?"):
+        payload = k.run(code).reply["payload"][0]["data"]["text/plain"]
+        assert "%qwex cancel" in payload
+        assert "--start-timeout" in payload
+        assert re.search(r"--gpus N.*\[docker, k8s\]", payload)
+
+
+# Whoever executes notebooks
+
+
+NOTEBOOK = [
+    "%load_ext qwex_jupyter",
+    "%%qwex\nfor i in 1 2; do echo epoch $i; done",
+    "%%qwex --detach --name bg python\nprint('from the background')",
+    "%qwex wait bg",
+    "%qwex runs",
+]
+FAILING = ["%load_ext qwex_jupyter", "%%qwex\necho why >&2\nsleep 0.5\nexit 3", "print('reached')"]
+
+
+def _notebook(path: Path, cells: list[str]) -> Path:
+    import nbformat
+
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(book, path)
+    return path
+
+
+def _outputs(path: Path) -> list[str]:
+    import nbformat
+
+    found = nbformat.read(path, as_version=4)
+    return [
+        "".join(
+            str(o.get("text", "") or o.get("data", {}).get("text/plain", "")) for o in c.outputs
+        )
+        for c in found.cells
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "nbclient", "--output={out}", "{book}"],
+        ["-m", "papermill", "{book}", "{out}.ipynb", "--no-progress-bar"],
+        ["-m", "jupyter", "execute", "--output={out}", "{book}"],
+    ],
+    ids=["nbclient", "papermill", "jupyter execute"],
+)
+def test_a_notebook_is_executed_by(tmp_path: Path, k: Kernel, command: list[str]) -> None:
+    """A notebook runs to its end without a front end, and one that fails stops where it does."""
+    import sys
+
+    from kernel import environment
+
+    env = environment(tmp_path / "user")
+    try:
+        for name, cells, code in (("good", NOTEBOOK, 0), ("bad", FAILING, 1)):
+            book, out = _notebook(tmp_path / f"{name}.ipynb", cells), tmp_path / f"{name}-out"
+            words = [word.format(book=book, out=out) for word in command]
+            done = subprocess.run(
+                [sys.executable, *words], env=env, cwd=tmp_path, capture_output=True, text=True,
+                timeout=PATIENCE, check=False,
+            )  # fmt: skip
+            assert bool(done.returncode) == bool(code), done.stderr
+            if code:
+                assert "RunFailed" in done.stderr
+                assert "Exit code 3" in done.stderr
+                assert "why" in done.stderr
+                assert "reached" not in done.stdout
+                continue
+            found = _outputs(next(tmp_path.glob(f"{name}-out*")))
+            assert "epoch 1\nepoch 2\n" in found[1]
+            assert "✓ succeeded" in found[1]
+            assert "from the background" in found[3]
+            assert "SUCCEEDED" in found[4]
+    finally:
+        end_runs(env)
+
+
+def test_a_terminal_ipython_runs_cells(tmp_path: Path) -> None:
+    """In IPython without a kernel a cell streams plainly, and an error is one line."""
+    import sys
+
+    from kernel import environment
+
+    env = environment(tmp_path / "user")
+    cells = "".join(
+        f"{cell}\n\n"
+        for cell in (
+            "%load_ext qwex_jupyter",
+            "%%qwex\necho first\necho second >&2",
+            "%%qwex python\nraise SystemExit(4)",
+            "r = %qwex run -d --quiet sleep 600",
+            "%qwex cancel",
+            "print('still', 'here')",
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner", "--colors=nocolor"],
+        env=env, cwd=tmp_path, input=cells, capture_output=True, text=True, timeout=PATIENCE,
+        check=False,
+    )  # fmt: skip
+    out = done.stdout
+    assert "first\n" in out
+    assert "second\n" in done.stderr
+    assert "✓ succeeded" in out
+    assert "Exit code 4" in out
+    assert "Traceback" not in out
+    assert "⊘ cancelled" in out
+    assert "still here" in out
