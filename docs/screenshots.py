@@ -6,6 +6,7 @@ Needs what the browser tests need: Chromium, Playwright, JupyterLab.
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -82,7 +83,7 @@ def take(notebook: Notebook, suffix: str) -> None:
     notebook.until(3, "RunFailed")
     shot("failed", 3)
     notebook.run_cell(4)
-    notebook.until(4, "\n3\n")
+    notebook.until(4, lambda text: len(re.findall(r"^\d+$", text, re.MULTILINE)) == 3)
     shot("detached", 4)
     notebook.restart()
     notebook.run_cell(0)

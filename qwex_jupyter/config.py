@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from traitlets import Bool, Dict, Enum, Integer, TraitError, Unicode
+from traitlets import Bool, Dict, Enum, TraitError, Unicode
 from traitlets.config import Configurable
 
 
@@ -30,7 +30,6 @@ class Qwex(Configurable):
     raise_error = Bool(True, help="A failed foreground run raises.").tag(config=True)
     grace = Unicode("10s", help="Between the nice and the hard way of stopping.").tag(config=True)
     timeout = Unicode("", help="Timeout of runs without --timeout; '' for none.").tag(config=True)
-    tail = Integer(15, min=1, max=200, help="Lines that a running cell shows.").tag(config=True)
     profiles = Dict(help="Sets of options by name, for --profile NAME, as one text each.").tag(
         config=True
     )

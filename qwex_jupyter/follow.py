@@ -67,13 +67,12 @@ class Pane:
 
     Args:
         shell: The shell whose publisher is used from now on, whatever captures later.
-        lines: How many lines are shown while it lives.
     """
 
     told = True
 
-    def __init__(self, shell: Any, lines: int = render.LIVE_LINES) -> None:
-        self._publisher, self._lines = shell.display_pub, lines
+    def __init__(self, shell: Any) -> None:
+        self._publisher = shell.display_pub
         self._id = uuid.uuid4().hex
         self._screen = terminal.Screen()
         self._painted: render.Card | None = None
@@ -104,7 +103,7 @@ class Pane:
         changed = shown != (note, record.status, record.reason)
         if self._tokens >= 1 and (self._dirty or changed or second != self._second):
             self._dirty, self._second = False, second
-            card = render.Card(record, self._view(), note=note, now=time.time(), lines=self._lines)
+            card = render.Card(record, self._view(), note=note, now=time.time())
             self._tokens -= max(1.0, self._paint(card) / _PAINT_BYTES)
 
     def finish(self, record: RunRecord, note: str = "") -> None:
@@ -238,20 +237,19 @@ class Silent:
             self._inner.finish(record, note)
 
 
-def view_for(shell: Any, display: str, *, quiet: bool, lines: int = render.LIVE_LINES) -> View:
+def view_for(shell: Any, display: str, *, quiet: bool) -> View:
     """The view for this front end.
 
     Args:
         shell: The IPython shell.
         display: ``auto``, ``pane``, ``stream`` or ``none``.
         quiet: Only failures are shown.
-        lines: How many lines a pane shows while the run lives.
     """
     kernel = getattr(shell, "kernel", None)
     # nbclient and papermill forbid input; a person's front end allows it.
     watched = kernel is not None and getattr(kernel, "_allow_stdin", True)
     pane = display == "pane" or (display == "auto" and watched)
-    view: View = Pane(shell, lines) if pane else Stream(limited=kernel is not None)
+    view: View = Pane(shell) if pane else Stream(limited=kernel is not None)
     return Silent(view) if quiet or display == "none" else view
 
 

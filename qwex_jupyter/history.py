@@ -24,6 +24,7 @@ from qwex_jupyter.errors import (
     SubmitFailed,
 )
 from qwex_jupyter.home import default_home
+from qwex_jupyter.process import check_platform
 from qwex_jupyter.record import RunRecord, is_run_id
 from qwex_jupyter.spec import JobSpec, parse_duration
 from qwex_jupyter.status import RunStatus, Snapshot
@@ -61,11 +62,13 @@ class RunHistory:
         home: The folder; made, for its owner only, when it isn't there.
 
     Raises:
+        RunnerUnavailable: This system can't hold what the history promises.
         HomeUnusable: It belongs to somebody else, others may write to it, or it can't
             hold hard links.
     """
 
     def __init__(self, home: str | None = None) -> None:
+        check_platform()
         self.home = os.path.abspath(home) if home else default_home()
         self.runs_folder = os.path.join(self.home, "runs")
         self.open_folder = os.path.join(self.home, "open")

@@ -141,8 +141,6 @@ class QwexMagic:
         spec = options.make_spec(args, command, cell, self._defaults())
         manager = self.manager
         chosen = manager.choose(spec, args.runner)
-        if chosen != "local" and not spec.image:
-            spec = replace(spec, image=self._setting("image") or None)
         if chosen != "local" and cell is None and not (spec.here or spec.workdir or spec.files):
             spec = replace(spec, files=tuple(options.carried(command)))
         if args.dry_run:
@@ -225,8 +223,7 @@ class QwexMagic:
     def _view(self, *, quiet: bool) -> View:
         from qwex_jupyter import follow
 
-        display, lines = self._setting("display"), self._setting("tail")
-        return follow.view_for(self.shell, display, quiet=quiet, lines=lines)
+        return follow.view_for(self.shell, self._setting("display"), quiet=quiet)
 
     def _show_card(self, run: Run) -> None:
         from qwex_jupyter import context, render

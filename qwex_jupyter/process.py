@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
+
+from qwex_jupyter.errors import RunnerUnavailable
 
 # Tests switch this off to run the paths of systems that have no /proc.
 use_proc = os.path.exists("/proc/self/stat")
@@ -23,6 +26,20 @@ _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 Identity = dict[str, Any]
 
 _place: dict[bool, Identity] = {}
+
+
+def check_platform() -> None:
+    """Returns where this package can work.
+
+    Raises:
+        RunnerUnavailable: It can't; says where it can.
+    """
+    if sys.platform == "emscripten":
+        raise RunnerUnavailable(
+            "A browser can't start processes: open this notebook in a Jupyter on a machine."
+        )
+    if os.name != "posix":
+        raise RunnerUnavailable("This needs Linux or macOS: on Windows use it inside WSL 2.")
 
 
 def place() -> Identity:

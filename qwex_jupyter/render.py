@@ -67,7 +67,6 @@ class Card:
         log: Its output.
         note: A line of advice below the output while it lives.
         now: When this is shown, seconds since the epoch.
-        lines: How many lines are shown while it lives.
         compact: The small form of a detached run.
         last_time: How long the same command took the last time, seconds.
     """
@@ -76,7 +75,6 @@ class Card:
     log: LogView = LogView()
     note: str = ""
     now: float = 0.0
-    lines: int = LIVE_LINES
     compact: bool = False
     last_time: float | None = None
 
@@ -203,7 +201,7 @@ def _log_html(card: Card) -> str:
         return _newest_html(_bounded(log.lines[-_limit(card) :], _LIVE_BYTES), _limit(card))
     lines = _bounded(log.lines[-_SAVED_LINES:], _SAVED_BYTES)
     newest = _newest_html(lines, _ROWS, "auto")
-    if log.count <= (card.lines if record.status is RunStatus.SUCCEEDED else _ROWS):
+    if log.count <= (LIVE_LINES if record.status is RunStatus.SUCCEEDED else _ROWS):
         return newest
     more = f", last {len(lines):,} shown" if len(lines) < log.count else ""
     summary = f"output: {count_of(log.count, 'line')}, {say_bytes(log.size)}{more}"
@@ -230,7 +228,7 @@ def _to_html(lines: Sequence[str]) -> str:
 def _limit(card: Card) -> int:
     if card.record.status.final:
         return _ROWS
-    return _DETACHED_LINES if card.compact else card.lines
+    return _DETACHED_LINES if card.compact else LIVE_LINES
 
 
 def _bounded(lines: Sequence[str], limit: int) -> list[str]:

@@ -1,37 +1,37 @@
 """Forked processes that stop, or die, at the n-th of their file operations.
 
-An `Actor` does a piece of work in a process of its own. A step is everything by which it
-could be seen, or could see others: each fault point of `facts`, and each open, link, rename,
-unlink, mkdir and listing below one folder (told by Python's audit events, so no code can
-forget to announce one), and each fork.
-
-`interleavings` stops two actors at each of their steps in turn, so that every order of their
-operations with one change of turn each is played: A to its step i, B to its step j, A to its
-end, B to its end.
+An `Actor` does a piece of work in a process of its own. Its steps are told by Python's audit
+events, so no code can forget to announce one. To be stopped between two steps, those count by
+which it can be seen, or can see others: each open, link, rename, unlink, mkdir and listing of
+a name that others use. To be killed, also what it does to its own half-made files, the fault
+points of `facts`, and each fork.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from qwex_jupyter import facts
 
+# The number of arguments that are paths.
 _EVENTS = {
-    "open": 0,
-    "os.link": 1,
-    "os.listdir": 0,
-    "os.mkdir": 0,
-    "os.remove": 0,
-    "os.rename": 1,
-    "os.scandir": 0,
-    "shutil.rmtree": 0,
+    "open": 1,
+    "os.link": 2,
+    "os.listdir": 1,
+    "os.mkdir": 1,
+    "os.remove": 1,
+    "os.rename": 2,
+    "os.scandir": 1,
 }
 _FAILED = 70
+# Half-made facts: nobody else ever looks at one.
+_PRIVATE = re.compile(r"\.(\w+\.json|id)\.\w+")
 
 
 class Actor:
@@ -39,10 +39,10 @@ class Actor:
 
     Args:
         work: What it does; its exit code is 0 when that returns.
-        root: Operations on paths below it are steps.
+        root: Operations on paths below it are steps; "" for none.
         at: The number of the step before which it stops, or dies; None for none.
         by: The signal it sends itself there.
-        diary: A file that its steps, and an error, are written to.
+        diary: A file that an error is written to.
     """
 
     def __init__(
@@ -60,12 +60,13 @@ class Actor:
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                _count_steps(root, at, by, diary)
+                if root:
+                    _count_steps(root, at, by)
                 work()
                 os._exit(0)
             except BaseException:
                 if diary is not None:
-                    os.write(_appending(diary), traceback.format_exc().encode())
+                    diary.write_text(traceback.format_exc())
                 os._exit(_FAILED)
 
     def until_stopped(self) -> bool:
@@ -96,50 +97,26 @@ class Actor:
         assert code == 0, f"exit code {code}\n{told}"
 
 
-def steps(work: Callable[[], object], root: str, diary: Path) -> list[str]:
-    """The steps of this work, by doing it once."""
-    diary.unlink(missing_ok=True)
-    Actor(work, root, diary=diary).done()
-    return diary.read_text().splitlines()
+def _count_steps(root: str, at: int | None, by: int) -> None:
+    me, count = os.getpid(), 0
+    dying = by == signal.SIGKILL
 
-
-def interleavings(first: int, second: int) -> Iterator[tuple[int, int]]:
-    """Every (i, j) with the first at its step i while the second goes to its step j.
-
-    One more than the number of steps stands for "to its end".
-    """
-    for i in range(first + 1):
-        for j in range(second + 1):
-            yield i, j
-
-
-def _count_steps(root: str, at: int | None, by: int, diary: Path | None) -> None:
-    me, count, inside = os.getpid(), 0, False
-    out = None if diary is None else _appending(diary)
-
-    def step(what: str) -> None:
-        nonlocal count, inside
-        if inside or os.getpid() != me:
-            return
-        inside = True
-        if out is not None:
-            os.write(out, f"{what}\n".encode())
-        here, count = count, count + 1
-        if here == at:
-            os.kill(me, by)
-        inside = False
+    def step(_: str) -> None:
+        nonlocal count
+        if os.getpid() == me:
+            here, count = count, count + 1
+            if here == at:
+                os.kill(me, by)
 
     def audit(event: str, arguments: tuple[object, ...]) -> None:
-        if event == "os.fork":
+        if event == "os.fork" and dying:
             step(event)
         elif event in _EVENTS:
-            path = arguments[_EVENTS[event]]
-            if isinstance(path, str) and path.startswith(root):
-                step(f"{event} {path[len(root) :]}")
+            paths = [path for path in arguments[: _EVENTS[event]] if isinstance(path, str)]
+            names = [os.path.basename(path) for path in paths if path.startswith(root)]
+            if names and (dying or not all(map(_PRIVATE.fullmatch, names))):
+                step(event)
 
-    facts.fault = step
+    if dying:
+        facts.fault = step
     sys.addaudithook(audit)
-
-
-def _appending(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -62,7 +62,7 @@ def test_a_run_outlives_the_kernel_and_is_found_again(lab: Opener, jupyter: Jupy
     assert "running" not in shown
 
     notebook.run_cell(2)
-    notebook.until(2, "step 2")
+    notebook.until(2, "step")
     notebook.restart()
     notebook.run_cell(0)
     greeting = notebook.until(0, "%qwex attach").strip()
@@ -308,7 +308,7 @@ def test_every_state_can_be_read(lab: Opener, dark: bool, tmp_path: Path) -> Non
     notebook = lab([LOAD, TRAIN, long, FAILS, lost, name], dark=dark)
     for index in range(6):
         notebook.run_cell(index)
-    notebook.until(1, "step 3")
+    notebook.until(1, "step")  # which one, depends on the machine: three are in sight
     for width in (1200, 480):
         notebook.resize(width)
         for index in range(1, 6):

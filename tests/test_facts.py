@@ -64,7 +64,7 @@ def test_the_first_wins_and_everybody_reads_the_winner(tmp_path: Path) -> None:
                 winner = facts.link_once(str(folder), facts.RUN, mine, sync=False)
                 file.write(json.dumps([winner == mine, winner["nonce"]]) + "\n")
 
-    actors = [Actor(lambda me=me: race(me), "/nowhere") for me in range(WRITERS)]
+    actors = [Actor(lambda me=me: race(me), "") for me in range(WRITERS)]
     for _ in actors:
         os.read(ready[0], 1)
     os.close(go[1])
@@ -110,7 +110,7 @@ def test_a_kill_leaves_no_fact_or_a_whole_one(tmp_path: Path, name: str, step: s
         )
         facts.link_once(str(tmp_path), name, value)
 
-    assert Actor(die_there, "/nowhere").finish() == -signal.SIGKILL
+    assert Actor(die_there, "").finish() == -signal.SIGKILL
     fact = facts.read_fact(str(tmp_path), name)
     linked = step in ("linked", "unlink")
     assert fact == (value if linked else None)

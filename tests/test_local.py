@@ -55,6 +55,7 @@ class TestLocal(RunnerContract):
 
     runner = "local"
     programs = LocalPrograms(session=True)
+    brief = 1
 
     def executions(self, run: Run, mark: str) -> int:
         """See `RunnerContract.executions`."""

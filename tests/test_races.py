@@ -12,13 +12,11 @@ import json
 import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from actors import Actor
@@ -234,3 +232,483 @@ def test_starter_against_undertaker(stages: Callable[[], Stage], tmp_path: Path)
         tidy(stage)
         seen.add(record.status)
     assert seen == {RunStatus.FAILED, RunStatus.LOST}
+
+
+def test_starter_against_cancel(stages: Callable[[str], Stage], tmp_path: Path) -> None:
+    """A cancel before, between and after a start: CANCELLED, and the program is not running."""
+    codes = set()
+    orders = all_orders(
+        lambda: stages("exec sleep 300"),
+        lambda s: s.supervise,
+        lambda s: s.cancel,
+        tmp_path / "diary",
+        waits=False,
+    )
+    for stage in orders:
+        record = judged(stage)
+        assert (record.status, record.reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_USER)
+        assert record.exit_code in (None, 128 + signal.SIGTERM)
+        tidy(stage)
+        codes.add(record.exit_code)
+    assert codes == {None, 128 + signal.SIGTERM}
+
+
+def test_a_natural_end_against_cancel(stages: Callable[[], Stage], tmp_path: Path) -> None:
+    """A cancel while a program ends by itself: it keeps its exit code, in one record."""
+    orders = all_orders(stages, lambda s: s.supervise, lambda s: s.cancel, tmp_path / "diary")
+    seen = set()
+    for stage in orders:
+        record = judged(stage)
+        seen.add((str(record.status), record.exit_code))
+        if record.exit_code is None:
+            assert (record.status, stage.executions) == (RunStatus.CANCELLED, 0)
+        tidy(stage)
+    # It may also have been killed before it could do anything.
+    stopped = {("CANCELLED", None), ("CANCELLED", CODE), ("CANCELLED", 128 + signal.SIGTERM)}
+    assert ("FAILED", CODE) in seen
+    assert ("CANCELLED", None) in seen
+    assert seen <= {("FAILED", CODE), *stopped}
+
+
+def test_two_enders(stages: Callable[[], Stage], tmp_path: Path) -> None:
+    """A supervisor that ends a run and a manager that takes it for dead write one record."""
+
+    def blind(stage: Stage) -> Callable[[], None]:
+        def look() -> None:
+            process.standing = lambda who: process.GONE
+            process.members = lambda *_: []
+            stage.look()
+
+        return look
+
+    seen = set()
+    for stage in all_orders(stages, lambda s: s.supervise, blind, tmp_path / "diary"):
+        record = judged(stage)
+        assert (record.status, record.exit_code) in (
+            (RunStatus.FAILED, CODE),
+            (RunStatus.LOST, None),
+        )
+        tidy(stage)
+        seen.add(str(record.reason))
+    assert seen == {Reason.NON_ZERO_EXIT, Reason.NEVER_STARTED, Reason.VANISHED}
+
+
+def test_two_managers_that_give_a_run_up(stages: Callable[[], Stage], tmp_path: Path) -> None:
+    """Two undertakers of one run write one record, and a supervisor that comes late starts none."""
+    for stage in all_orders(stages, lambda s: s.look, lambda s: s.look, tmp_path / "diary"):
+        assert judged(stage).reason == Reason.NEVER_STARTED
+        Actor(stage.supervise, "").done()
+        assert judged(stage).reason == Reason.NEVER_STARTED
+        tidy(stage)
+
+
+def test_two_supervisors_of_one_run(stages: Callable[[], Stage], tmp_path: Path) -> None:
+    """A request that is served twice, as after a server that was killed, is executed once."""
+    orders = all_orders(stages, lambda s: s.supervise, lambda s: s.supervise, tmp_path / "diary")
+    for stage in orders:
+        record = judged(stage)
+        assert (record.status, record.exit_code, stage.executions) == (RunStatus.FAILED, CODE, 1)
+        tidy(stage)
+
+
+def test_delete_against_take_up(stages: Callable[[], Stage], tmp_path: Path) -> None:
+    """A run that is deleted while another manager looks at it is gone, whole, without a trace."""
+
+    def ended() -> Stage:
+        stage = stages()
+        Actor(stage.supervise, "").done()
+        stage.manager.history.mark_open(stage.run_id)
+        return stage
+
+    def delete(stage: Stage) -> Callable[[], None]:
+        return lambda: stage.manager.delete(stage.run_id)
+
+    def take_up(stage: Stage) -> Callable[[], None]:
+        def both() -> None:
+            stage.look()
+            stage.manager.records([stage.run_id])
+            list(stage.manager.history.records())
+
+        return both
+
+    for first, second in ((delete, take_up), (take_up, delete), (delete, delete)):
+        for stage in all_orders(ended, first, second, tmp_path / "diary"):
+            with pytest.raises(RunNotFound):
+                stage.manager.record(stage.run_id)
+            assert stage.run_id not in stage.manager.history.open_ids()
+            assert os.listdir(stage.manager.history.runs_folder) == []
+
+
+def test_a_slow_submitter_against_take_up(tmp_path: Path) -> None:
+    """A submitter that slept for longer than all graces, at any step, loses nothing of its run."""
+
+    def sleeper(stage: Stage) -> Callable[[], None]:
+        def submit() -> None:
+            runner = stage.manager.runner("local")
+            runner._server = Catcher()  # type: ignore[attr-defined]
+            stage.manager._submit(JobSpec(command=("true",)), "local")
+
+        return submit
+
+    def sweeper(stage: Stage) -> Callable[[], None]:
+        def sweep() -> None:
+            lose_patience()
+            history = stage.manager.history
+            for run_id in history.open_ids():
+                os.utime(os.path.join(history.open_folder, run_id), (0, 0))
+            history.sweep()
+            stage.manager.look()
+
+        return sweep
+
+    homes = itertools.count()
+
+    def empty() -> Stage:
+        return Stage(quiet_manager(str(tmp_path / f"home-{next(homes)}")), "", b"", tmp_path / "-")
+
+    for stage in all_orders(empty, sleeper, sweeper, tmp_path / "diary"):
+        history = stage.manager.history
+        (run_id,) = history.run_ids()
+        # What has no end yet is on the list, or nobody would ever ask about it.
+        assert history.record(run_id).status.final or run_id in history.open_ids()
+        stage.run_id = run_id
+        assert judged(stage).reason == Reason.NEVER_STARTED
+
+
+def test_a_submitter_is_overtaken_at_each_step(tmp_path: Path) -> None:
+    """A submitter that is stopped until all graces are over, and goes on, starts once or never."""
+    seen = set()
+    for at in itertools.count():
+        counter = tmp_path / f"counter-{at}"
+        manager = quiet_manager(str(tmp_path / f"home-{at}"))
+        submit = submitting(manager, counter)
+        actor = Actor(submit, manager.history.home, at=at, diary=tmp_path / "diary")
+        stopped = actor.until_stopped()
+        stage = Stage(manager, "", b"", counter)
+        age_entries(manager)
+        Actor(take_up(manager), "").done()
+        actor.done()
+        (stage.run_id,) = manager.history.run_ids()
+        record = judged(stage)
+        seen.add((str(record.status), record.exit_code, stage.executions))
+        if not stopped:
+            break
+    assert seen <= {("LOST", None, 0), ("FAILED", CODE, 1)}
+    assert ("LOST", None, 0) in seen
+
+
+def submitting(manager: RunManager, counter: Path) -> Callable[[], object]:
+    """The work of handing a run to a real server of supervisors."""
+    spec = JobSpec(command=("/bin/sh", "-c", f"printf x >> {counter}; exit {CODE}"))
+    return lambda: manager._submit(spec, "local")
+
+
+def take_up(manager: RunManager) -> Callable[[], object]:
+    """The work of a kernel that starts and has no patience."""
+
+    def work() -> None:
+        lose_patience()
+        manager.take_up(within=PATIENCE)
+
+    return work
+
+
+def age_entries(manager: RunManager) -> None:
+    """Makes the entries of open runs older than any grace."""
+    for run_id in manager.history.open_ids():
+        os.utime(os.path.join(manager.history.open_folder, run_id), (0, 0))
+
+
+def test_a_submitter_is_killed_at_each_step(tmp_path: Path) -> None:
+    """kill -9 of a submitter at each file operation and fork: once or never, and nothing open."""
+    ends = []
+    for at in itertools.count():
+        counter = tmp_path / f"counter-{at}"
+        manager = quiet_manager(str(tmp_path / f"home-{at}"))
+        submit = submitting(manager, counter)
+        code = Actor(submit, manager.history.home, at=at, by=signal.SIGKILL).finish()
+        age_entries(manager)
+        Actor(take_up(manager), "").done()
+        known = manager.history.run_ids()
+        assert len(known) <= 1
+        for run_id in known:
+            record = judged(Stage(manager, run_id, b"", counter))
+            ends.append((str(record.status), record.exit_code))
+        if not known:
+            assert not counter.exists()
+            ends.append(("", None))
+        assert manager.history.open_ids() == []
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert set(ends) <= {("", None), ("LOST", None), ("FAILED", CODE)}
+    assert ends[0] == ("", None)
+    assert ends[-1] != ("", None)
+
+
+def test_a_supervisor_is_killed_at_each_step(stages: Callable[[], Stage]) -> None:
+    """kill -9 of a supervisor at each file operation and fork: the true outcome, or LOST."""
+    ends = []
+    for at in itertools.count():
+        stage = stages()
+        code = Actor(stage.supervise, stage.home, at=at, by=signal.SIGKILL).finish()
+        record = judged(stage)
+        ends.append((str(record.reason), record.exit_code))
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    words = [reason for reason, _ in ends]
+    # In this order: before its launch, before its end was written, after.
+    assert words == sorted(words, key=["NeverStarted", "Vanished", "NonZeroExit"].index)
+    assert set(ends) == {("NeverStarted", None), ("Vanished", None), ("NonZeroExit", CODE)}
+
+
+def test_a_real_supervisor_is_killed_at_each_fault_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same through the server that a kernel starts, at each fault point of `facts`."""
+    boot = (
+        "import sys; sys.path.append(sys.argv[1])\n"
+        "import os\n"
+        "from qwex_jupyter import facts\n"
+        "from qwex_jupyter.runners import supervisor\n"
+        "steps = []\n"
+        "def fault(step):\n"
+        "    steps.append(step)\n"
+        "    if len(steps) > AT: os.kill(os.getpid(), 9)\n"
+        "facts.fault = fault\n"
+        "supervisor.serve()\n"
+    )
+    ends = []
+    for at in itertools.count():
+        monkeypatch.setattr(local, "_BOOT", boot.replace("AT", str(at)))
+        manager = quiet_manager(str(tmp_path / f"home-{at}"))
+        counter = tmp_path / f"counter-{at}"
+        spec = JobSpec(command=("/bin/sh", "-c", f"printf x >> {counter}; exit {CODE}"))
+        run = manager._submit(spec, "local")
+        _await_quiet(manager, run.run_id, counter)
+        record = judged(Stage(manager, run.run_id, b"", counter))
+        ends.append((str(record.reason), record.exit_code))
+        if at > 30 or (len(ends) > 3 and ends[-4:] == [("NonZeroExit", CODE)] * 4):
+            break
+    assert set(ends) == {("NeverStarted", None), ("Vanished", None), ("NonZeroExit", CODE)}
+
+
+def _await_quiet(manager: RunManager, run_id: str, counter: Path) -> None:
+    """Waits until a supervisor has launched or died, so that no look closes the launch first."""
+    until = time.monotonic() + PATIENCE
+    folder = manager.history.folder(run_id)
+    runner = manager.runner("local")
+    assert isinstance(runner, local.LocalRunner)
+    assert runner._server is not None
+    server = runner._server._process
+    assert server.stdin is not None
+    server.stdin.close()  # the end of the requests: it leaves when it has handed this one on
+    server.wait(PATIENCE)
+    runner._server = None
+    while time.monotonic() < until:
+        half = [name for name in os.listdir(folder) if name.startswith(".launch.json.")]
+        if half or facts.exists(folder, facts.LAUNCH) or counter.exists():
+            return
+        time.sleep(0.005)
+        if time.monotonic() > until - PATIENCE + 2:
+            return  # killed before it made anything
+
+
+def test_eight_managers_take_up_the_same_runs(stages: Callable[[str], Stage]) -> None:
+    """8 processes take up the same 50 runs at once: one terminal record each, read by all."""
+    dead = [stages() for _ in range(25)]
+    orphans = [stages() for _ in range(25)]
+    for stage in orphans:
+        # Its supervisor is killed behind launch.json, at whatever step comes then.
+        at = 12
+        Actor(stage.supervise, stage.home, at=at, by=signal.SIGKILL).finish()
+    home = dead[0].home
+    ready, go, told = os.pipe(), os.pipe(), os.pipe()
+
+    def race() -> None:
+        os.close(go[1])
+        lose_patience()
+        manager = quiet_manager(home)
+        os.write(ready[1], b".")
+        os.read(go[0], 1)
+        until = time.monotonic() + PATIENCE
+        while manager.history.open_ids() and time.monotonic() < until:
+            manager.look()
+        said = {
+            stage.run_id: (facts.read_fact(stage.folder, facts.RUN) or {}).get("nonce")
+            for stage in dead + orphans
+        }
+        os.write(told[1], json.dumps(said).encode() + b"\n")
+
+    actors = [Actor(race, "") for _ in range(8)]
+    for _ in actors:
+        os.read(ready[0], 1)
+    os.close(go[1])
+    with os.fdopen(told[0], "rb") as pipe:
+        answers = [json.loads(pipe.readline()) for _ in actors]
+    for actor in actors:
+        actor.done()
+    for descriptor in (*ready, go[0], told[1]):
+        os.close(descriptor)
+    assert all(answer == answers[0] for answer in answers)
+    assert all(answers[0].values())
+    assert quiet_manager(home).history.open_ids() == []
+    for stage in dead + orphans:
+        record = judged(stage)
+        if stage in dead:
+            assert record.reason == Reason.NEVER_STARTED
+        assert record.status in (RunStatus.LOST, RunStatus.FAILED)
+
+
+def test_a_lease_changes_hands_at_each_step(tmp_path: Path) -> None:
+    """A log writer that slept through the loss of its lease writes the same bytes again."""
+    source = random.Random(1).randbytes(50_000)
+
+    def write(folder: str, quiet: float) -> None:
+        lease, log = Lease(folder, quiet=quiet), RunLog(folder)
+        while not lease.acquire():
+            time.sleep(0.002)
+        while (at := int(lease.cursor.get("at", 0))) < len(source):
+            log.write("stdout", source[at : at + 4999], at)
+            if not lease.keep({"at": min(at + 4999, len(source))}):
+                return
+        lease.keep(lease.cursor, release=True)
+
+    for number in itertools.count():
+        folder = tmp_path / f"run-{number}"
+        folder.mkdir()
+        holder = Actor(lambda f=str(folder): write(f, 0.02), str(folder), at=number)
+        asleep = holder.until_stopped()
+        taker = Actor(lambda f=str(folder): write(f, 0.02), "", diary=tmp_path / "diary")
+        taker.done()
+        holder.done()
+        assert (folder / "stdout.log").read_bytes() == source
+        if not asleep:
+            return
+
+
+def test_a_lease_is_not_taken_from_one_who_writes(tmp_path: Path) -> None:
+    """A lease whose holder keeps it changes hands only after it was quiet for as long as it says."""
+    holder, other = Lease(str(tmp_path), quiet=0.2), Lease(str(tmp_path), quiet=0.2)
+    assert holder.acquire()
+    for beat in range(20):
+        assert not other.acquire()
+        assert holder.keep({"at": beat})
+    until = time.monotonic() + PATIENCE
+    while not other.acquire():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert other.cursor == {"at": 19}
+    assert not holder.keep({"at": 99})
+
+
+def test_one_damaged_run_keeps_no_other_from_being_taken_up(stages: Callable[[], Stage]) -> None:
+    """A torn launch.json, as a loss of power leaves it, is one run; all others get their end."""
+    for name in (facts.LAUNCH, facts.STOP, facts.SPEC, facts.SEEN, facts.RUN):
+        torn, good = stages(), stages()
+        with open(f"{torn.folder}/{name}", "w") as file:
+            file.write("{")
+        lose_patience()
+        manager = quiet_manager(good.home)
+        manager.take_up(within=PATIENCE)
+        assert manager.history.record(good.run_id).reason == Reason.NEVER_STARTED, name
+        assert torn.executions == 0
+        assert {row.run_id for row in manager.history.records()} >= {torn.run_id, good.run_id}
+
+
+def test_a_damaged_stop_doesnt_end_a_supervisor(stages: Callable[[], Stage]) -> None:
+    """A stop.json that can't be read is no stop, and costs nobody the outcome."""
+    stage = stages("sleep 0.3; exit 7")  # type: ignore[call-arg]
+    actor = Actor(stage.supervise, "")
+    until = time.monotonic() + PATIENCE
+    while not facts.exists(stage.folder, facts.LAUNCH) and time.monotonic() < until:
+        time.sleep(0.001)
+    with open(f"{stage.folder}/{facts.STOP}", "w") as file:
+        file.write("{")
+    actor.done()
+    assert judged(stage).exit_code == CODE
+
+
+def test_an_open_entry_without_a_folder_stops_nobody(manager: RunManager) -> None:
+    """A run that another kernel makes right now, or died making, keeps no kernel from its runs."""
+    managers_run = manager.submit(JobSpec(command=("/bin/sh", "-c", "sleep 0.3; exit 7")))
+    manager.history.mark_open("20260101-000000-k3x9qd")
+    fresh = RunManager(manager.history.home)
+    assert [record.run_id for record in fresh.take_up()] == [managers_run.run_id]
+    seen = threading.Event()
+    fresh.observe(lambda record: seen.set() if record.status.final else None)
+    assert seen.wait(PATIENCE), "its loop never told of the end"
+    assert fresh.record(managers_run.run_id).exit_code == CODE
+
+
+def test_interrupts_at_random_moments(tmp_path: Path) -> None:
+    """200 interrupts of a loop of submit and wait: nothing torn, nothing unknown, the loop goes on."""
+    home, told = str(tmp_path / "home"), tmp_path / "told"
+    (tmp_path / "counters").mkdir()
+
+    def loop() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        rng = random.Random(1)
+        taken, over = 0, False
+        out = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        program = f"printf x >> {tmp_path}/counters/$QWEX_RUN_ID; exit {CODE}"
+        spec = JobSpec(command=("/bin/sh", "-c", program))
+
+        def interrupt() -> None:
+            nonlocal over
+            for number in range(200):
+                time.sleep(rng.random() * 0.03)
+                os.kill(os.getpid(), signal.SIGINT)
+                while taken <= number:
+                    time.sleep(0.001)
+            over = True
+
+        manager = RunManager(home)
+        threading.Thread(target=interrupt, daemon=True).start()
+        while not over:
+            try:
+                while not over:
+                    run = manager.submit(spec)
+                    os.write(out, f"{run.run_id}\n".encode())
+                    run.wait(check=False)
+            except KeyboardInterrupt:
+                taken += 1
+            except QwexError:
+                # An interrupt that cancels may find that the run has ended and is gone.
+                raise
+
+    actor = Actor(loop, "", diary=tmp_path / "diary")
+    until = time.monotonic() + 2 * PATIENCE
+    while actor.status is None and time.monotonic() < until:
+        pid, status = os.waitpid(actor.pid, os.WNOHANG)
+        actor.status = status if pid else None
+        time.sleep(0.02)
+    if actor.status is None:
+        os.kill(actor.pid, signal.SIGKILL)
+    actor.done()
+    manager = RunManager(home)
+    lose_patience()
+    until = time.monotonic() + PATIENCE
+    while manager.history.open_ids() and time.monotonic() < until:
+        manager.look()
+        time.sleep(0.02)
+    known = set(manager.history.run_ids())
+    assert set(told.read_text().split()) <= known
+    assert set(os.listdir(tmp_path / "counters")) <= known
+    assert manager.history.open_ids() == []
+    assert not [name for name in os.listdir(manager.history.runs_folder) if name[0] == "."]
+    for run_id in known:
+        folder = manager.history.folder(run_id)
+        for name in os.listdir(folder):
+            assert not name.startswith("."), f"{run_id} holds {name}"
+            if name.endswith(".json"):
+                facts.read_fact(folder, name)
+        record = manager.history.record(run_id)
+        counter = tmp_path / "counters" / run_id
+        assert record.status.final
+        assert (counter.stat().st_size if counter.exists() else 0) <= 1
+        if record.status is RunStatus.FAILED:
+            assert (record.exit_code, counter.stat().st_size) == (CODE, 1)
+        else:
+            assert record.status is RunStatus.CANCELLED, record.sentence

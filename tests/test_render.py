@@ -116,10 +116,8 @@ def test_a_live_card_has_status_clock_tail_and_moment() -> None:
     assert page.details == []
 
 
-def test_the_tail_of_a_live_card_is_as_long_as_is_set() -> None:
-    """``Qwex.tail`` is the number of lines that a running cell shows."""
-    page = _page(Card(RECORD, _view(40), now=NOW, lines=4))
-    assert len(re.findall(r"\d{6} x", page.text)) == 4
+def test_the_card_of_a_detached_run_is_small() -> None:
+    """A detached run shows three lines while it lives."""
     page = _page(Card(RECORD, _view(40), now=NOW, compact=True))
     assert len(re.findall(r"\d{6} x", page.text)) == 3
 

@@ -17,7 +17,6 @@ from typing import Any
 import qwex_jupyter
 from qwex_jupyter import facts, process
 from qwex_jupyter.errors import (
-    RunnerUnavailable,
     RunNotFound,
     RunStillLive,
     SpecError,
@@ -69,14 +68,7 @@ class LocalRunner(Runner):
 
     def check(self) -> None:
         """See `Runner.check`."""
-        if sys.platform == "emscripten":
-            raise RunnerUnavailable(
-                "A browser can't start processes: open this notebook in a Jupyter on a machine."
-            )
-        if os.name != "posix":
-            raise RunnerUnavailable(
-                "The local runner needs Linux or macOS: on Windows use it inside WSL 2."
-            )
+        process.check_platform()
 
     def identity(self) -> str:
         """See `Runner.identity`: host, machine and pid namespace."""
