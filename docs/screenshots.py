@@ -26,7 +26,7 @@ for step in range(5000):
 FAILED = """%%qwex --memory 100m python
 rows = []
 while len(rows) < 10**9:
-    rows += [str(n) for n in range(120_000)]
+    rows += [str(n) for n in range(300_000)]
     print(f"{len(rows):,} rows read")"""
 DETACHED = """%%qwex --detach --name train python
 import time

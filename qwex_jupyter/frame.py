@@ -85,6 +85,8 @@ def _frame(
     import numpy as np
     import pandas as pd
 
+    text = pd.StringDtype("python")
+
     def numbers(name: str) -> Any:
         column = found[name]
         assert not isinstance(column, Words)
@@ -98,7 +100,7 @@ def _frame(
     def texts(values: list[str], codes: Any) -> Any:
         known = np.empty(len(values), dtype=object)
         known[:] = [value or pd.NA for value in values]
-        return pd.arrays.StringArray(known[codes])
+        return pd.array(known[codes], dtype=text)
 
     def category(name: str, fixed: Sequence[str]) -> Any:
         values, codes = words(name)

@@ -46,6 +46,8 @@ _LAST_BREATH = 5.0
 # A live run's observation is written anew so often when nothing changed.
 _SEEN_AGAIN = 60.0
 _TAIL_BYTES = 4096
+# What reading a file that isn't ours, or not whole, may raise.
+_DAMAGE = (FactUnreadable, ValueError, KeyError, TypeError, AttributeError)
 # An observation is new enough to be answered with for so long. Seconds.
 _FRESH = 0.1
 
@@ -133,6 +135,8 @@ class RunManager:
         except QwexError as error:
             self._withdraw(run_id, str(error))
         self._loop.ensure(run_id)
+        if not runner.writes_itself:
+            self._loop.wake()
         return Run(self, run_id)
 
     def _withdraw(self, run_id: str, why: str) -> None:
@@ -203,9 +207,18 @@ class RunManager:
                 spec_fact = self.history.spec_fact(run_id)
             except (RunNotFound, FactUnreadable):
                 continue
-            by_runner[spec_fact["runner"]].append((run_id, spec_fact))
+            by_runner[str(spec_fact.get("runner"))].append((run_id, spec_fact))
         for name, found in by_runner.items():
-            self._ask(name, dict(found))
+            try:
+                self._ask(name, dict(found))
+            except _DAMAGE:
+                # One of the folders is damaged; it must not keep the others from being seen.
+                for run_id, spec_fact in found:
+                    try:
+                        self._ask(name, {run_id: spec_fact})
+                    except _DAMAGE as error:
+                        if len(ids) == 1:
+                            raise FactUnreadable(f"{run_id} is damaged: {error}.") from error
 
     def _ask(self, name: str, found: dict[str, dict[str, Any]]) -> None:
         try:

@@ -18,7 +18,7 @@ from contract import lives
 from local_helpers import PATIENCE, end, launch_of, needs_proc, sh, until
 
 from qwex_jupyter import context, facts, process
-from qwex_jupyter.errors import RunStillLive
+from qwex_jupyter.errors import FactUnreadable, RunStillLive
 from qwex_jupyter.history import new_run_id
 from qwex_jupyter.manager import RunManager, command_text
 from qwex_jupyter.run import Run
@@ -542,3 +542,26 @@ def test_a_daemon_that_holds_the_streams_doesn_t_hold_the_end(manager: RunManage
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass  # it went with the run, which is as good
+
+
+# Damage.
+
+
+@pytest.mark.parametrize("text", ["{torn", "[]", "{}", '{"pid": 1}'])
+@pytest.mark.parametrize("name", [facts.LAUNCH, facts.STOP, facts.SPEC, facts.RUN, facts.SEEN])
+def test_a_damaged_run_doesn_t_hide_the_others(manager: RunManager, name: str, text: str) -> None:
+    """A file that isn't ours in one open run keeps nobody from seeing how another one ends."""
+    bad = prepared(manager, sh("x"))
+    path = Path(bad.log.folder, name)
+    path.unlink(missing_ok=True)
+    path.write_text(text)
+    manager.history.mark_open(bad.run_id)
+    good = launched(manager, {**process.identify(os.getpid()), "ticks": "1"})
+    manager.look()
+    assert good.status is RunStatus.LOST
+    assert {record.run_id for record in manager.history.records()} == {bad.run_id, good.run_id}
+    manager.take_up()
+    try:
+        bad.poll()
+    except FactUnreadable as error:
+        assert bad.run_id in str(error)

@@ -72,6 +72,10 @@ class Runner(ABC):
     # all do. A name that is missing here is refused by `refuse_unsupported`.
     supports: ClassVar[frozenset[str]]
 
+    # Whether a run's own processes write its output and its end into its folder. Otherwise the
+    # manager asks from the moment of submit on.
+    writes_itself: ClassVar[bool] = False
+
     def __init__(self, home: str, history: str) -> None:
         self.home, self.history = home, history
 

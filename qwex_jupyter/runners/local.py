@@ -57,6 +57,7 @@ class LocalRunner(Runner):
         outlives_machine=False,
     )
     supports = frozenset({"memory", "files", "here"})
+    writes_itself = True
 
     def __init__(
         self, home: str, history: str, *, python: str = "", portable: bool = False
