@@ -189,7 +189,7 @@ class QwexMagic:
 
         from qwex_jupyter import follow
         from qwex_jupyter.errors import QwexError, SpecError
-        from qwex_jupyter.manager import command_text
+        from qwex_jupyter.inputs import command_text
         from qwex_jupyter.record import RunRecord
 
         manager = self.manager

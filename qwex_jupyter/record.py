@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from qwex_jupyter.status import Reason, RunStatus, Snapshot, Verdict
+from qwex_jupyter.status import Reason, RunStatus, Snapshot, Verdict, conclude
 
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 
@@ -178,6 +178,33 @@ class RunRecord:
             log_missing=dict(snapshot.log_missing),
             uid=snapshot.uid or self.uid,
         )
+
+    def concluded(
+        self,
+        snapshot: Snapshot,
+        stop: Mapping[str, Any] | None,
+        spec: Mapping[str, Any],
+        tail: str = "",
+    ) -> RunRecord:
+        """The final record: what `conclude` makes of the end in a snapshot.
+
+        Args:
+            snapshot: The last observation; has an end.
+            stop: The content of ``stop.json``, None when no stop was asked for.
+            spec: What was asked, as it stands in ``spec.json``.
+            tail: The last text on stderr.
+        """
+        assert snapshot.end is not None
+        about = {
+            "handle": self.handle,
+            "command": self.command,
+            "timeout": spec.get("timeout"),
+            "start_timeout": spec.get("start_timeout"),
+            "memory": (spec.get("resources") or {}).get("memory"),
+            "peak_memory": snapshot.evidence.get("peak_memory"),
+            "tail": tail,
+        }
+        return self.ended(conclude(snapshot.end, stop, about), snapshot)
 
     @classmethod
     def unreadable(cls, run_id: str, why: str) -> RunRecord:

@@ -40,7 +40,8 @@ from qwex_jupyter.errors import (
     UnsupportedOption,
 )
 from qwex_jupyter.history import new_run_id
-from qwex_jupyter.manager import RunManager, command_text
+from qwex_jupyter.inputs import command_text
+from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import RunRecord, is_run_id
 from qwex_jupyter.run import Run
 from qwex_jupyter.runners.base import ABILITIES

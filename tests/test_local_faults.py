@@ -131,7 +131,7 @@ def test_a_request_that_a_dead_server_never_read_is_closed(
     server.kill()
     server.wait(PATIENCE)
     assert run.poll() is RunStatus.PENDING
-    monkeypatch.setattr("qwex_jupyter.manager.LAUNCH_GOOD_FOR", 0.0)
+    monkeypatch.setattr("qwex_jupyter.tracker.LAUNCH_GOOD_FOR", 0.0)
     until(lambda: run.poll() is RunStatus.LOST)
     assert run.reason == Reason.NEVER_STARTED
     assert not (tmp_path / "executed").exists()

@@ -306,23 +306,12 @@ def record(
     folder: str, spec_fact: dict[str, Any], snapshot: Snapshot, stop: dict[str, Any] | None
 ) -> None:
     """Links run.json from an end that was seen, and takes the run off the open list."""
-    spec = spec_fact["spec"]
     before = RunRecord.submitted(spec_fact)
-    assert snapshot.end is not None
-    about = {
-        "handle": before.handle,
-        "command": before.command,
-        "timeout": spec.get("timeout"),
-        "start_timeout": spec.get("start_timeout"),
-        "memory": (spec.get("resources") or {}).get("memory"),
-        "peak_memory": snapshot.evidence.get("peak_memory"),
-        "tail": tail(folder),
-    }
-    verdict = conclude(snapshot.end, stop, about)
+    final = before.concluded(snapshot, stop, spec_fact["spec"], tail(folder))
     # Syncing takes as long as a short program. What ended so soon is left to the system to
     # write: if power fails within its half minute, the run is LOST / Unreadable, which is true.
     long = (snapshot.evidence.get("elapsed") or 0) > _LONG
-    _link_patiently(folder, facts.RUN, before.ended(verdict, snapshot).to_json(), sync=long)
+    _link_patiently(folder, facts.RUN, final.to_json(), sync=long)
     facts.release(folder)
     try:
         os.unlink(os.path.join(folder, "..", "..", "open", before.run_id))

@@ -1,0 +1,72 @@
+"""What a spec leaves open until submit: values from the environment, files, what it is called."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from qwex_jupyter.errors import SpecError
+from qwex_jupyter.spec import JobSpec
+
+# How the lines begin by which nobody knows a cell again.
+_TELLS_NOTHING = ("#", "//", "import ", "from ", "set -", "library(", "'use strict'", '"""')
+
+
+def command_text(spec: JobSpec) -> str:
+    """What a person would call it: the command line, or the first line of the cell."""
+    line = shlex.join(spec.command)
+    if spec.script is None:
+        return line
+    lines = [text.strip() for text in spec.script.splitlines() if text.strip()]
+    telling = (text for text in lines if not text.startswith(_TELLS_NOTHING))
+    first = next(telling, lines[0])
+    return f"{line}: {first}" if line else first
+
+
+def values(spec: JobSpec) -> dict[str, str]:
+    """The values that stand in no file: secrets, inherited variables, env files.
+
+    Raises:
+        SpecError: One isn't there.
+    """
+    values: dict[str, str] = {}
+    for path in spec.env_files:
+        values.update(_env_file(path))
+    for name, value in spec.env.items():
+        if value is None:
+            if name not in os.environ:
+                raise SpecError(f"-e {name}: there is no such variable here; write {name}=VALUE.")
+            values[name] = os.environ[name]
+        else:
+            values.pop(name, None)
+    for name in spec.secrets:
+        if name not in os.environ:
+            raise SpecError(
+                f"--secret {name}: there is no such variable in this kernel's environment: "
+                f"set it with os.environ[{name!r}] = getpass.getpass() and run this again."
+            )
+        values[name] = os.environ[name]
+    return values
+
+
+def _env_file(path: str) -> dict[str, str]:
+    """``NAME=VALUE`` lines as ``docker run --env-file`` reads them: no quotes, no expansion."""
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it isn't UTF-8"
+        raise SpecError(f"--env-file {path}: {why}.") from error
+    values = {}
+    for line in lines:
+        text = line.lstrip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.partition("=")
+        if not name or name != name.strip():
+            raise SpecError(f"--env-file {path}: {line!r} isn't NAME=VALUE.")
+        if equals:
+            values[name] = value
+        elif name in os.environ:
+            values[name] = os.environ[name]
+    return values
