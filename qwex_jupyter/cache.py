@@ -77,7 +77,7 @@ def look(
         others = [name for name in others if name in newest]
     ended, rest = _read(history, others, set(listing.odd))
     shelf.keep(ended, known, listing)
-    found = columns.join(columns.join(kept, ended), rest) if others else kept
+    found = columns.join(kept, columns.join(ended, rest)) if others else kept
     names = columns.names_of(found) if others else known
     rows: Iterable[int] = range(len(names))
     if first or listing.gone:
@@ -153,21 +153,30 @@ class _Shelf:
         except (ValueError, KeyError, TypeError, RecursionError):
             pass  # none, or none of ours
         listing = _Listing(stamp, lasting=now - max(stamp[1:3]) > SETTLED_NS)
-        there, links = set(), []
-        with os.scandir(self._runs) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    there.add(entry.name)
-                elif entry.is_symlink():
-                    links.append(entry.name)
-        listing.gone = known - there
-        for name in sorted(there - known, reverse=True):
-            if is_run_id(name):
-                listing.plain.append(name)
-            elif name[0] != ".":
-                listing.odd.append(name)
+        folders, links, listing.gone = self._new(known)
+        listing.plain = sorted(filter(is_run_id, folders), reverse=True)
+        listing.odd = [name for name in folders if name[0] != "." and not is_run_id(name)]
         listing.odd += [name for name in links if name[0] != "."]
         return listing
+
+    def _new(self, known: set[str]) -> tuple[list[str], list[str], set[str]]:
+        """The folders and the links that aren't known, and what is known and not there."""
+        if not known:
+            with os.scandir(self._runs) as found:  # which says the kind with the name
+                entries = list(found)
+            folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            return folders, [entry.name for entry in entries if entry.is_symlink()], set()
+        there, modes = set(os.listdir(self._runs)), {}
+        new = there - known
+        for name in new:
+            try:
+                modes[name] = os.lstat(os.path.join(self._runs, name)).st_mode
+            except OSError:
+                pass  # deleted since
+        folders = [name for name, mode in modes.items() if stat.S_ISDIR(mode)]
+        links = [name for name, mode in modes.items() if stat.S_ISLNK(mode)]
+        gone = set() if len(there) == len(known) + len(new) else known - there
+        return folders, links, gone
 
     def keep(self, ended: Columns, known: list[str], listing: _Listing) -> None:
         """Writes down what was learned, where that is worth it."""
@@ -279,7 +288,8 @@ def _parse(found: dict[str, bytes]) -> list[tuple[Any, ...]]:
     Raises:
         ValueError, TypeError, LookupError, RecursionError: One of them is damaged.
     """
-    if not all(data[:1] == b"{" and data[-2:] == b"}\n" for data in found.values()):
+    ends = {data[:1] + data[-2:] for data in found.values()}
+    if ends - {b"{}\n"}:
         raise ValueError("not all are whole")
     values = _JSON.decode((b"[" + b",".join(found.values()) + b"]").decode())
     try:

@@ -82,9 +82,6 @@ def row(record: RunRecord) -> Row:
         ValueError: A value isn't of its field's kind.
     """
     values = [str(value) if isinstance(value, str) else value for value in _attributes(record)]
-    for name, value in zip(KINDS, values, strict=True):
-        if value != value:
-            raise ValueError(f"{name}={value} isn't {KINDS[name]}")
     Builder().add([values])
     return values
 

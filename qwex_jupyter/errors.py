@@ -118,12 +118,12 @@ class RunInterrupted(KeyboardInterrupt):
     """The user stopped a foreground run; "Run all" stops with it.
 
     Args:
-        run: The run that was cancelled.
+        run: The run that was cancelled; None when nothing had been started.
         text: What was stopped, and how to run it again.
         brief: What a notebook shows of it where all of that stands directly above.
     """
 
-    def __init__(self, run: Run, text: str, brief: str = "") -> None:
+    def __init__(self, run: Run | None, text: str, brief: str = "") -> None:
         self.run, self._brief = run, brief
         super().__init__(text)
 

@@ -38,6 +38,12 @@ _STREAM_PER_SECOND = 500_000
 _STREAM_TOTAL = 1_000_000
 _CARDS_PER_TICK = 40
 _COMPACT_BYTES = 4096
+# By how often the interrupt button was pressed.
+_STOP_NOTES = (
+    "stop with ■ (I, I)",
+    "stopping… ■ again to stop it at once",
+    "stopping at once…",
+)
 
 
 class View(Protocol):
@@ -115,9 +121,9 @@ class Pane:
         return render.LogView(screen.tail(200), screen.count, screen.bytes)
 
     def _paint(self, card: render.Card) -> int:
-        size = publish(self._publisher, card, self._id, update=self._painted is not None)
-        self._painted = card
-        return size
+        # An interrupt may come while it is sent: what may have been shown is updated.
+        update, self._painted = self._painted is not None, card
+        return publish(self._publisher, card, self._id, update=update)
 
 
 class Stream:
@@ -264,30 +270,39 @@ def publish(publisher: Any, card: render.Card, display_id: str, *, update: bool)
     return sum(map(len, bundle.values()))
 
 
-def foreground(manager: RunManager, run: Run, view: View, *, check: bool = True) -> Run:
+def foreground(
+    manager: RunManager, run: Run, view: View, *, check: bool = True, stopped: bool = False
+) -> Run:
     """Shows a run to its end; the interrupt button cancels it, a second one insists.
+
+    Args:
+        manager: Who is asked.
+        run: The run.
+        view: Where it is shown.
+        check: Raise when it does not succeed.
+        stopped: The button was pressed once already, and the run is cancelled.
 
     Raises:
         RunFailed: It did not succeed, and ``check`` is set.
         RunInterrupted: It was stopped by the button.
     """
-    watch = _Watch(manager, run, view, note="stop with ■ (I, I)")
-    stops = 0
+    watch: _Watch | None = None
+    stops = asked = int(stopped)
     while True:
         try:
-            if stops == 1:
+            watch = watch or _Watch(manager, run, view, note=_STOP_NOTES[0])
+            if stops > asked:
+                asked = stops
                 run.cancel()
-                watch.note = "stopping… ■ again to stop it at once"
-            elif stops == 2:
-                run.cancel()
-                watch.note = "stopping at once…"
-            elif stops > 2:
+            if stops >= len(_STOP_NOTES):
                 break  # nothing answers: the stop is written down, the prompt is back
+            watch.note = _STOP_NOTES[stops]
             watch.to_the_end()
             break
         except KeyboardInterrupt:
             stops += 1
-    watch.close()
+    if watch is not None:
+        watch.close()
     record = manager.record(run.run_id)
     view.finish(record, f"it is to stop; nothing has answered yet · %qwex attach {run.handle}")
     brief = _brief(record) if view.told else ""

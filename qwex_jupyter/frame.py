@@ -148,7 +148,7 @@ def _frame(
             return pd.DatetimeIndex(ticks(known).view("M8[us]")).tz_localize("UTC")
         values, codes = words(name)
         out, said = np.empty(len(codes), dtype=object), [dict(value) for value in values]
-        out[:] = [said[code].copy() for code in codes.tolist()]
+        out[:] = list(map(dict.copy, map(said.__getitem__, codes.tolist())))
         return out
 
     ids, id_codes = words("run_id")

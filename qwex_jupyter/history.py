@@ -325,6 +325,9 @@ class RunHistory:
                 continue
             if old and not os.path.exists(self.folder(run_id)):
                 self.mark_closed(run_id)
+                # Its submitter may have slept until now, and have gone on between the two.
+                if os.path.exists(self.folder(run_id)):
+                    self.mark_open(run_id)
 
     def frame(
         self,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from qwex_jupyter.follow import Cards, View
     from qwex_jupyter.manager import RunManager
+    from qwex_jupyter.record import RunRecord
     from qwex_jupyter.run import Run
 
 
@@ -188,7 +189,7 @@ class QwexMagic:
         import time
 
         from qwex_jupyter import follow
-        from qwex_jupyter.errors import QwexError, SpecError
+        from qwex_jupyter.errors import QwexError, RunInterrupted, SpecError
         from qwex_jupyter.inputs import command_text
         from qwex_jupyter.record import RunRecord
 
@@ -206,15 +207,25 @@ class QwexMagic:
         runner.plan(spec, "20000101-000000-000000")  # a mistake is told before anything is shown
         view = self._view(quiet=args.quiet)
         what = {"command": command_text(spec), "image": spec.image or "", "name": spec.name}
-        view.begin(RunRecord("", chosen, created_at=time.time(), **what))
+        asked = RunRecord("", chosen, created_at=time.time(), **what)
+        stopped = False
         try:
+            view.begin(asked)
             run = submit()
+        except RunInterrupted as interrupt:
+            if interrupt.run is None:
+                raise
+            run, stopped = interrupt.run, True
         except QwexError as error:
-            view.finish(_not_started(command_text(spec), chosen, str(error)))
+            view.finish(_not_started(asked, str(error)))
             raise
+        except KeyboardInterrupt:
+            why = "Interrupted before it was started: nothing runs."
+            view.finish(_not_started(asked, why, stopped=True))
+            raise RunInterrupted(None, why) from None
         self._bind(args, run)
         check = self._setting("raise_error") and not args.no_raise_error
-        return follow.foreground(manager, run, view, check=check).shown()
+        return follow.foreground(manager, run, view, check=check, stopped=stopped).shown()
 
     def _bind(self, args: argparse.Namespace, run: Run) -> None:
         if args.as_name:
@@ -416,18 +427,16 @@ def _goes_on(line: str) -> bool:
     return (len(line) - len(line.rstrip("\\"))) % 2 == 1
 
 
-def _not_started(command: str, runner: str, why: str) -> Any:
-    from qwex_jupyter.record import RunRecord
+def _not_started(asked: RunRecord, why: str, *, stopped: bool = False) -> RunRecord:
+    """The record of what never became a run."""
+    from dataclasses import replace
+
     from qwex_jupyter.status import Reason, RunStatus
 
-    return RunRecord(
-        "",
-        runner,
-        status=RunStatus.FAILED,
-        reason=Reason.NEVER_STARTED,
-        message=why,
-        command=command,
-    )
+    status, reason = RunStatus.FAILED, Reason.NEVER_STARTED
+    if stopped:
+        status, reason = RunStatus.CANCELLED, Reason.CANCELLED_BY_USER
+    return replace(asked, status=status, reason=reason, message=why)
 
 
 def _matcher(magic: QwexMagic) -> Any:

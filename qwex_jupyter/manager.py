@@ -17,6 +17,7 @@ from typing import Any
 from qwex_jupyter import context, facts
 from qwex_jupyter.errors import (
     QwexError,
+    RunInterrupted,
     RunNotFound,
     RunStillLive,
     SubmitFailed,
@@ -66,6 +67,7 @@ class RunManager(Tracker):
         Raises:
             SpecError, UnsupportedOption: The spec can't be run there.
             RunnerUnavailable, SubmitFailed: Nothing was started.
+            RunInterrupted: It was cancelled.
         """
         return _unbroken(lambda: self._submit(spec, runner), undo=lambda run: run.cancel())
 
@@ -278,28 +280,39 @@ def _unbroken(call: Callable[[], Run], undo: Callable[[Run], object]) -> Run:
         return call()
     done: list[Run] = []
     failed: list[BaseException] = []
+    # Whoever takes it decides whether the call is made: the thread, or an interrupt before it.
+    turn = threading.Lock()
+    finished = threading.Event()
 
     def work() -> None:
+        if not turn.acquire(blocking=False):
+            return
         try:
             done.append(call())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failed.append(error)
+        finally:
+            finished.set()
 
     thread = threading.Thread(target=work, name="qwex-submit", daemon=True)
+    started = False
     interrupt: KeyboardInterrupt | None = None
     while True:
         try:
-            if thread.ident is None:
+            if not started:
+                started = True
                 thread.start()
-            thread.join()
+            # Not join(): before Python 3.13 an interrupted one takes the thread for ended.
+            finished.wait()
             break
         except KeyboardInterrupt as error:
-            interrupt = error
-            if thread.ident is None:
+            if turn.acquire(blocking=False):
                 raise
+            interrupt = error
     if interrupt is not None:
         for run in done:
             undo(run)
+            raise RunInterrupted(run, f"{run.record.title} was cancelled") from None
         raise interrupt
     if failed:
         raise failed[0]

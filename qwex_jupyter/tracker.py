@@ -112,7 +112,10 @@ class Tracker:
         by_runner: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
         for run_id in ids:
             if self.ended(run_id):
-                self._settle(run_id)
+                try:
+                    self._settle(run_id)
+                except RunNotFound:
+                    pass  # deleted meanwhile
                 continue
             try:
                 spec_fact = self.history.spec_fact(run_id)
@@ -122,11 +125,17 @@ class Tracker:
         for name, found in by_runner.items():
             try:
                 self._ask(name, dict(found))
-            except _DAMAGE:
-                # One of the folders is damaged; it must not keep the others from being seen.
+            except (*_DAMAGE, RunNotFound, OSError):
+                # One of the folders is damaged, can't be written, or was deleted meanwhile; it
+                # must not keep the others from being seen.
                 for run_id, spec_fact in found:
                     try:
                         self._ask(name, {run_id: spec_fact})
+                    except RunNotFound:
+                        continue
+                    except OSError:
+                        if len(ids) == 1 and os.path.isdir(self.history.folder(run_id)):
+                            raise
                     except _DAMAGE as error:
                         if len(ids) == 1:
                             raise FactUnreadable(f"{run_id} is damaged: {error}.") from error

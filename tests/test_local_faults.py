@@ -336,12 +336,7 @@ def test_a_run_of_another_host_is_never_lost(manager: RunManager) -> None:
     identity = f"local://elsewhere/{'0' * 32}/pid:[1]"
     spec = prepared(manager, sh("sleep 9"), identity=identity, host="elsewhere", submitter=there)
     facts.link_once(spec.log.folder, facts.LAUNCH, {**there, "leader": there, "at": time.time()})
-    old = prepared(manager, sh("x"), identity=identity, submitter=there, created_at=1.0)
-    for run, status in (
-        (launch, RunStatus.RUNNING),
-        (spec, RunStatus.PENDING),
-        (old, RunStatus.PENDING),
-    ):
+    for run, status in ((launch, RunStatus.RUNNING), (spec, RunStatus.PENDING)):
         for _ in range(3):
             assert run.poll() is status
             assert run.reason == Reason.HOST_UNREACHABLE
@@ -354,6 +349,17 @@ def test_a_run_of_another_host_is_never_lost(manager: RunManager) -> None:
     for run in (launch, spec):
         assert facts.exists(run.log.folder, facts.STOP)
         assert not run.record.status.final
+
+
+def test_a_run_that_nobody_started_elsewhere_is_closed(manager: RunManager) -> None:
+    """After ten quiet minutes a run that was never launched on another host is NeverStarted."""
+    there = {**process.identify(os.getpid()), "host": "elsewhere", "machine": "0" * 32}
+    values = {"identity": f"local://elsewhere/{'0' * 32}/pid:[1]", "submitter": there}
+    fresh = prepared(manager, sh("x"), **values)
+    assert fresh.poll() is RunStatus.PENDING
+    old = prepared(manager, sh("x"), created_at=time.time() - 3600, **values)
+    assert old.poll() is RunStatus.LOST
+    assert (old.reason, old.exit_code) == (Reason.NEVER_STARTED, None)
 
 
 def test_a_neighbouring_containers_pids_are_not_ours(manager: RunManager) -> None:

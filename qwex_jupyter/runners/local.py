@@ -203,6 +203,8 @@ class LocalRunner(Runner):
             return ended
         now = time.time()
         if launch is None:
+            if not os.path.isdir(folder):  # deleted since the first look
+                return RunNotFound(f"{run_id}: there is no such run in {self.home}")
             return Snapshot(RunStatus.PENDING, Reason.STARTING, observed_at=now)
         if "closed" in launch:
             end = End(reason=Reason.NEVER_STARTED, detail=str(launch["closed"]))

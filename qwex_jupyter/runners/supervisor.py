@@ -22,6 +22,7 @@ import traceback
 from typing import Any, NoReturn
 
 from qwex_jupyter import facts, process
+from qwex_jupyter.errors import FactUnreadable
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.runners.program import Program, reset_signals
 from qwex_jupyter.runners.scribe import Scribe
@@ -262,7 +263,7 @@ def _until_ended(
                 {"who": "timeout", "why": Why.TIMEOUT, "grace": grace, "at": time.time()},
             )
         elif stop is None:
-            stop = facts.read_fact(folder, facts.STOP)
+            stop = _asked(folder)
         if stop is not None and kill_at == float("inf"):
             kill_at = now + float(stop.get("grace", grace))
             program.signal(signal.SIGTERM)
@@ -285,6 +286,14 @@ def _until_ended(
         except BlockingIOError:
             pass
     return stop, out_of_memory, peak
+
+
+def _asked(folder: str) -> dict[str, Any] | None:
+    """What stop.json says. One that can't be read now asks for nothing, and costs no outcome."""
+    try:
+        return facts.read_fact(folder, facts.STOP)
+    except FactUnreadable:
+        return None
 
 
 def _link_patiently(
@@ -345,7 +354,7 @@ def _never_started(folder: str, why: str) -> None:
         end = End(reason=Reason.NEVER_STARTED, detail=why)
         now = time.time()
         snapshot = Snapshot(RunStatus.LOST, end=end, finished_at=now, observed_at=now)
-        record(folder, spec_fact, snapshot, facts.read_fact(folder, facts.STOP))
+        record(folder, spec_fact, snapshot, _asked(folder))
 
 
 def _end_of(status: int, refused: str, out_of_memory: bool, *, after_stop: bool) -> End:
