@@ -41,9 +41,9 @@ class Loop:
         Args:
             run_id: A run to look at next time, which may have left the open ones by then.
         """
-        if run_id is not None:
-            self._changed.add(run_id)
         with self._lock:
+            if run_id is not None:
+                self._changed.add(run_id)
             if self._owner != os.getpid():
                 self._owner, self._thread, self._watches = os.getpid(), None, {}
             if self._thread is None or not self._thread.is_alive():
@@ -90,7 +90,10 @@ class Loop:
             if open_ids:
                 idle_since = now
             elif now - idle_since > 10 * self._SLOW:
-                stop.set()  # and with it the watches; the next submit starts anew
+                with self._lock:  # against `ensure`, which would take it for living
+                    if not self._changed and not self._wake.is_set():
+                        stop.set()  # and with it the watches; the next submit starts anew
+                        self._thread = None
 
     def _start_watches(self, open_ids: list[str], stop: threading.Event) -> None:
         names = {record.runner for record in self._tracker.records(open_ids[-50:])}

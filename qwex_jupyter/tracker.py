@@ -6,6 +6,7 @@ fresh kernel begins with.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -66,6 +67,7 @@ class Tracker:
         self._observers: list[Observer] = []
         self._seen: dict[str, RunRecord] = {}
         self._written: dict[str, float] = {}
+        self._told: set[str] = set()
         self._lock = threading.RLock()
 
     def runner(self, name: str) -> Runner:
@@ -298,11 +300,14 @@ class Tracker:
         self._note(replace(before, reason=str(reason), message=message))
 
     def _note(self, record: RunRecord) -> None:
-        """Keeps an observation and tells observers when something changed."""
+        """Keeps an observation and tells observers when something changed; an end once."""
         with self._lock:
             last = self._seen.get(record.run_id)
             same = last is not None and replace(last, observed_at=record.observed_at) == record
-            if not record.status.final:
+            if record.status.final:
+                same = record.run_id in self._told
+                self._told.add(record.run_id)
+            else:
                 self._seen[record.run_id] = record
         if not record.status.final and (
             not same or record.observed_at - self._written.get(record.run_id, 0.0) > _SEEN_AGAIN
@@ -314,7 +319,11 @@ class Tracker:
                 pass  # an observation may be missing; the next one is as good
         if not same:
             for observer in list(self._observers):
-                observer(record)
+                try:
+                    observer(record)
+                except Exception:
+                    # One that fails must not keep the others, or the loop, from going on.
+                    logging.getLogger("qwex_jupyter").exception("an observer failed")
 
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
         """The records of those runs that have a folder.

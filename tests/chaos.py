@@ -42,7 +42,7 @@ import workload
 
 MODES = ("kernel", "supervisor", "notebook")
 _ROUND = 30.0
-# Longer than the grace of a submitter that is gone (`manager._LAST_BREATH`).
+# Longer than the grace of a submitter that is gone (`tracker._LAST_BREATH`).
 _QUIET = 6.0
 _SETTLED_IN = 90.0
 
@@ -106,6 +106,7 @@ class Campaign:
 
     def __init__(self, root: str, seed: int, mode: str, parallel: int = 3) -> None:
         self.tally = Tally()
+        self.drained_in = 10.0
         self._root, self._mode, self._parallel = root, mode, parallel
         self._random = random.Random(f"{seed} {mode}")
         self._kernels: dict[int, float] = {}
@@ -317,7 +318,7 @@ class Campaign:
     def _judge_bytes(self, folder: str, run_id: str, stream: str) -> None:
         wanted = b"".join(workload.lines_of(run_id, stream))
         # Where the supervisor was killed, the scribe may still have a pipe to empty.
-        until = time.monotonic() + 10
+        until = time.monotonic() + self.drained_in
         while (found := Path(folder, f"{stream}.log").read_bytes()) != wanted:
             if time.monotonic() > until:
                 break

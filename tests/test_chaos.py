@@ -51,10 +51,11 @@ def test_killed_notebook_kernels_lose_nothing(tmp_path: Path, chaos_seconds: int
 def test_the_judge_sees_what_is_wrong(tmp_path: Path) -> None:
     """A campaign whose evidence is tampered with is not clean: each count can rise."""
     campaign = Campaign(str(tmp_path), seed=3, mode="kernel", parallel=2)
+    campaign.drained_in = 0.2
     judge = campaign._judge
 
     def tamper(base: str, history: object) -> None:
-        runs = [path for path in sorted(Path(base, "home/runs").iterdir())]
+        runs = sorted(Path(base, "home/runs").iterdir())
         ended = [path for path in runs if Path(base, "counters", path.name).exists()]
         cut, twice, again, gone, other, torn = ended[:6]
         log = cut / "stdout.log"
