@@ -75,9 +75,9 @@ def loop() -> tuple[float, float, int, int]:
 def _parallel() -> float:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
+        command = ["parallel", "--will-cite", f"-j{os.cpu_count()}", "--joblog", f"{folder}/log"]
         subprocess.run(
-            ["parallel", "--will-cite", f"-j{os.cpu_count()}", "--joblog", f"{folder}/log"]
-            + ["--results", f"{folder}/results", "true"],
+            [*command, "--results", f"{folder}/results", "true"],
             input="\n".join(map(str, range(COUNT))),
             text=True,
             stdout=subprocess.DEVNULL,

@@ -83,7 +83,7 @@ class _Terminal:
             return self._run(words)
         if name == "rerun":
             return self._rerun(words)
-        args = options.verb_parser(name).parse_args(words)
+        args = options.parse_verb(name, words)
         if args.help:
             print(_plain(options.help_text(name)))
             return 0

@@ -267,7 +267,7 @@ class QwexMagic:
         elif name == "rerun":
             return self._rerun(self._words(rest))
         else:
-            args, command = options.verb_parser(name).parse_args(self._words(rest)), []
+            args, command = options.parse_verb(name, self._words(rest)), []
         if args.help:
             return print(options.help_text(name))  # noqa: T201
         if name == "run":

@@ -17,6 +17,9 @@ from qwex_jupyter.spec import JobSpec, Resources, parse_env
 # What only some runners understand; passed on in `JobSpec.options`.
 _RUNNER_OPTIONS = ("pull", "network", "context", "namespace", "service_account", "pod_patch")
 
+# What `%%script` binds, and which stream that is.
+_THEIRS = {"--out": "stdout", "--err": "stderr"}
+
 ALIASES = {
     "ps": "runs",
     "ls": "runs",
@@ -155,6 +158,18 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
     return parser
 
 
+def parse_verb(verb: str, words: Sequence[str]) -> argparse.Namespace:
+    """The words behind any other verb; asked for help, nothing else is looked at.
+
+    Raises:
+        SpecError: A mistake.
+    """
+    parser = verb_parser(verb)
+    if {"-h", "--help"} & set(words):
+        return argparse.Namespace(help=True)
+    return parser.parse_args(words)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} isn't a count: write a number like 10")
@@ -253,6 +268,10 @@ def parse_run(words: Sequence[str], verb: str = "run") -> tuple[argparse.Namespa
     known = flags_of(parser)
     for word in options:
         name = word.partition("=")[0]
+        if name in _THEIRS:
+            raise SpecError(
+                f"{name}: bind the run with --as VAR and read VAR.logs({_THEIRS[name]!r})."
+            )
         if name.startswith("--") and name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" Did you mean {near[0]}?" if near else " %%qwex? lists them."

@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -67,7 +67,7 @@ def test_the_verbs_of_the_readme_exist() -> None:
 def test_the_commands_of_the_readme_are_there() -> None:
     """The README's two commands are folders that Python can run."""
     commands = "".join(blocks(ROOT / "README.md", "sh"))
-    for name in re.findall(r"^python3 (\w+)$", commands, re.M):
+    for name in re.findall(r"^python3 (\w+)$", commands, re.MULTILINE):
         assert (ROOT / name / "__main__.py").exists(), name
     assert "python3 tests" in commands
     assert "python3 tests" in (ROOT / ".ci" / "run").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -61,17 +62,19 @@ def test_files_that_are_not_there_are_named() -> None:
 @pytest.mark.parametrize("option", ["--image=x", "--image", "--runner=local", "--runner"])
 def test_where_it_runs_can_not_stand_behind_the_command(option: str) -> None:
     """``python --image=x`` says that the option goes first, and how it is meant otherwise."""
-    with pytest.raises(SpecError, match="put it first, %%qwex --.* or put -- before"):
+    with pytest.raises(SpecError, match=r"put it first, %%qwex --.* or put -- before"):
         parse_run(["python", option])
 
 
 def test_every_option_becomes_a_field() -> None:
     """A line with every option makes the spec with every field."""
     spec = _spec(
-        *"--image=python:3.12 --name n -e A=1 --env B -w /w --cpus 500m -m 2GiB --gpus all".split(),
-        *"--shm-size 1g -u 1000 -v /a:/b:ro --timeout 1h --start-timeout 5m --grace 3s".split(),
-        *"-l team=a --label plain --secret TOKEN --env-file ~/e --pull always".split(),
-        *"--network host --context c --namespace ns --service-account sa --keep python -".split(),
+        *shlex.split(
+            "--image=python:3.12 --name n -e A=1 --env B -w /w --cpus 500m -m 2GiB --gpus all "
+            "--shm-size 1g -u 1000 -v /a:/b:ro --timeout 1h --start-timeout 5m --grace 3s "
+            "-l team=a --label plain --secret TOKEN --env-file ~/e --pull always --network host "
+            "--context c --namespace ns --service-account sa --keep python -"
+        )
     )
     assert spec == JobSpec(
         command=("python", "-"),
@@ -147,6 +150,8 @@ def test_a_script_has_the_name_of_its_language(command: list[str], cell: str, na
         (["--zzz"], "unknown option --zzz. %%qwex? lists them."),
         (["--name"], "--name: expected one argument"),
         (["-q"], "unrecognized arguments: -q"),
+        (["--out", "text"], "--out: bind the run with --as VAR and read VAR.logs('stdout')"),
+        (["--err=text"], "read VAR.logs('stderr')"),
         (["-it"], "a run has no keyboard and no terminal"),
         (["-t"], "-e NAME=VALUE, files by --files"),
         (["--quiet=yes"], "--quiet"),
