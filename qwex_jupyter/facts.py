@@ -113,19 +113,15 @@ def read_fact(folder: str, name: str) -> Fact | None:
     path = os.path.join(folder, name)
     for attempt in (1, 2):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except NotADirectoryError:
+            data = _read(path)
+            break
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             # An NFS client's handle can be stale once after another machine renamed.
             if error.errno == errno.ESTALE and attempt == 1:
                 continue
             raise FactUnreadable(f"{path}: {error.strerror}") from error
-        with open(descriptor, "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        break
     try:
         if len(data) > _MOST_BYTES:
             raise ValueError(f"more than {_MOST_BYTES} bytes")
@@ -135,6 +131,19 @@ def read_fact(folder: str, name: str) -> Fact | None:
     except (ValueError, RecursionError) as error:
         raise FactUnreadable(f"{path} is not readable: {error}") from error
     return value
+
+
+def _read(path: str) -> bytes:
+    # Not blocking: what lies there may be somebody's named pipe.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    try:
+        data = b""
+        while len(data) <= _MOST_BYTES and (chunk := os.read(descriptor, 1 << 16)):
+            data += chunk
+        return data
+    finally:
+        os.close(descriptor)
 
 
 def exists(folder: str, name: str) -> bool:

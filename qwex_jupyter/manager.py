@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qwex_jupyter import context, facts
+from qwex_jupyter import context, facts, process
 from qwex_jupyter.errors import (
+    FactUnreadable,
     QwexError,
     RunInterrupted,
     RunNotFound,
@@ -221,7 +222,9 @@ class RunManager(Tracker):
         if gone and self.record(run_id).reason == Reason.HOST_UNREACHABLE:
             self.give_up(run_id)
             record = self.history.record(run_id)
-        if record.reason != Reason.UNREADABLE:
+        if record.reason == Reason.UNREADABLE:
+            self._refuse_if_alive(run_id)
+        else:
             if not record.status.final:
                 self.look([run_id])
                 record = self.history.record(run_id)
@@ -234,6 +237,22 @@ class RunManager(Tracker):
             if record.identity in ("", runner.identity()):
                 runner.delete(run_id)
         self.history.delete(run_id)
+
+    def _refuse_if_alive(self, run_id: str) -> None:
+        """A damaged folder may be that of a run which lives: its launch says who looks after it.
+
+        Raises:
+            RunStillLive: That process lives.
+        """
+        try:
+            launch = facts.read_fact(os.path.join(self.history.runs_folder, run_id), facts.LAUNCH)
+        except FactUnreadable:
+            return  # nothing is left by which it could be known
+        if launch is not None and "ticks" in launch and process.standing(launch) == process.ALIVE:
+            raise RunStillLive(
+                f"{run_id} is damaged, and its process {launch['pid']} still lives: "
+                f"end that with kill {launch['pid']}, then delete it."
+            )
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Calls ``observer`` with each new record, from another thread; returns how to stop it."""

@@ -88,11 +88,12 @@ def _forbid(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Takes away what this machine exports and a user's may not."""
     for name in list(os.environ):
         if name in _UNWANTED or name.startswith(_UNWANTED_STARTS):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
 
 
 @pytest.fixture(autouse=True)

@@ -161,14 +161,14 @@ class Kernel:
         return Cell(self, parent)
 
     def run(self, code: str, *, stdin: bool = True, patience: float = PATIENCE) -> Cell:
-        """Runs a cell to its end.
+        """Runs a cell to its end; an error stops nothing behind it.
 
         Args:
             code: The cell.
             stdin: Whether a person is there who could be asked.
             patience: Seconds.
         """
-        return self.begin(code, stdin=stdin).done(patience)
+        return self.begin(code, stdin=stdin, stop_on_error=False).done(patience)
 
     def value(self, expression: str) -> str:
         """The repr of an expression in the kernel."""

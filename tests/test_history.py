@@ -29,6 +29,7 @@ from qwex_jupyter.errors import (
     FactUnreadable,
     HomeUnusable,
     RunNotFound,
+    RunStillLive,
     SpecError,
     SubmitFailed,
 )
@@ -1072,3 +1073,29 @@ def test_values_of_variables_stand_in_no_file(
     assert '"SEC"' in names
     assert '"INH"' in names
     assert '"literal"' in names
+
+
+def test_a_fact_that_is_a_folder_or_a_pipe_is_unreadable(home: str) -> None:
+    """A folder or a named pipe in the place of a fact is told, and nothing hangs or leaks."""
+    folder = os.path.join(home, "odd")
+    os.makedirs(os.path.join(folder, "run.json"))
+    os.mkfifo(os.path.join(folder, "stop.json"))
+    before = len(os.listdir("/dev/fd"))
+    for name in ("run.json", "stop.json"):
+        with pytest.raises(FactUnreadable):
+            facts.read_fact(folder, name)
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_damaged_folder_of_a_living_run_is_not_deleted(manager: RunManager) -> None:
+    """Delete refuses a damaged folder whose supervisor lives, and names its pid."""
+    run = manager.submit(JobSpec(command=("sleep", "60")))
+    folder = manager.history.folder(run.run_id)
+    while not os.path.exists(os.path.join(folder, "launch.json")):
+        time.sleep(0.01)
+    kept = Path(folder, "spec.json").read_bytes()
+    Path(folder, "spec.json").write_bytes(b"{")
+    with pytest.raises(RunStillLive, match="kill"):
+        manager.delete(run.run_id)
+    Path(folder, "spec.json").write_bytes(kept)
+    run.cancel(0)
