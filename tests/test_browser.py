@@ -257,6 +257,7 @@ def test_output_can_colour_itself_and_nothing_else(lab: Opener) -> None:
     """Colours and a progress bar look as in a terminal; markup and formulas stay what they are."""
     source = """%%qwex python
 import time
+shades = 2
 print("\\x1b[32mgreen\\x1b[0m and \\x1b[1;31mred\\x1b[0m and \\x1b]0;title\\x07plain")
 for i in range(0, 101, 5):
     print(f"\\r{i:3d}% done", end="", flush=True)

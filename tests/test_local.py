@@ -85,7 +85,7 @@ def in_python(home: str, text: str, timeout: float = 200) -> subprocess.Complete
     """
     code = textwrap.dedent(head) + textwrap.dedent(text)
     return subprocess.run(
-        [sys.executable, "-c", code, home],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, home],
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -101,7 +101,9 @@ def dispositions() -> Iterator[None]:
     """Asserts that a test leaves the signals of this process as they were; puts them back."""
 
     def now() -> dict[int, Any]:
-        return {number: signal.getsignal(number) for number in signal.valid_signals()}
+        # SIGALRM is pytest-timeout's, which sets it anew while a test runs.
+        numbers = signal.valid_signals() - {signal.SIGALRM}
+        return {number: signal.getsignal(number) for number in numbers}
 
     before, mask = now(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -139,7 +141,9 @@ def test_threads_and_tasks_may_submit(manager: RunManager, dispositions: None) -
     threads = [threading.Thread(target=submit, args=(code,)) for code in range(20, 30)]
     for thread in threads:
         thread.start()
-    asyncio.run(tasks())
+    # In a thread, as another library's loop may be running in this one.
+    threads.append(threading.Thread(target=lambda: asyncio.run(tasks())))
+    threads[-1].start()
     for thread in threads:
         thread.join()
     for code, run in runs:

@@ -140,10 +140,19 @@ class LocalRunner(Runner):
             "portable": self._portable,
         }
         body = json.dumps(request).encode()
+        message = b"%08x" % len(body) + body
         with self._lock:
-            if self._server is None or not self._server.usable():
-                self._server = self._start_server()
-            self._server.send(b"%08x" % len(body) + body)
+            try:
+                self._ready_server().send(message)
+            except SubmitFailed:
+                # It was killed a moment ago. Should it have handed the request on all the
+                # same, then of the two supervisors one links launch.json.
+                self._ready_server().send(message)
+
+    def _ready_server(self) -> _Server:
+        if self._server is None or not self._server.usable():
+            self._server = self._start_server()
+        return self._server
 
     def poll(self, run_ids: Iterable[str]) -> dict[str, Snapshot | RunNotFound]:
         """See `Runner.poll`."""
