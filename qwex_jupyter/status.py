@@ -14,6 +14,9 @@ from enum import StrEnum
 from typing import Any
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
 class RunStatus(StrEnum):
     """The condition of a run; `final` ones never change."""
 
@@ -278,7 +281,8 @@ def _signalled(number: int, handle: str) -> str:
 
 
 def _non_zero(code: int, about: Mapping[str, Any]) -> str:
-    handle, tail = about.get("handle", ""), str(about.get("tail", ""))
+    handle = about.get("handle", "")
+    tail = _COLOUR.sub("", str(about.get("tail", "")))  # tracebacks have some since Python 3.13
     if "EOFError: EOF when reading a line" in tail:
         return (
             f"Exit code {code}: it asked for input, and a run has none. "
