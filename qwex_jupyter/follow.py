@@ -61,8 +61,14 @@ class View(Protocol):
     def output(self, stream: str, data: bytes) -> None:
         """The next bytes of a stream."""
 
-    def tick(self, record: RunRecord, note: str) -> None:
-        """Time has passed, or something came."""
+    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
+        """Time has passed, or something came.
+
+        Args:
+            record: What is known of the run.
+            note: What can be done about it.
+            last_time: How many seconds the same took the last time.
+        """
 
     def finish(self, record: RunRecord, note: str = "") -> None:
         """It has ended, or watching stops: the note says so."""
@@ -95,7 +101,7 @@ class Pane:
         self._screen.feed(stream, data)
         self._dirty = True
 
-    def tick(self, record: RunRecord, note: str) -> None:
+    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
         """See `View.tick`."""
         now = time.monotonic()
         self._tokens = min(_BURST, self._tokens + (now - self._refilled) * _PER_SECOND)
@@ -109,7 +115,9 @@ class Pane:
         changed = shown != (note, record.status, record.reason)
         if self._tokens >= 1 and (self._dirty or changed or second != self._second):
             self._dirty, self._second = False, second
-            card = render.Card(record, self._view(), note=note, now=time.time())
+            card = render.Card(
+                record, self._view(), note=note, now=time.time(), last_time=last_time
+            )
             self._tokens -= max(1.0, self._paint(card) / _PAINT_BYTES)
 
     def finish(self, record: RunRecord, note: str = "") -> None:
@@ -156,7 +164,7 @@ class Stream:
         if fits < len(data):
             self._skipped.feed(stream, data[fits:])
 
-    def tick(self, record: RunRecord, note: str) -> None:
+    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
         """See `View.tick`: the first one says which run it is."""
         if not self._begun:
             self._begun = True
@@ -232,7 +240,7 @@ class Silent:
         self._held.append((stream, data[-20_000:]))
         del self._held[:-8]
 
-    def tick(self, record: RunRecord, note: str) -> None:
+    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
         """See `View.tick`."""
 
     def finish(self, record: RunRecord, note: str = "") -> None:
@@ -345,6 +353,7 @@ class _Watch:
         self._tail = Tail(run.log)
         self._record = manager.record(run.run_id)
         self._asked = self._begun = self._look_at = time.monotonic()
+        self._last: float | None = None
         self.note = note
         if isinstance(view, Stream):
             view.where(run.log_path)
@@ -370,13 +379,19 @@ class _Watch:
                     self._look_at = now + min(now - self._begun, 2.0)
                 self._record = self._manager.record(self._run.run_id)
             if not ended:
-                self._view.tick(self._record, self.note)
+                self._view.tick(self._record, self.note, self._last_time(now))
             if moved:
                 pause, moved_at = _SHORTEST, now
             else:
                 time.sleep(pause)
                 longest = _LONGEST if now - moved_at < _QUIET_AFTER else _QUIET_LONGEST
                 pause = min(1.2 * pause, longest)
+
+    def _last_time(self, now: float) -> float | None:
+        """Looked up once, and only for what doesn't end at once."""
+        if self._last is None and now - self._begun > 0.5:
+            self._last = self._manager.last_time(self._record) or 0.0
+        return self._last
 
     def close(self) -> None:
         self._tail.close()

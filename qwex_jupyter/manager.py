@@ -29,7 +29,7 @@ from qwex_jupyter.loop import Loop
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import JobSpec
-from qwex_jupyter.status import Reason, Why
+from qwex_jupyter.status import Reason, RunStatus, Why
 from qwex_jupyter.tracker import Observer, Tracker
 
 
@@ -171,6 +171,15 @@ class RunManager(Tracker):
         if not self.close_launch(run_id, "it was stopped before"):
             self.look([run_id])
             self._loop.wake()
+
+    def last_time(self, record: RunRecord) -> float | None:
+        """How many seconds the same took when it last succeeded; None when it never did.
+
+        The same is the same command in the same notebook on the same runner.
+        """
+        same = {name: getattr(record, name) for name in ("command", "notebook", "runner")}
+        found = self.history.newest(live=False, status=str(RunStatus.SUCCEEDED), **same)
+        return None if found is None else self.history.record(found).duration()
 
     def rerun(self, run_id: str, *, runner: str | None = None, **overrides: Any) -> Run:
         """Submits the spec of a run anew; see `again`."""

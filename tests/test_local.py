@@ -471,3 +471,11 @@ def test_a_dry_run_can_be_run_by_hand(manager: RunManager, tmp_path: Path) -> No
         ["sh"], input=text, cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout == f"it's $5 two  words\n{tmp_path}\n"
+
+
+def test_the_last_time_is_that_of_the_same_command(manager: RunManager) -> None:
+    """How long a run took the last time is told of the same command, and of successes only."""
+    first = end(manager.submit(sh("sleep 0.2")))
+    end(manager.submit(sh("sleep 0.1; exit 3")))
+    assert manager.last_time(first) == first.duration()
+    assert manager.last_time(end(manager.submit(sh("sleep 0.1; exit 3")))) is None
