@@ -389,6 +389,7 @@ class RunnerContract:
         run = self.running(manager, self.programs.sleeps(300))
         runner = manager.runner(self.runner)
         for status in (RunStatus.RUNNING, RunStatus.CANCELLED):
+            manager.close()  # its own loop may be writing down what it saw
             files = sorted(os.listdir(run.log.folder))
             first, second = (self.snapshot(runner.poll([run.run_id]), run) for _ in range(2))
             assert first == second
