@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 

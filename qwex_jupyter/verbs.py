@@ -26,7 +26,9 @@ def prune(manager: RunManager, args: argparse.Namespace) -> str:
     if not args.yes:
         lines = [render.one_line(record) for record, _ in found[:20]]
         more = [f"and {len(found) - 20:,} more"] if len(found) > 20 else []
-        return "\n".join([*lines, *more, f"{count}, {total}. Add --yes to delete them."])
+        narrowed = args.older or args.keep_size or args.status
+        all_of_it = "" if narrowed else ", all that have ended: --older 30d takes only old ones"
+        return "\n".join([*lines, *more, f"{count}, {total}{all_of_it}. Add --yes to delete them."])
     failed = []
     for record, _ in found:
         try:

@@ -296,6 +296,7 @@ def test_prune_lists_and_then_deletes(env: dict[str, str]) -> None:
     live = qwex(own, "run", "-d", "sleep", "600").stdout.decode().strip()
     listed = qwex(own, "prune", "--older", "0s").stdout.decode()
     assert listed.endswith("Add --yes to delete them.\n")
+    assert "all that have ended: --older 30d takes" in qwex(own, "prune").stdout.decode()
     assert len(qwex(own, "runs", "--json").stdout.splitlines()) == 2
     assert qwex(own, "prune", "--older", "0s", "--yes").stdout == b"Deleted 1 run.\n"
     assert json.loads(qwex(own, "runs", "--json").stdout)["handle"] == live

@@ -88,10 +88,10 @@ def test_what_a_detached_run_ends_with_is_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_notebook_is_what_its_server_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """A notebook goes by the name its server gave it; a run is mine by that name."""
-    monkeypatch.setenv("JPY_SESSION_NAME", "/work/train.ipynb")
-    assert context.notebook() == "/work/train.ipynb"
-    assert context.is_mine("/work/train.ipynb", "another kernel")
-    assert not context.is_mine("/work/other.ipynb", context.session())
+    monkeypatch.setenv("JPY_SESSION_NAME", "/srv/train.ipynb")
+    assert context.notebook() == "/srv/train.ipynb"
+    assert context.is_mine("/srv/train.ipynb", "another kernel")
+    assert not context.is_mine("/srv/other.ipynb", context.session())
 
 
 def test_without_a_notebook_a_run_is_mine_by_session() -> None:

@@ -426,7 +426,7 @@ def test_nothing_is_left_behind(local: RunManager) -> None:
 
     until(lambda: not left())
     # Of this process and of the server that forks supervisors.
-    parents = {os.getpid(), local.runner("local")._server._process.pid}  # type: ignore[attr-defined]
+    parents = {os.getpid(), local.runner("local")._server._pid}  # type: ignore[attr-defined]
     stats = [process._read(f"/proc/{name}/stat") for name in os.listdir("/proc") if name.isdigit()]
     fields = [stat.rpartition(b")")[2].split() for stat in stats if stat]
     assert not [words for words in fields if words[0] == b"Z" and int(words[1]) in parents]

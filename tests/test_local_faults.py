@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from contract import lives
-from local_helpers import PATIENCE, end, launch_of, needs_proc, sh, until
+from local_helpers import end, launch_of, needs_proc, sh, until
 
 from qwex_jupyter import context, facts, process
 from qwex_jupyter.errors import FactUnreadable, RunStillLive
@@ -110,9 +110,9 @@ def test_a_killed_server_is_replaced(local: RunManager) -> None:
     """The process that forks supervisors may die at any time: its runs go on, others start."""
     first = local.submit(sh("sleep 0.5; exit 7"))
     until(lambda: first.poll() is RunStatus.RUNNING)
-    server = local.runner("local")._server._process  # type: ignore[attr-defined]
-    server.kill()
-    server.wait(PATIENCE)
+    server = local.runner("local")._server._pid  # type: ignore[attr-defined]
+    os.kill(server, signal.SIGKILL)
+    until(lambda: _state(server) in ("", "Z"))
     second = local.submit(sh("exit 8"))
     assert end(second).exit_code == 8
     assert end(first).exit_code == 7
@@ -123,13 +123,13 @@ def test_a_request_that_a_dead_server_never_read_is_closed(
 ) -> None:
     """A run whose server was killed before it forked is LOST / NeverStarted, never repeated."""
     assert end(manager.submit(sh("exit 0"))).exit_code == 0
-    server = manager.runner("local")._server._process  # type: ignore[attr-defined]
-    os.kill(server.pid, signal.SIGSTOP)
-    until(lambda: _state(server.pid) == "T")
+    server = manager.runner("local")._server._pid  # type: ignore[attr-defined]
+    os.kill(server, signal.SIGSTOP)
+    until(lambda: _state(server) == "T")
     run = manager.submit(sh(f"echo x >> '{tmp_path}/executed'"))
     assert run.poll() is RunStatus.PENDING
-    server.kill()
-    server.wait(PATIENCE)
+    os.kill(server, signal.SIGKILL)
+    until(lambda: _state(server) in ("", "Z"))
     assert run.poll() is RunStatus.PENDING
     monkeypatch.setattr("qwex_jupyter.tracker.LAUNCH_GOOD_FOR", 0.0)
     until(lambda: run.poll() is RunStatus.LOST)

@@ -61,9 +61,6 @@ def _waiter(name: str, code: int = 0, options: str = "") -> str:
     return f"%%qwex --name {name} {options} python - {name}.go {code}\n{WAITER}"
 
 
-# Loading
-
-
 def test_loading_is_light(tmp_path: Path) -> None:
     """Loading brings in a handful of modules, and not one of the heavy ones."""
     bare = Kernel(tmp_path)
@@ -81,9 +78,6 @@ def test_loading_is_light(tmp_path: Path) -> None:
         assert bare.run("%load_ext qwex_jupyter\n%qwex runs -n 1").status == "ok"
     finally:
         bare.close()
-
-
-# A foreground cell
 
 
 def test_a_cell_that_goes_well(k: Kernel) -> None:
@@ -217,9 +211,6 @@ def test_what_needs_a_container_says_what_there_is(k: Kernel) -> None:
     assert len(cell.error.splitlines()) == 1
 
 
-# Fingers
-
-
 def test_a_python_script_is_at_home(k: Kernel) -> None:
     """``python`` is the kernel's own, its folder is on the path, lines come at once."""
     (k.folder / "beside.py").write_text("word = 'imported'")
@@ -281,9 +272,6 @@ def test_a_run_can_be_read_before_it_is_made(k: Kernel) -> None:
     assert done.stdout == "a b x\n"
 
 
-# Settings
-
-
 def test_settings_rise_from_config_over_environment_to_the_line(k: Kernel) -> None:
     """A flag wins over ``QWEX_*``, which wins over ``%config``, which wins over the default."""
     k.run("from qwex_jupyter import api\nhistory = api.manager().history")
@@ -339,9 +327,6 @@ def test_what_a_cell_shows_can_be_set(k: Kernel) -> None:
         assert k.run("%%qwex\nexit 1").status == "ok"
     finally:
         k.run("%config Qwex.display = 'auto'\n%config Qwex.raise_error = True")
-
-
-# Stopping
 
 
 def test_the_interrupt_button_cancels_and_stops_the_notebook(k: Kernel) -> None:
@@ -408,9 +393,6 @@ def test_stopping_to_watch_stops_only_the_watching(k: Kernel, verb: str) -> None
     assert "✓ succeeded" in k.run(f"%qwex wait {name}").text
 
 
-# Detached runs
-
-
 def test_a_detached_cell_returns_at_once_with_a_live_card(k: Kernel) -> None:
     """``-d`` shows a small card that goes on by itself until the end; ``_`` is the Run."""
     cell = k.run(_waiter("bg", options="-d"))
@@ -453,8 +435,9 @@ def test_a_card_says_what_the_run_ends_with(k: Kernel) -> None:
             ("SLURM_JOB_ID", "it ends with the Slurm job 4711"),
         ):
             k.run(f"import os; os.environ[{variable!r}] = '4711'")
-            cell = k.run("%%qwex -d\ntrue")
+            cell = k.run("%%qwex -d --as r\nsleep 600")
             assert words in cell.everything
+            k.run("r.cancel(0).wait(60, check=False)")
             k.run(f"del os.environ[{variable!r}]")
     finally:
         k.run("os.environ.pop('JUPYTERHUB_USER', 0), os.environ.pop('SLURM_JOB_ID', 0)")
@@ -521,9 +504,6 @@ def test_a_captured_foreground_cell_is_captured(k: Kernel) -> None:
     assert "inside" in k.value("str(caught.outputs[-1].data)")
 
 
-# What the kernel may do meanwhile
-
-
 def _attach_to_the_end(k: Kernel, name: str) -> Cell:
     cell = k.begin("%qwex attach")
     cell.until_text("line 99")
@@ -573,7 +553,7 @@ def test_a_run_of_a_terminal_is_greeted_with_its_handle(own: Kernel) -> None:
     """What another notebook or a terminal started is greeted with the word that finds it."""
     assert qwex(own.env, "run", "-d", "--name", "outside", "sleep", "600").returncode == 0
     greeting = own.run("%reload_ext qwex_jupyter").stream()
-    found = re.fullmatch(r"outside \((\w{6})\) still running .* · %qwex attach (\w{6})\n", greeting)
+    found = re.fullmatch(r"outside \((\w{6})\) still \w+ .* · %qwex attach (\w{6})\n", greeting)
     assert found, greeting
     assert found[1] == found[2]
     assert "outside" in own.run("%qwex").stream()
@@ -592,9 +572,6 @@ def test_a_page_that_was_closed_loses_nothing(own: Kernel) -> None:
     assert "101 lines" in cell.html
     assert "line 0\n" in cell.html
     assert "end" in cell.html
-
-
-# Much output, and hostile output
 
 
 def test_a_flood_leaves_the_file_whole_and_the_page_alive(k: Kernel) -> None:
@@ -669,9 +646,6 @@ def test_hostile_output_does_nothing(k: Kernel) -> None:
     assert "\x1b[31mred" in again.stream()
 
 
-# Where nobody watches
-
-
 def test_a_headless_kernel_gets_plain_text(k: Kernel) -> None:
     """Under nbclient and papermill a cell prints, and shows no display that is updated later."""
     cell = k.run("%%qwex\necho out; echo err >&2", stdin=False)
@@ -708,9 +682,6 @@ def test_headless_output_is_bounded(k: Kernel) -> None:
     shown_lines = len(re.findall(r"^\d{6} \.{92}$", out, re.MULTILINE))
     assert shown_lines + sum(int(n.replace(",", "")) for n, _ in found) == 60_000
     assert Path(found[0][1]).stat().st_size == 60_000 * 100
-
-
-# Verbs
 
 
 def test_verbs_take_every_name_of_a_run(k: Kernel) -> None:
@@ -774,9 +745,11 @@ def test_wait_waits_for_all_or_gives_up(k: Kernel) -> None:
     k.run(_waiter("w2", options="-d --quiet") + "\n")
     out = k.run("%qwex wait w1 --timeout 0.1").stream()
     assert "had not ended after 0.1 s; it goes on" in out
+    cell = k.begin("print('asked', flush=True)\n%qwex wait --all").until_text("asked")
+    time.sleep(0.5)
     (k.folder / "w1.go").touch()
     (k.folder / "w2.go").touch()
-    out = k.run("%qwex wait --all").stream()
+    out = cell.done().stream()
     assert "w1" in out
     assert "w2" in out
     assert out.count("✓ succeeded") == 2
@@ -841,9 +814,6 @@ def test_a_line_magic_runs_a_command(k: Kernel) -> None:
     assert cell.stream() == "a|b c|-x|\n"
 
 
-# The tab key and the question mark
-
-
 def test_the_tab_key_offers_ours_and_nothing_else(k: Kernel) -> None:
     """On our lines verbs, options, runners, profiles, interpreters and runs are offered."""
     k.run("%%qwex --name tabbed --as r\ntrue")
@@ -881,9 +851,6 @@ def test_the_question_mark_shows_the_options(k: Kernel) -> None:
         assert "%qwex cancel" in payload
         assert "--start-timeout" in payload
         assert re.search(r"--gpus N.*\[docker, k8s\]", payload)
-
-
-# Whoever executes notebooks
 
 
 NOTEBOOK = [

@@ -246,7 +246,7 @@ def test_the_greeting_names_run_and_time() -> None:
 
 def test_details_are_one_fact_a_line() -> None:
     """``%qwex show`` lists what is known, and the script."""
-    record = replace(FAILED, cwd="/work", labels={"team": "a"}, peak_memory=5 << 20, cpu_time=1.5)
+    record = replace(FAILED, cwd="/srv", labels={"team": "a"}, peak_memory=5 << 20, cpu_time=1.5)
     text = render.details_text(record, {"spec": {"script": "a\nb"}}, "/h/stdout.log")
     for line in ("run id", "submitted", "exit 3", "team=a", "5 MiB", "1.5s", "/h/stdout.log"):
         assert line in text

@@ -274,62 +274,70 @@ class _Server:
     """The kernel's end of the small process that forks supervisors."""
 
     def __init__(self, root: str) -> None:
-        self._owner = os.getpid()
+        self._owner, self._gone = os.getpid(), False
         command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, root, "qwex-supervisor"]
+        request, self._pipe = os.pipe()
         try:
-            self._process = subprocess.Popen(
+            server = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,
+                stdin=request,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath)},
                 start_new_session=True,
-                bufsize=0,
             )
         except OSError as error:
+            self._close()
             raise SubmitFailed(
                 f"No supervisor could be started: {error.strerror}. Nothing runs."
             ) from error
+        finally:
+            os.close(request)
+        self._pid = server.pid
+        # It is waited for here, by its pid: a Popen that is collected before this object
+        # would complain that its process still runs.
+        server.returncode = 0
 
     def __del__(self) -> None:
         """Ends it: it reads the requests that are still in the pipe, and leaves at its end."""
-        server: subprocess.Popen[bytes] | None = getattr(self, "_process", None)
-        if server is None:
-            return
-        assert server.stdin is not None
-        server.stdin.close()
-        if server.returncode is None and self._owner == os.getpid():
-            try:
-                server.wait(1.0)  # reaped, or it would stay as a zombie of the kernel
-            except subprocess.TimeoutExpired:
-                pass  # a fork of this process holds the pipe open
-        if server.returncode is None:
-            server.returncode = 0
+        self._close()
+        if hasattr(self, "_pid") and self._owner == os.getpid():
+            for pause in (0.0, 0.001, 0.01, 0.1, 1.0):
+                time.sleep(pause)
+                if self._ended():  # reaped, or it would stay as a zombie of the kernel
+                    break
 
     def usable(self) -> bool:
         """Whether it is this process's own and lives; a forked child makes one for itself."""
-        if self._owner != os.getpid():
-            return False
-        if self._process.stdin is None or self._process.stdin.closed:
-            return False
-        return self._process.poll() is None
+        return self._owner == os.getpid() and self._pipe >= 0 and not self._ended()
 
     def send(self, message: bytes) -> None:
         """Hands a request over whole; a torn one starts nothing, and ends this server."""
-        pipe = self._process.stdin
-        assert pipe is not None
         try:
             view = memoryview(message)
             while view:
-                view = view[os.write(pipe.fileno(), view) :]
+                view = view[os.write(self._pipe, view) :]
         except BaseException as error:
-            pipe.close()
+            self._close()
             if isinstance(error, OSError):
                 raise SubmitFailed(
                     f"The supervisor could not be reached: {error.strerror}. Nothing was started."
                 ) from error
             raise
+
+    def _close(self) -> None:
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def _ended(self) -> bool:
+        if not self._gone:
+            try:
+                self._gone = os.waitpid(self._pid, os.WNOHANG)[0] != 0
+            except ChildProcessError:
+                self._gone = True  # reaped by the system, where SIGCHLD is ignored
+        return self._gone
 
 
 def _members(launch: facts.Fact, run_id: str) -> list[process.Identity]:
