@@ -17,7 +17,7 @@ from typing import Any
 
 from qwex_jupyter import __version__, options, render
 from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
-from qwex_jupyter.history import _moment, _statuses
+from qwex_jupyter.history import parse_moment, statuses_of
 from qwex_jupyter.logs import STREAMS
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import RunRecord
@@ -172,8 +172,8 @@ class _Terminal:
         return [self._manager.get(ref) for ref in args.run] or [self._manager.newest()]
 
     def _runs(self, args: Any) -> None:
-        since = None if args.since is None else _moment(args.since)
-        statuses = _statuses(args.status) or ()
+        since = None if args.since is None else parse_moment(args.since)
+        statuses = statuses_of(args.status) or ()
         self._manager.take_up(within=2.0)
         found: list[RunRecord] = []
         limit = args.limit if args.limit is not None else (None if self._json else 50)

@@ -19,9 +19,6 @@ class Qwex(Configurable):
     runner = Unicode(
         "", help="Runner of a cell without --runner; '' for docker with an image, else local."
     ).tag(config=True)
-    image = Unicode("", help="Image of a cell without --image, for runners that need one.").tag(
-        config=True
-    )
     display = Enum(
         ("auto", "pane", "stream", "none"),
         "auto",

@@ -288,7 +288,7 @@ class RunHistory:
         Raises:
             SpecError: A status isn't one that ends a run.
         """
-        wanted = _statuses(status)
+        wanted = statuses_of(status)
         for word in wanted or ():
             if not RunStatus(word).final:
                 raise SpecError(f"status={word!r}: a run that lives is never pruned.")
@@ -358,9 +358,9 @@ class RunHistory:
             raise SpecError(f"limit={limit} must not be negative.")
         return frame.read(
             self,
-            status=_statuses(status),
+            status=statuses_of(status),
             runner=_words(runner, str.lower),
-            since=None if since is None else _first_id(_moment(since)),
+            since=None if since is None else _first_id(parse_moment(since)),
             name=name,
             limit=limit,
             extra=_words(extra, str) or [],
@@ -373,7 +373,12 @@ def _words(value: str | Iterable[str] | None, form: Any) -> list[str] | None:
     return [form(str(word)) for word in ([value] if isinstance(value, str) else value)]
 
 
-def _statuses(status: str | Iterable[str] | None) -> list[str] | None:
+def statuses_of(status: str | Iterable[str] | None) -> list[str] | None:
+    """Statuses in any case as the members of `RunStatus`; None for no wish.
+
+    Raises:
+        SpecError: A word isn't one.
+    """
     wanted = _words(status, str.upper)
     for word in wanted or ():
         if word not in RunStatus.__members__:
@@ -382,7 +387,7 @@ def _statuses(status: str | Iterable[str] | None) -> list[str] | None:
     return wanted
 
 
-def _moment(since: str | float | datetime) -> float:
+def parse_moment(since: str | float | datetime) -> float:
     """A point in time: seconds since the epoch, a datetime, an ISO date, or an age."""
     if isinstance(since, datetime):
         return since.timestamp()

@@ -212,6 +212,9 @@ class RunManager(Tracker):
             changed = replace(changed, files=tuple(paths))
         elif not changed.image and changed.workdir is None and os.path.isdir(spec_fact["cwd"]):
             changed = replace(changed, workdir=spec_fact["cwd"])
+        elif changed.workdir and "workdir" not in overrides:
+            # A relative folder was meant from where it was submitted.
+            changed = replace(changed, workdir=os.path.join(spec_fact["cwd"], changed.workdir))
         if runner is None:
             runner = self.choose(changed) if "image" in overrides else spec_fact["runner"]
         return runner, changed

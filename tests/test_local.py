@@ -479,3 +479,17 @@ def test_the_last_time_is_that_of_the_same_command(manager: RunManager) -> None:
     end(manager.submit(sh("sleep 0.1; exit 3")))
     assert manager.last_time(first) == first.duration()
     assert manager.last_time(end(manager.submit(sh("sleep 0.1; exit 3")))) is None
+
+
+def test_a_rerun_works_where_its_run_did(
+    manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative working folder is meant from where it was submitted, in a rerun too."""
+    (tmp_path / "there" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "there")
+    first = manager.submit(sh("pwd", workdir="sub"))
+    end(first)
+    monkeypatch.chdir(tmp_path)
+    again = manager.rerun(first.run_id)
+    end(again)
+    assert again.logs() == first.logs() == f"{tmp_path}/there/sub\n"
