@@ -168,7 +168,11 @@ class Kernel:
             stdin: Whether a person is there who could be asked.
             patience: Seconds.
         """
-        return self.begin(code, stdin=stdin, stop_on_error=False).done(patience)
+        cell = self.begin(code, stdin=stdin, stop_on_error=False).done(patience)
+        while cell.status == "aborted":
+            # For a moment after an error a kernel turns away whatever comes; it was not run.
+            cell = self.begin(code, stdin=stdin, stop_on_error=False).done(patience)
+        return cell
 
     def value(self, expression: str) -> str:
         """The repr of an expression in the kernel."""
