@@ -516,12 +516,13 @@ def handed_on(manager: RunManager, run_id: str) -> None:
     folder = manager.history.folder(run_id)
     runner = manager.runner("local")
     assert isinstance(runner, local.LocalRunner)
-    assert runner._server is not None
-    server = runner._server._process
-    assert server.stdin is not None
-    server.stdin.close()  # the end of the requests: it leaves when it has handed this one on
-    server.wait(PATIENCE)
-    runner._server = None
+    server, runner._server = runner._server, None
+    assert server is not None
+    server._close()  # the end of the requests: it leaves when it has handed this one on
+    until = time.monotonic() + PATIENCE
+    while not server._ended():
+        assert time.monotonic() < until
+        time.sleep(0.005)
     for _ in range(200):
         names = [name for name in os.listdir(folder) if not name.startswith(".reserve.")]
         if any("launch.json" in name for name in names):
