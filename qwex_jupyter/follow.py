@@ -30,7 +30,7 @@ _BURST = 5.0
 _PAINT_BYTES = 2_500
 # How long the reader sleeps when nothing came: less than passing a line on takes, while
 # lines come; after some quiet seconds a little more, at a third of the cost.
-_SHORTEST, _LONGEST, _QUIET_LONGEST = 0.0003, 0.0015, 0.005
+_SHORTEST, _LONGEST, _QUIET_LONGEST = 0.0003, 0.001, 0.005
 _QUIET_AFTER = 2.0
 _RECORD_AGE = 0.2
 _FIRST_CHANGE = 0.1
@@ -385,7 +385,7 @@ class _Watch:
             else:
                 time.sleep(pause)
                 longest = _LONGEST if now - moved_at < _QUIET_AFTER else _QUIET_LONGEST
-                pause = min(1.2 * pause, longest)
+                pause = min(max(_SHORTEST, (now - moved_at) / 20), longest)
 
     def _last_time(self, now: float) -> float | None:
         """Looked up once, and only for what doesn't end at once."""
