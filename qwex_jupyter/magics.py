@@ -146,7 +146,7 @@ class QwexMagic:
             spec = replace(spec, files=tuple(options.carried(command)))
         if args.dry_run:
             return self._dry_run(spec, chosen)
-        return self._submit(args, lambda: manager.submit(spec, chosen), spec, chosen)
+        return self._submit(args, spec, chosen)
 
     def _defaults(self) -> dict[str, Any]:
         settings = {name: self._setting(name) for name in ("grace", "timeout")}
@@ -185,7 +185,7 @@ class QwexMagic:
         runner = self.manager.runner(chosen)
         print(runner.show(runner.plan(spec, new_run_id(time.time()))))  # noqa: T201
 
-    def _submit(self, args: argparse.Namespace, submit: Any, spec: Any, chosen: str) -> Any:
+    def _submit(self, args: argparse.Namespace, spec: Any, chosen: str) -> Any:
         import time
 
         from qwex_jupyter import follow
@@ -197,7 +197,7 @@ class QwexMagic:
         if args.as_name and not args.as_name.isidentifier():
             raise SpecError(f"--as {args.as_name}: that can't be a variable's name.")
         if args.detach:
-            run = submit()
+            run = manager.submit(spec, chosen)
             self._bind(args, run)
             if not args.quiet:
                 self._show_card(run)
@@ -211,7 +211,7 @@ class QwexMagic:
         stopped = False
         try:
             view.begin(asked)
-            run = submit()
+            run = manager.submit(spec, chosen)
         except RunInterrupted as interrupt:
             if interrupt.run is None:
                 raise
@@ -394,7 +394,7 @@ class QwexMagic:
         chosen, spec = self.manager.again(run.run_id, runner=args.runner, **values)
         if args.dry_run:
             return self._dry_run(spec, chosen)
-        return self._submit(args, lambda: self.manager.submit(spec, chosen), spec, chosen)
+        return self._submit(args, spec, chosen)
 
     def _delete(self, args: argparse.Namespace) -> None:
         for ref in args.run:
