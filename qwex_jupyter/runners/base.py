@@ -21,19 +21,21 @@ your own joins it.
 from __future__ import annotations
 
 import shlex
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qwex_jupyter import facts
 from qwex_jupyter.errors import RunNotFound, UnsupportedOption
-from qwex_jupyter.status import Reason
+from qwex_jupyter.record import RunRecord
+from qwex_jupyter.status import End, Reason, RunStatus, Snapshot
 
 if TYPE_CHECKING:
     from qwex_jupyter.logs import RunLog
     from qwex_jupyter.spec import JobSpec
-    from qwex_jupyter.status import Snapshot
 
 Plan = dict[str, Any]
 
@@ -49,6 +51,10 @@ class Promises:
         holds_timeout: The timeout is enforced while no kernel lives.
         outlives_machine: A run goes on when the machine that submitted it loses power; what
             is written about it must be on the disk before it starts.
+        keeps_output: The backend keeps all output until the run is released. Where it keeps
+            only the newest, output is brought to disk now and then while nobody looks.
+        insists: A second cancel ends the grace at once.
+        grain: Seconds to which the backend's times are true.
     """
 
     durable: bool
@@ -56,6 +62,9 @@ class Promises:
     separate_streams: bool
     holds_timeout: bool
     outlives_machine: bool
+    keeps_output: bool = True
+    insists: bool = True
+    grain: float = 0.0
 
 
 class Runner(ABC):
@@ -75,6 +84,13 @@ class Runner(ABC):
     # Whether a run's own processes write its output and its end into its folder. Otherwise the
     # manager asks from the moment of submit on.
     writes_itself: ClassVar[bool] = False
+
+    # Options that say which of several backends is meant. A runner object serves one backend:
+    # the manager makes one for each value, and hands it to the constructor by these names.
+    place: ClassVar[frozenset[str]] = frozenset()
+
+    # Seconds between the polls that stand behind `watch`.
+    polled_every: ClassVar[float] = 2.0
 
     def __init__(self, home: str, history: str) -> None:
         self.home, self.history = home, history
@@ -126,7 +142,8 @@ class Runner(ABC):
 
         Called once by the manager, after the folder is whole. On return the backend, or a
         launcher that outlives us, has accepted it. Never waits for an image or a node.
-        Something of that name that is there already is adopted, not made twice.
+        Something of that name that is there already is adopted, not made twice. What can be
+        told to be impossible now (no such image) closes ``launch.json`` with its reason.
 
         Args:
             spec: What to run.
@@ -159,12 +176,30 @@ class Runner(ABC):
         behind it. Returns early when it can't go on; it is then called again.
         """
 
+    def clock(self) -> float:
+        """The backend's time now, seconds since the epoch.
+
+        Called by the manager when a stop is asked for: whether a run ended before or after
+        that is told by one clock, the one that dates its end.
+
+        Raises:
+            BackendUnreachable: It doesn't answer.
+        """
+        return time.time()
+
     @abstractmethod
-    def follow(self, run_id: str, log: RunLog, stop: Event) -> None:
+    def follow(self, run_id: str, log: RunLog, stop: Event) -> bool:
         """Writes output into the run's log files, at the cursor stored beside them.
 
-        Called by the manager while somebody looks, and once after the end. Returns when
-        everything that the backend holds is on disk, or at ``stop``. Resumable at any byte.
+        Called by the manager while somebody looks, and after the end until it says so. Returns
+        at ``stop`` (set before, it is one pass over what is there now), when it can't go on
+        now, or when there will be nothing more. Resumable at any byte.
+
+        Returns:
+            Whether the run has ended and all of its output is on disk.
+
+        Raises:
+            BackendUnreachable: The backend doesn't answer.
         """
 
     @abstractmethod
@@ -183,6 +218,41 @@ class Runner(ABC):
         Raises:
             RunStillLive: The backend says that it has not ended.
         """
+
+    def release(self, run_id: str) -> None:
+        """What becomes of the backend's object once outcome and output are on disk. Idempotent.
+
+        Called by the manager, unless the run is to be kept (``--keep``). A backend that cleans
+        up by itself is told when; others free it now.
+
+        Raises:
+            RunStillLive: The backend says that it has not ended.
+        """
+        self.delete(run_id)
+
+    def hold(self, run_id: str, timeout: float | None) -> bool:
+        """Has the backend itself end a run at its timeout, and not before; whether it will.
+
+        Called by the manager at every look while the run lives. Where it doesn't, the manager
+        stops the run when its time is over, if it looks then.
+
+        Args:
+            run_id: The run.
+            timeout: Seconds from the start of its program; None for no limit.
+        """
+        return self.promises.holds_timeout
+
+    def examine(self) -> Iterator[str]:
+        """What ``%qwex doctor`` says of this runner, line by line, the first with its mark.
+
+        Raises:
+            QwexError: It can't be used; what was said before stands.
+        """
+        self.check()
+        yield f"✓ {self.name}  {self.identity()}"
+
+    def close(self) -> None:  # noqa: B027 - most have none
+        """Gives back the connections that it holds; it opens them again when it is asked."""
 
     def foreign(self, identity: str) -> tuple[Reason, str]:
         """Why a run of another backend identity can't be asked about from here."""
@@ -221,8 +291,11 @@ ABILITIES: dict[str, tuple[str, ...]] = {
     "context": ("docker", "k8s"),
     "namespace": ("k8s",),
     "service-account": ("k8s",),
+    "pull-secret": ("k8s",),
     "pod-patch": ("k8s",),
     "keep": ("docker", "k8s"),
+    "entrypoint": ("docker", "k8s"),
+    "read-only": ("docker", "k8s"),
 }
 
 WHY_NOT: dict[tuple[str, str], str] = {
@@ -235,7 +308,21 @@ WHY_NOT: dict[tuple[str, str], str] = {
     ("local", "shm-size"): "because a process shares this machine's /dev/shm",
     ("local", "user"): "because a process runs as you",
     ("local", "volume"): "because a process sees this machine's own paths",
+    ("local", "entrypoint"): "because a process has no image",
+    ("local", "read-only"): "because a process has this machine's own file system",
+    ("local", "pull"): "because a process has no image",
+    ("local", "network"): "because a process has this machine's own network",
+    ("local", "context"): "because a process runs on this machine",
     ("local", "keep"): "because a process leaves nothing behind that could be kept",
+    ("local", "namespace"): "because a process of this machine is in no cluster",
+    ("local", "service-account"): "because a process runs as you",
+    ("local", "pull-secret"): "because a process has no image",
+    ("local", "pod-patch"): "because a process is no pod",
+    ("docker", "namespace"): "because an engine has no namespaces",
+    ("docker", "service-account"): "because a container has no service account",
+    ("docker", "pull-secret"): "because the engine pulls with the login of docker login",
+    ("docker", "pod-patch"): "because a container is no pod",
+    ("k8s", "network"): "because a pod has its cluster's network",
     (
         "k8s",
         "here",
@@ -259,6 +346,18 @@ def used_options(spec: JobSpec) -> list[str]:
         "keep": spec.keep,
     }
     return [name for name, value in used.items() if value] + sorted(spec.options)
+
+
+def finish(folder: str, end: End) -> None:
+    """Links the final record of a run that whoever was to start it saw fail, or prevented."""
+    spec_fact = facts.read_fact(folder, facts.SPEC)
+    if spec_fact is None:
+        return  # deleted
+    now = time.time()
+    snapshot = Snapshot(RunStatus.PENDING, end=end, finished_at=now, observed_at=now)
+    stop = facts.read_fact(folder, facts.STOP)
+    record = RunRecord.submitted(spec_fact).concluded(snapshot, stop, spec_fact["spec"])
+    facts.link_once(folder, facts.RUN, record.to_json())
 
 
 def script_argv(spec: JobSpec, path: str, default: Callable[[], list[str]]) -> list[str]:

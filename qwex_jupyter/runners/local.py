@@ -176,8 +176,9 @@ class LocalRunner(Runner):
             open_before = open_now
             stop.wait(0.1)
 
-    def follow(self, run_id: str, log: RunLog, stop: threading.Event) -> None:
+    def follow(self, run_id: str, log: RunLog, stop: threading.Event) -> bool:
         """See `Runner.follow`: the supervisor's scribe writes the files itself."""
+        return True
 
     def cancel(self, run_id: str, grace: float, why: str, *, insist: bool = False) -> None:
         """See `Runner.cancel`: wakes the supervisor, or does its work where it was killed."""

@@ -69,7 +69,7 @@ class MemoryRunner(Runner):
         holds_timeout=False,
         outlives_machine=False,
     )
-    supports = frozenset({"image", "memory", "files"})
+    supports = frozenset({"image", "memory", "files", "keep"})
 
     def __init__(
         self, home: str, history: str, *, clock: Callable[[], float] = time.monotonic
@@ -154,12 +154,12 @@ class MemoryRunner(Runner):
             before = now
             stop.wait(_MOMENT)
 
-    def follow(self, run_id: str, log: RunLog, stop: threading.Event) -> None:
+    def follow(self, run_id: str, log: RunLog, stop: threading.Event) -> bool:
         """See `Runner.follow`: holds the lease while it writes at the cursor's offsets."""
         while True:
             job = self._job(run_id)
             if job is None:
-                return
+                return True
             with self._lock:
                 lease = self._leases.setdefault(run_id, Lease(log.folder))
                 try:
@@ -169,7 +169,7 @@ class MemoryRunner(Runner):
                 if finished:
                     del self._leases[run_id]
             if finished or stop.is_set():
-                return
+                return finished
             stop.wait(_MOMENT)
 
     def cancel(self, run_id: str, grace: float, why: str, *, insist: bool = False) -> None:

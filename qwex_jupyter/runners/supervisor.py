@@ -151,14 +151,16 @@ def supervise(request: Request, program: Program, scribe: Scribe, wake: int) -> 
     elif facts.exists(folder, facts.STOP):
         why = "it was stopped before"
     else:
+        launched = False
         try:
-            if _launch(folder, program):
-                scribe.begin(folder)
-                program.open_gate(request)
-                _watch_over(folder, spec_fact, program, scribe, wake)
-                return
+            launched = _launch(folder, program)
         except OSError as error:
             why = f"its launch could not be written down ({error.strerror})"
+        if launched:
+            scribe.begin(folder)
+            program.open_gate(request)
+            _watch_over(folder, spec_fact, program, scribe, wake)
+            return
     program.abandon()
     scribe.abandon()
     if why:
