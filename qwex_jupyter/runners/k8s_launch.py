@@ -1,0 +1,260 @@
+"""Starts a run: its Job, and the files and secrets that its pod waits for.
+
+``launch.json`` is linked directly before the POST of the Job, the one call that can start the
+program. After any answer that leaves it open whether there is a Job, looking for one of that
+name decides: names are unique, so a POST that is repeated makes no second one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets as random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from qwex_jupyter import facts, process
+from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable, SubmitFailed
+from qwex_jupyter.runners import k8s_manifest
+from qwex_jupyter.runners.base import Plan
+from qwex_jupyter.runners.inside import HISTORY_LABEL, NONCE_LABEL, RUN_LABEL
+from qwex_jupyter.runners.k8s_cluster import AWAY, PERHAPS, SLOW, Cluster, Refused, unsent
+from qwex_jupyter.runners.k8s_state import HANDOVER, uid_of
+from qwex_jupyter.runners.words import one_line
+
+# A launch is good for 60 s (`qwex_jupyter.launches`); no try begins after so many. Seconds.
+_TRY_FOR, _PAUSE = 40.0, 0.5
+# What a --pod-patch misspells is refused; else it would be left out in silence (1.25).
+_STRICT = {"fieldValidation": "Strict"}
+# How long one goes on where nobody takes the connection. Seconds.
+_CONNECTS_FOR = 10.0
+# A stop that came between launch.json and the Job was told "it is being started": it holds.
+Stop = Callable[[], None]
+
+
+def launch(
+    cluster: Cluster, plan: Plan, folder: str, values: Mapping[str, str], stopped: Stop
+) -> None:
+    """Creates the Job of a run, and what belongs to it.
+
+    Args:
+        cluster: Where.
+        plan: What; see `k8s_manifest.make_plan`.
+        folder: The run's folder.
+        values: What stands in no file; see `Runner.submit`.
+        stopped: Called when a stop was asked for meanwhile.
+
+    Raises:
+        SubmitFailed: The API server refused it; nothing was started, and never will be.
+    """
+    job = k8s_manifest.with_values(plan, values)
+    nonce = random.token_hex(8)
+    notes = {NONCE_LABEL: nonce}
+    if plan["files"] or plan["secrets"]:
+        notes[HANDOVER] = "files and secrets follow"
+    job["metadata"]["annotations"] = notes
+    companions = [*k8s_manifest.config_maps(plan, _copies(plan, folder))]
+    if secret := k8s_manifest.secret(plan, values):
+        companions.append(secret)
+    value = {"by": "kernel", **process.identify(os.getpid()), "at": time.time(), "nonce": nonce}
+    winner = facts.link_once(folder, facts.LAUNCH, value)
+    if winner["nonce"] != nonce:
+        return
+    made = _create(cluster, job, folder, nonce)
+    if made is None:
+        return  # it isn't known: whoever looks finds it, or finds that there is none
+    if companions:
+        _hand_over(cluster, made, companions)
+    if facts.exists(folder, facts.STOP):
+        stopped()
+
+
+def _copies(plan: Plan, folder: str) -> dict[str, str]:
+    found = {}
+    for source, inside, _ in plan["files"]:
+        copy = os.path.join(folder, "work", inside)
+        # Links are copied as links; one that leads out of its folder leads nowhere there.
+        found[inside] = copy if os.path.exists(copy) else source
+    return found
+
+
+def _create(
+    cluster: Cluster, job: dict[str, Any], folder: str, nonce: str
+) -> dict[str, Any] | None:
+    """The Job as the API server has it; None where nothing is known of it.
+
+    Raises:
+        SubmitFailed: See `launch`.
+    """
+    name = job["metadata"]["name"]
+    begun = time.monotonic()
+    # Once a POST may have been carried out, no later answer says that it was not.
+    unsure = False
+    while True:
+        try:
+            found: dict[str, Any] = cluster.call(
+                "POST", cluster.path("jobs"), params=_STRICT, body=job, timeout=SLOW
+            ).json()
+            if found.get("kind") == "Job":
+                return found
+            unsure = True
+        except Refused as error:
+            if not (unsure or _passes(error)):
+                raise SubmitFailed(refused(error, cluster, job)) from error
+            unsure = unsure or error.status in PERHAPS
+        except RunnerUnavailable as error:
+            if not unsure:
+                raise SubmitFailed(str(error)) from error
+        except BackendUnreachable as error:
+            unsure = unsure or not unsent(error)
+            if not unsure and time.monotonic() - begun > _CONNECTS_FOR:
+                raise SubmitFailed(f"{cluster.called} isn't there. Nothing was started.") from error
+        try:
+            there = cluster.get("jobs", name)
+            if there is not None:
+                return _adopted(there, job, nonce)
+        except (BackendUnreachable, RunnerUnavailable):
+            pass
+        # A Job that was made and ended meanwhile, and that somebody cleaned up, isn't made anew.
+        ended = facts.exists(folder, facts.RUN) or facts.exists(folder, facts.STOP)
+        if ended or time.monotonic() - begun > _TRY_FOR:
+            if unsure or facts.exists(folder, facts.RUN):
+                return None
+            raise SubmitFailed(f"{cluster.called} turned it away. Nothing was started.")
+        time.sleep(_PAUSE)
+
+
+def _passes(error: Refused) -> bool:
+    """Whether a create that was refused may be taken another time, or was taken before.
+
+    A conflict is one of the API server with itself, about a quota that it counts.
+    """
+    return error.status in AWAY | PERHAPS or error.status == 409
+
+
+def _adopted(there: dict[str, Any], job: dict[str, Any], nonce: str) -> dict[str, Any] | None:
+    """A Job of our name: ours, or that of another submit of this run, which goes on with it.
+
+    Raises:
+        SubmitFailed: It is no run of this history.
+    """
+    labels = there["metadata"].get("labels") or {}
+    wanted = job["metadata"]["labels"]
+    if any(labels.get(name) != wanted[name] for name in (RUN_LABEL, HISTORY_LABEL)):
+        name = job["metadata"]["name"]
+        raise SubmitFailed(
+            f"The cluster has a Job {name} that isn't of this run, and it was left as it is. Run "
+            f"it again for a new name, or look: kubectl describe job {name}"
+        )
+    mine = (there["metadata"].get("annotations") or {}).get(NONCE_LABEL) == nonce
+    return there if mine else None
+
+
+def _hand_over(cluster: Cluster, job: dict[str, Any], companions: list[dict[str, Any]]) -> None:
+    """Makes what the pod waits for, owned by the Job, and lifts the Job's deadline then.
+
+    Raises:
+        SubmitFailed: It was refused; the Job, whose program can't have started, is gone.
+    """
+    name, uid = job["metadata"]["name"], uid_of(job)
+    until = time.monotonic() + _TRY_FOR
+    for companion in companions:
+        kind = "configmaps" if companion["kind"] == "ConfigMap" else "secrets"
+        body = k8s_manifest.owned(companion, name, uid)
+        try:
+            _made(cluster, kind, body, until)
+        except Refused as error:
+            take_away(cluster, name, uid)
+            raise SubmitFailed(refused(error, cluster, body)) from error
+        except (BackendUnreachable, RunnerUnavailable) as error:
+            take_away(cluster, name, uid)
+            raise SubmitFailed(
+                f"The run's {kind} could not be handed over: {error} Nothing was started."
+            ) from error
+    while not lift(cluster, name) and time.monotonic() < until:
+        time.sleep(_PAUSE)
+
+
+def _made(cluster: Cluster, kind: str, body: dict[str, Any], until: float) -> None:
+    while True:
+        try:
+            cluster.call("POST", cluster.path(kind), body=body, timeout=SLOW)
+            return
+        except Refused as error:
+            # By a try whose answer was lost: names hold the run's id, so nobody else's.
+            if error.reason == "AlreadyExists":
+                return
+            if not _passes(error) or time.monotonic() > until:
+                raise
+        except BackendUnreachable:
+            if time.monotonic() > until:
+                raise
+        time.sleep(_PAUSE)
+
+
+def lift(cluster: Cluster, name: str) -> bool:
+    """Takes away the deadline of a Job whose files and secrets are there; whether it is gone.
+
+    What fails here is done again by whoever sees its program run.
+    """
+    patch = {
+        "metadata": {"annotations": {HANDOVER: None}},
+        "spec": {"activeDeadlineSeconds": None},
+    }
+    try:
+        cluster.call("PATCH", cluster.path("jobs", name), body=patch)
+    except Refused as error:
+        return not _passes(error)  # nobody gets further with it
+    except (BackendUnreachable, RunnerUnavailable):
+        return False
+    return True
+
+
+def take_away(cluster: Cluster, name: str, uid: str, version: str = "") -> bool:
+    """Deletes a Job that was looked at, with its pods; whether this call did.
+
+    Args:
+        cluster: Where.
+        name: Its name.
+        uid: Its uid; another one of that name stays.
+        version: Its version, where it is to be gone only as it was looked at.
+
+    Raises:
+        BackendUnreachable: It isn't known whether it was.
+    """
+    body = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "propagationPolicy": "Background",
+        "preconditions": {"uid": uid, **({"resourceVersion": version} if version else {})},
+    }
+    try:
+        cluster.call("DELETE", cluster.path("jobs", name), body=body)
+    except Refused as error:
+        if error.status in (404, 409):
+            there = cluster.get("jobs", name)
+            if there is None or uid_of(there) != uid or version:
+                return False  # it is gone, is another one by that name, or has changed
+        raise cluster.forbidden(error, "delete", "jobs") from error
+    return True
+
+
+def refused(error: Refused, cluster: Cluster, body: Mapping[str, Any]) -> str:
+    """A create that the API server refused, as cause and next step."""
+    text, space = one_line(error.text, 600), cluster.where.namespace
+    kind = f"{str(body['kind']).lower()}s"
+    if error.status == 403 and "is forbidden: User" in error.text:
+        return (
+            f"You may not create {kind} in the namespace {space}: %qwex doctor prints the Role "
+            "that is missing. Nothing was started."
+        )
+    if error.status == 404 and "namespaces" in error.text:
+        return (
+            f"There is no namespace {space!r} in this cluster: name another one with --namespace. "
+            "Nothing was started."
+        )
+    if "exceeded quota" in error.text:
+        return f"The quota of the namespace {space} allows no more {kind}: {text}."
+    if error.status == 403 or "denied the request" in error.text:
+        return f"The cluster refuses the {body['kind']}: {text}. Nothing was started."
+    return f"The cluster can't take the {body['kind']}: {text}. Nothing was started."

@@ -1,0 +1,300 @@
+"""Readers of pods' output: `reader.Reader` with a kubelet's answers.
+
+`k8s_lines` takes the answers apart. Both streams come as one, into stdout, unless the cluster
+can give each by itself (the feature gate PodLogsQuerySplitStreams of Kubernetes 1.32). An API
+server that can may have a kubelet that can't, and that one would give everything twice: so each
+run's own kubelet is asked, as soon as there is a line to tell by.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from qwex_jupyter.errors import BackendUnreachable
+from qwex_jupyter.logs import STREAMS, Lease, RunLog
+from qwex_jupyter.runners import reader
+from qwex_jupyter.runners.k8s_cluster import QUICK, Cluster, Refused
+from qwex_jupyter.runners.k8s_lines import Half, Request, Writer
+from qwex_jupyter.runners.k8s_manifest import MAIN
+from qwex_jupyter.runners.k8s_state import finished_at, started, uid_of
+from qwex_jupyter.runners.reader import Answer, Gone
+from qwex_jupyter.runners.streams import Guard, body, close
+from qwex_jupyter.runners.words import one_line
+
+# What the API calls the streams.
+_CALLED = {"stdout": "Stdout", "stderr": "Stderr"}
+# The first server that may know them.
+_SPLITS = (1, 32)
+# So long a node that doesn't answer is asked for output. Seconds.
+_ASKED_FOR = 300.0
+# How long the other stream may take to end when one has. Seconds.
+_TOGETHER = 1.0
+# A pod that goes does so within this time of the end of its program. Seconds.
+_LATELY = 10.0
+_PROBE = 4096
+
+# The pod of a run as the cluster has it now, None where there is none.
+PodOf = Callable[[str], Mapping[str, Any] | None]
+
+
+class Reader(reader.Reader):
+    """Brings the output of the pods of one cluster to disk.
+
+    Args:
+        cluster: The cluster.
+        pod_of: Finds the pod of a run.
+        guard: Looks after the streams.
+    """
+
+    # How long the rest of an ended program's log may let wait for its next piece. Seconds.
+    patience = 3 * QUICK
+
+    def __init__(self, cluster: Cluster, pod_of: PodOf, guard: Guard) -> None:
+        super().__init__(guard)
+        self._cluster, self._pod_of = cluster, pod_of
+        self._capable: bool | None = None
+        self._failing: dict[str, float] = {}
+        # When the last live answer for a run came to its own end, see `Writer.heard_out`.
+        self._heard_out: dict[str, float] = {}
+
+    def host(self) -> str:
+        """See `reader.Reader.host`."""
+        return self._cluster.called
+
+    def writer(self, log: RunLog, stored: dict[str, Any]) -> Writer:
+        """See `reader.Reader.writer`."""
+        run_id = log.folder.rpartition("/")[2]
+
+        def times() -> tuple[float, float, float | None] | None:
+            pod = self._pod_of(run_id)
+            began = None if pod is None else started(pod)
+            if pod is None or began is None:
+                return None
+            return began, self._cluster.now(), finished_at(pod)
+
+        writer = Writer(log, stored, times, self._cluster.now)
+        heard = self._heard_out.get(run_id, -_LATELY)
+        writer.heard_lately = time.monotonic() - heard < _LATELY
+        return writer
+
+    def open(self, run_id: str, request: Request, *, live: bool) -> Any:
+        """See `reader.Reader.open`."""
+        stream, since = request
+        params: dict[str, Any] = {"follow": "true"} if live else {}
+        if since:
+            params["sinceTime"] = since
+        if stream:
+            params["stream"] = _CALLED[stream]
+        try:
+            return self._ask(run_id, params, self.silence if live else self.patience)
+        except Refused as error:
+            raise BackendUnreachable(f"Its output can't be read now: {error}.") from error
+
+    def _ask(self, run_id: str, params: dict[str, Any], timeout: float) -> Any:
+        """One answer with output.
+
+        Raises:
+            Refused: The server, or the kubelet behind it, doesn't take a parameter.
+            Gone, BackendUnreachable: See `reader.Reader.open`.
+        """
+        pod = self._pod_of(run_id)
+        if pod is None:
+            raise Gone("its pod is gone, and with it what hadn't been read")
+        path = f"{self._cluster.path('pods', pod['metadata']['name'])}/log"
+        params = {"container": MAIN, "timestamps": "true", **params}
+        try:
+            answer = self._cluster.stream(path, params, timeout)
+        except Refused as error:
+            if error.status == 404 and self._is_gone(pod):
+                raise Gone("its pod is gone, and with it what hadn't been read") from error
+            if _is_about(params, error):
+                raise
+            node = (pod.get("spec") or {}).get("nodeName", "its node")
+            why = BackendUnreachable(
+                f"{node} gives no output now ({one_line(error.text, 160)}); it is asked again."
+            )
+            if error.status == 403:
+                why = self._cluster.forbidden(error, "get", "pods/log")
+            first = self._failing.setdefault(run_id, time.monotonic())
+            if time.monotonic() - first > _ASKED_FOR:
+                del self._failing[run_id]
+                raise Gone(
+                    f"its output could not be read for {_ASKED_FOR / 60:.0f} minutes "
+                    f"({one_line(error.text, 160)}), so what hadn't been read isn't known"
+                ) from error
+            raise why from error
+        self._failing.pop(run_id, None)
+        return answer
+
+    def _is_gone(self, pod: Mapping[str, Any]) -> bool:
+        """Whether there is no such pod any more, asked once more: what said so may be mistaken."""
+        there = self._cluster.get("pods", pod["metadata"]["name"])
+        return there is None or uid_of(there) != uid_of(pod)
+
+    def read_now(
+        self, run_id: str, writer: Writer, lease: Lease, stop: threading.Event, *, live: bool
+    ) -> Answer:
+        """See `reader.Reader.read_now`: one answer, or one for each stream."""
+        try:
+            return self._on(run_id, writer, lease, stop, live=live)
+        finally:
+            self._heard_out.pop(run_id, None)
+            if writer.heard_out:
+                self._heard_out[run_id] = time.monotonic()
+
+    def _on(
+        self, run_id: str, writer: Writer, lease: Lease, stop: threading.Event, *, live: bool
+    ) -> Answer:
+        if writer.split is None:
+            writer.split = self._splits(run_id, stop, live=live)
+        if writer.split is None:
+            return Answer.WHOLE  # there is nothing yet, or not any more
+        if live:
+            read = self._both if writer.split else self._as_one
+            answer = read(run_id, writer, lease, stop)
+            # Should the pod be gone before anybody looks again, nothing of it is missing.
+            writer.heard_out = answer is Answer.WHOLE and not writer.late
+            writer.heard_until = self._cluster.now()
+            return answer
+        if not writer.split:
+            return super().read_now(run_id, writer, lease, stop, live=False)
+        for stream in STREAMS:
+            answer = self.read(run_id, writer, lease, stop, writer.request(stream), live=False)
+            if answer is not Answer.WHOLE:
+                return answer
+        return Answer.WHOLE
+
+    def read_rest(self, run_id: str, writer: Writer, lease: Lease, stop: threading.Event) -> bool:
+        """See `reader.Reader.read_rest`."""
+        if writer.split is None:
+            # Without a line there is nothing to tell by, and nothing to read.
+            writer.split = bool(self._splits(run_id, stop, live=False))
+        return super().read_rest(run_id, writer, lease, stop)
+
+    def _as_one(self, run_id: str, writer: Writer, lease: Lease, stop: threading.Event) -> Answer:
+        """Reads both streams as one, until they come to their end."""
+        return super().read_now(run_id, writer, lease, stop, live=True)
+
+    def _both(self, run_id: str, writer: Writer, lease: Lease, stop: threading.Event) -> Answer:
+        """Reads both streams at once, until one of them comes to its end, and the other soon."""
+        both = _Until(stop)
+        # In the order in which they ended.
+        answers: dict[str, Answer | Exception] = {}
+
+        def read(stream: str) -> None:
+            half, request = Half(writer, stream), writer.request(stream)
+            try:
+                answers[stream] = self.read(run_id, half, lease, both, request, live=True)
+            except Exception as error:  # noqa: BLE001 - raised again by the one who waits
+                answers[stream] = error
+            both.end_in(_TOGETHER)
+
+        other = threading.Thread(target=read, args=("stderr",), name=f"qwex-err-{run_id[-6:]}")
+        other.daemon = True
+        other.start()
+        read("stdout")
+        other.join()
+        ends: list[Answer] = []
+        for answer in answers.values():
+            if isinstance(answer, Exception):
+                raise answer
+            ends.append(answer)
+        first, second = ends
+        if first is Answer.WHOLE and second is Answer.STOPPED and not stop.is_set():
+            return Answer.SILENT  # it was ended here, so it wasn't heard to its end
+        return second if first is Answer.WHOLE else first
+
+    def _splits(self, run_id: str, stop: threading.Event, *, live: bool) -> bool | None:
+        """Whether a run's streams come by themselves; None while there is no line to tell by."""
+        if self._capable is None:
+            self._capable = self._server_splits(run_id)
+        if not self._capable:
+            return False
+        found = self._kubelet_splits(run_id)
+        if found is not None or not live:
+            return found
+        reply = self._ask(run_id, {"follow": "true"}, self.silence)
+        watched = self.guard.watch(reply, stop)
+        try:
+            for _ in body(reply):
+                break  # only that something came
+        except (EOFError, OSError, ValueError):
+            pass  # the run is looked at again
+        finally:
+            self.guard.forget(watched)
+            close(reply)
+        return self._kubelet_splits(run_id)
+
+    def _server_splits(self, run_id: str) -> bool:
+        try:
+            said = self._cluster.ask("/version")
+        except Refused as error:
+            if error.status == 403:
+                return False
+            raise self._cluster.forbidden(error, "get", "version") from error
+        try:
+            version = int(said["major"]), int(str(said["minor"]).rstrip("+"))
+        except (KeyError, ValueError):
+            return False
+        if version < _SPLITS:
+            return False  # older ones don't know the word, and would not say so
+        try:
+            close(self._ask(run_id, {"stream": "Stdout", "limitBytes": 1}, QUICK))
+        except Refused as error:
+            return error.status != 422  # else it is this kubelet alone that doesn't
+        return True
+
+    def _kubelet_splits(self, run_id: str) -> bool | None:
+        """By the first line: a kubelet that doesn't know the word gives it in both streams.
+
+        One that knows it and may not give them (its own feature gate) refuses.
+        """
+        try:
+            out, err = self._beginning(run_id, "stdout"), self._beginning(run_id, "stderr")
+            if err and not out:
+                out = self._beginning(run_id, "stdout")  # its line may have come meanwhile
+        except Refused:
+            return False
+        if not (out or err):
+            return None
+        # Lines that come between the questions only make the later answer longer.
+        return not (out and err and (out.startswith(err) or err.startswith(out)))
+
+    def _beginning(self, run_id: str, stream: str) -> bytes:
+        """The first bytes of what is given as a stream."""
+        reply = self._ask(run_id, {"stream": _CALLED[stream], "limitBytes": _PROBE}, QUICK)
+        try:
+            return b"".join(body(reply))
+        except (EOFError, OSError, ValueError) as error:
+            raise BackendUnreachable(f"{self.host()} was cut; it is asked again.") from error
+        finally:
+            close(reply)
+
+
+def _is_about(params: Mapping[str, Any], error: Refused) -> bool:
+    """Whether it is a parameter that is refused: 422, or 400 by a kubelet (pkg/kubelet/server)."""
+    kubelet = error.status == 400 and "log stream" in error.text
+    return error.status == 422 or (kubelet and "stream" in params)
+
+
+class _Until(threading.Event):
+    """Set when another one is, or some time after the first end.
+
+    Args:
+        other: The other one.
+    """
+
+    def __init__(self, other: threading.Event) -> None:
+        super().__init__()
+        self._other, self._at = other, float("inf")
+
+    def end_in(self, seconds: float) -> None:
+        """Sets it so many seconds from now, unless it is to be set before."""
+        self._at = min(self._at, time.monotonic() + seconds)
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+        return self._other.is_set() or time.monotonic() > self._at

@@ -1,0 +1,206 @@
+"""What a cluster has of one history, kept up to date by one watch for each kind of object.
+
+A watch says "look again" sooner than any poll could, and spares the API server the polls: while
+it is heard, what it told is what a poll would be told. When it is silent, or was cut, everything
+is listed anew; nothing is concluded from a watch's end.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable
+from qwex_jupyter.runners.k8s_cluster import Cluster, Refused
+from qwex_jupyter.runners.streams import Guard, body, close
+
+# How long the server lets a watch go on, after how long one that didn't end is dead (a silent
+# one that hangs looks like one that has nothing to tell), and how often everything is listed
+# anew whatever was heard. Seconds.
+_LASTS, _SILENT, _LIST_ANEW = 40, 45.0, 1800.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+
+Notify = Callable[[str], None]
+
+
+class _Cut(Exception):
+    """A watch was ended by something else than the server, which says nothing of that."""
+
+
+class Mirror:
+    """Objects of one kind, by the run that they belong to.
+
+    Args:
+        cluster: Where.
+        kind: ``jobs`` or ``pods``.
+        selector: The labels that they carry.
+        run_of: The run of an object; "" for none of ours.
+        kept: What is kept of an object.
+        guard: Looks after the stream.
+        tells: Whether an object that is gone is kept, for what it says of its end; None for
+            never.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        kind: str,
+        selector: str,
+        run_of: Callable[[Mapping[str, Any]], str],
+        kept: Callable[[Mapping[str, Any]], dict[str, Any]],
+        guard: Guard,
+        tells: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> None:
+        self._cluster, self._kind, self._selector = cluster, kind, selector
+        self._tells = tells
+        self._run_of, self._kept, self._guard = run_of, kept, guard
+        self._lock = threading.Lock()
+        self._found: dict[str, dict[str, dict[str, Any]]] = {}
+        self._version = self._identity = ""
+        self._listed = 0.0
+        self._told = False
+        self.live = False
+
+    def of(self, run_id: str) -> list[dict[str, Any]]:
+        """What there is of a run."""
+        with self._lock:
+            return list(self._found.get(run_id, {}).values())
+
+    def forget(self, run_id: str) -> None:
+        """Nothing is asked about that run any more."""
+        with self._lock:
+            self._found.pop(run_id, None)
+
+    def run(self, notify: Notify, stop: threading.Event) -> None:
+        """Keeps up to date until ``stop``; calls ``notify`` with each run that changed."""
+        pause = _FIRST_PAUSE
+        while not stop.is_set():
+            try:
+                old = time.monotonic() - self._listed > _LIST_ANEW
+                # The settings may lead to another cluster by now.
+                if not self._version or old or self._identity != self._cluster.where.identity:
+                    self._list(notify)
+                begun = time.monotonic()
+                self._watch(notify, stop)
+                pause = _FIRST_PAUSE
+                continue
+            except _Cut:
+                if time.monotonic() - begun > _LONGEST_PAUSE:
+                    pause = _FIRST_PAUSE
+            except Refused:
+                pass  # 410, too old, is normal after an hour without a change
+            except (BackendUnreachable, RunnerUnavailable):
+                self._alarm(notify)
+            finally:
+                self.live = False
+            # What happened meanwhile isn't known, so it is listed; not at once, should that be
+            # all that ever comes.
+            self._version = ""
+            stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _alarm(self, notify: Notify) -> None:
+        """Nobody answers: whoever asks about a run now is told so, and need not wait for a poll."""
+        if not self._told:
+            self._told = True
+            with self._lock:
+                found = list(self._found)
+            for run_id in found:
+                notify(run_id)
+
+    def _list(self, notify: Notify) -> None:
+        identity = self._cluster.where.identity
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        version = ""
+        for page in self._cluster.pages(self._kind, self._selector):
+            version = version or str((page.get("metadata") or {}).get("resourceVersion", ""))
+            for item in page.get("items") or []:
+                self._put(found, item)
+        with self._lock:
+            before, self._found = self._found, found
+        self._version, self._listed = version, time.monotonic()
+        self._identity, self._told = identity, False
+        for run_id in before.keys() | found.keys():
+            if before.get(run_id) != found.get(run_id):
+                notify(run_id)
+
+    def _put(self, into: dict[str, dict[str, dict[str, Any]]], item: Mapping[str, Any]) -> str:
+        run_id = self._run_of(item)
+        if run_id:
+            into.setdefault(run_id, {})[str(item["metadata"].get("uid", ""))] = self._kept(item)
+        return run_id
+
+    def _watch(self, notify: Notify, stop: threading.Event) -> None:
+        params = {
+            "labelSelector": self._selector,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": _LASTS,
+        }
+        try:
+            reply = self._cluster.stream(self._cluster.path(self._kind), params, _SILENT)
+        except Refused as error:
+            if error.status == 410:
+                raise
+            raise self._cluster.forbidden(error, "watch", self._kind) from error
+        watched = self._guard.watch(reply, stop)
+        self.live = True
+        try:
+            for event in _lines(reply):
+                self._take(event, notify)
+        except (EOFError, OSError) as error:
+            if watched.dead:
+                raise BackendUnreachable("It doesn't answer any more.") from error
+            if not stop.is_set():
+                raise _Cut from error
+        except ValueError as error:
+            raise _Cut from error  # what came is no event
+        finally:
+            self.live = False
+            self._guard.forget(watched)
+            close(reply)
+
+    def _take(self, event: Mapping[str, Any], notify: Notify) -> None:
+        kind, item = event.get("type"), event.get("object") or {}
+        meta = item.get("metadata") or {}
+        if kind == "ERROR":
+            raise Refused(int(item.get("code") or 500), str(item.get("reason")), str(item))
+        self._version = str(meta.get("resourceVersion") or self._version)
+        if kind == "BOOKMARK":
+            return
+        run_id, uid = self._run_of(item), str(meta.get("uid", ""))
+        if not run_id:
+            return
+        with self._lock:
+            mine = self._found.setdefault(run_id, {})
+            before = mine.get(uid)
+            last = self._kept(item)
+            told = self._tells is not None and before is not None and self._tells(last)
+            if kind == "DELETED" and not told:
+                mine.pop(uid, None)
+                changed = before is not None
+            else:
+                # Of a pod that goes as soon as it has ended, this is all there will be.
+                mine[uid] = last
+                changed = last != before
+            if not mine:
+                self._found.pop(run_id, None)
+        if changed:
+            notify(run_id)
+
+
+def _lines(reply: Any) -> Iterator[dict[str, Any]]:
+    """The events of a watch, each as it comes."""
+    rest = b""
+    for data in body(reply):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line.strip():
+                event = json.loads(line)
+                if not isinstance(event, dict):
+                    raise ValueError("something else than an event")
+                yield event
