@@ -7,7 +7,7 @@
     %%qwex --image=python:3.12 python
     import platform; print(platform.platform())
 
-From Python: `submit`, `get`, `runs`, `JobSpec`, `RunStatus`.
+From Python: `submit`, `get`, `runs`, `monitor`, `timeline`, `JobSpec`, `RunStatus`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qwex_jupyter.api import get, runs, submit
+    from qwex_jupyter.api import get, monitor, runs, submit
+    from qwex_jupyter.gantt import timeline
     from qwex_jupyter.run import Run
     from qwex_jupyter.runners import register_runner
     from qwex_jupyter.spec import JobSpec, Resources
@@ -29,9 +30,11 @@ __all__ = [
     "Run",
     "RunStatus",
     "get",
+    "monitor",
     "register_runner",
     "runs",
     "submit",
+    "timeline",
 ]
 
 _WHERE = {
@@ -40,9 +43,11 @@ _WHERE = {
     "Run": "run",
     "RunStatus": "status",
     "get": "api",
+    "monitor": "api",
     "register_runner": "runners",
     "runs": "api",
     "submit": "api",
+    "timeline": "gantt",
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter import context
+from qwex_jupyter.errors import SpecError
 from qwex_jupyter.home import default_home
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.run import Run
@@ -16,8 +17,23 @@ from qwex_jupyter.spec import JobSpec
 if TYPE_CHECKING:
     import pandas as pd
 
+    from qwex_jupyter.monitor.monitor import Monitor
+    from qwex_jupyter.tables import Table
+
+# What a page has a new kernel evaluate, which knows nothing of it: the id of a new monitor.
+_AGAIN = "__import__('qwex_jupyter.api', fromlist=['api']).monitor(place={place!r}).model_id"
 _lock = threading.Lock()
 _managers: dict[tuple[int, str], RunManager] = {}
+
+
+def setting(name: str) -> Any:
+    """A setting as it is now: `config.setting`, which is imported when it is needed."""
+    from qwex_jupyter import config
+
+    try:
+        return config.setting(name)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
 
 
 def manager() -> RunManager:
@@ -29,7 +45,9 @@ def manager() -> RunManager:
     with _lock:
         if key not in _managers:
             python = sys.executable if context.is_kernel() else ""
-            made = RunManager(home, settings={"local": {"python": python}})
+            made = RunManager(
+                home, settings={"local": {"python": python}, "k8s": {"setting": setting}}
+            )
             _managers[key] = made
             if made.history.open_ids():
                 made.take_up(within=0.0)
@@ -54,6 +72,26 @@ def submit(
     else:
         spec = JobSpec(command=command, **values)  # type: ignore[arg-type]  # it makes a tuple
     return manager().submit(spec, runner)
+
+
+def monitor(*, place: str = "") -> Monitor | Table:
+    """All runs, live; where nobody watches, or in a terminal, a table of the newest.
+
+    Args:
+        place: For the page itself, which has lost its kernel: where its table stands.
+    """
+    return monitor_of(manager(), place=place)
+
+
+def monitor_of(manager: RunManager, *, place: str = "") -> Monitor | Table:
+    """A monitor of the runs of a manager; see `monitor`."""
+    from qwex_jupyter import tables
+
+    if not context.is_watched():
+        return tables.of_history(manager.history)
+    from qwex_jupyter.monitor.monitor import Monitor
+
+    return Monitor(manager, place=place, again=_AGAIN)
 
 
 def get(ref: str) -> Run:

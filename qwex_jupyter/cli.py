@@ -12,10 +12,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from qwex_jupyter import __version__, options, render
+from qwex_jupyter import __version__, api, options, render
 from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
 from qwex_jupyter.history import parse_moment, statuses_of
 from qwex_jupyter.logs import STREAMS
@@ -23,7 +25,7 @@ from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import parse_duration
-from qwex_jupyter.status import RunStatus
+from qwex_jupyter.status import Reason, RunStatus
 
 # What a shell knows them by: usage (sysexits.h), a run that has no exit code of its own, and
 # what was ended by a signal.
@@ -73,8 +75,9 @@ class _Terminal:
     """The verbs, printed."""
 
     def __init__(self, *, as_json: bool) -> None:
-        runner = os.environ.get("QWEX_RUNNER") or "local"
-        self._manager = RunManager(default=runner)
+        self._runner = os.environ.get("QWEX_RUNNER") or None
+        settings = {"k8s": {"setting": api.setting}}
+        self._manager = RunManager(default=self._runner or "local", settings=settings)
         self._json = as_json
 
     def verb(self, verb: str, words: list[str]) -> int:
@@ -104,7 +107,10 @@ class _Terminal:
             "grace": os.environ.get("QWEX_GRACE"),
         }
         spec = options.make_spec(args, command, None, {k: v for k, v in defaults.items() if v})
-        return self._start(args, spec, self._manager.choose(spec, args.runner))
+        chosen = self._manager.choose(spec, args.runner or self._runner)
+        if chosen != "local" and not (spec.here or spec.workdir):
+            spec = replace(spec, files=(*spec.files, *options.carried(command, spec.files)))
+        return self._start(args, spec, chosen)
 
     def _rerun(self, words: list[str]) -> int:
         ref = words[0] if words and not words[0].startswith("-") else None
@@ -126,7 +132,7 @@ class _Terminal:
         if args.dry_run:
             from qwex_jupyter.history import new_run_id
 
-            runner = self._manager.runner(chosen)
+            runner = self._manager.runner(chosen, spec.options)
             print(runner.show(runner.plan(spec, new_run_id(time.time()))))
             return 0
         run = self._manager.submit(spec, chosen)
@@ -135,7 +141,8 @@ class _Terminal:
             return 0
         if not args.quiet:
             print(f"qwex: {run.handle}", file=sys.stderr)
-        record = self._stream(run)
+        with self._telling(run.run_id, quiet=args.quiet):
+            record = self._stream(run)
         if self._json:
             if run.log.tail("stdout", 1) not in (b"", b"\n"):
                 _pass_on([("stdout", b"\n")])  # the record is a line of its own
@@ -161,7 +168,25 @@ class _Terminal:
             except BrokenPipeError:
                 run.cancel()
                 raise
-        return self._manager.wait(run.run_id)
+        return self._ended(run)
+
+    @contextmanager
+    def _telling(self, run_id: str, *, quiet: bool = False) -> Iterator[None]:
+        """While the block lasts, what the run waits for is said, an engine's silence too."""
+        if quiet:
+            yield
+            return
+        forget = self._manager.observe(_Told(run_id))
+        try:
+            yield
+        finally:
+            forget()
+
+    def _ended(self, run: Run, timeout: float | None = None) -> RunRecord:
+        """Waits for the end; what the backend still holds of the run is freed before we leave."""
+        record = self._manager.wait(run.run_id, timeout)
+        self._manager.look([run.run_id])
+        return record
 
     def _one(self, ref: str | None) -> Run:
         return self._manager.get(ref) if ref else self._manager.newest()
@@ -217,11 +242,12 @@ class _Terminal:
     def _attach(self, args: Any) -> int:
         run = self._one(args.run)
         try:
-            _pass_on(run.follow())
+            with self._telling(run.run_id):
+                _pass_on(run.follow())
         except KeyboardInterrupt:
             print("\nqwex: no longer watched; the run goes on", file=sys.stderr)
             return 0
-        return _exit_code(self._manager.wait(run.run_id))
+        return _exit_code(self._ended(run))
 
     def _wait(self, args: Any) -> int:
         until = time.monotonic() + parse_duration(args.timeout) if args.timeout else None
@@ -229,7 +255,7 @@ class _Terminal:
         for run in self._many(args):
             left = None if until is None else max(0.0, until - time.monotonic())
             try:
-                codes.append(_exit_code(self._manager.wait(run.run_id, left)))
+                codes.append(_exit_code(self._ended(run, left)))
             except TimeoutError as error:
                 print(f"qwex: {error}", file=sys.stderr)
                 codes.append(_NO_CODE)
@@ -243,10 +269,10 @@ class _Terminal:
         for run in self._many(args):
             run.cancel(grace)
             try:
-                run.wait(0.5, check=False)
+                self._ended(run, 0.5)
             except TimeoutError:
                 pass  # it has its grace; the line says that it is stopping
-            self._say(run.record, render.one_line(run.record))
+            self._say(run.record, render.stopping_text(run.record))
 
     def _delete(self, args: Any) -> None:
         for ref in args.run:
@@ -260,6 +286,13 @@ class _Terminal:
 
         print(_plain(verbs.prune(self._manager, args)))
 
+    def _monitor(self, _: Any) -> None:
+        from qwex_jupyter import tables
+
+        self._manager.take_up(within=2.0)
+        print(tables.of_history(self._manager.history).text())
+        print("Live, with keys: qwex.monitor() in a notebook.")
+
     def _doctor(self, _: Any) -> None:
         from qwex_jupyter import verbs
 
@@ -272,6 +305,31 @@ class _Terminal:
             print(json.dumps(values, ensure_ascii=False), flush=True)
         elif text:
             print(text)
+
+
+class _Told:
+    """Says on stderr what a run waits for, when that changes, and not too often.
+
+    Args:
+        run_id: The run; others are of no interest.
+    """
+
+    _EVERY = 5.0
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id, self._said, self._again = run_id, "", 0.0
+
+    def __call__(self, record: RunRecord) -> None:
+        """Takes an observation."""
+        if record.run_id != self._run_id or record.status.final or record.reason == Reason.STOPPING:
+            return
+        now = time.monotonic()
+        if record.message == self._said or (record.reason == Reason.PULLING and now < self._again):
+            return
+        self._said, self._again = record.message, now + self._EVERY
+        if record.message:
+            share = f" {record.progress}" if record.progress else ""
+            print(f"qwex: {_plain(record.message)}{share}", file=sys.stderr, flush=True)
 
 
 def _exit_code(record: RunRecord) -> int:

@@ -27,6 +27,17 @@ class Qwex(Configurable):
     raise_error = Bool(True, help="A failed foreground run raises.").tag(config=True)
     grace = Unicode("10s", help="Between the nice and the hard way of stopping.").tag(config=True)
     timeout = Unicode("", help="Timeout of runs without --timeout; '' for none.").tag(config=True)
+    gpu_resource = Unicode(
+        "nvidia.com/gpu", help="What a GPU is called on the cluster; for --gpus."
+    ).tag(config=True)
+    pod_security = Enum(
+        ("baseline", "restricted"),
+        "baseline",
+        help="restricted for namespaces that enforce that level of Pod Security.",
+    ).tag(config=True)
+    job_ttl = Unicode(
+        "1h", help="How long a Job stays on the cluster after its outcome and output are here."
+    ).tag(config=True)
     profiles = Dict(help="Sets of options by name, for --profile NAME, as one text each.").tag(
         config=True
     )
@@ -47,3 +58,16 @@ class Qwex(Configurable):
         except (TraitError, ValueError) as error:
             allowed = trait.info()
             raise ValueError(f"{variable}={text!r} can't be used: give {allowed}.") from error
+
+
+# What a notebook's configuration says; None elsewhere.
+current: Qwex | None = None
+
+
+def setting(name: str) -> Any:
+    """A setting as it is now, for whoever isn't given a configuration.
+
+    Raises:
+        ValueError: See `Qwex.value`.
+    """
+    return (current or Qwex()).value(name)

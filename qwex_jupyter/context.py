@@ -61,6 +61,14 @@ def is_kernel() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+def is_watched() -> bool:
+    """Whether a person looks at what this process displays: not so under nbclient or papermill."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kernel = getattr(shell, "kernel", None)
+    # Those forbid input; a person's front end allows it.
+    return kernel is not None and getattr(kernel, "_allow_stdin", True)
+
+
 def ends_with_server() -> str:
     """What a detached local run here ends with, "" when it outlives the session.
 

@@ -21,6 +21,8 @@ from qwex_jupyter.errors import FactUnreadable, HomeUnusable
 Fact = dict[str, Any]
 
 SPEC, LAUNCH, STOP, KILL, RUN = "spec.json", "launch.json", "stop.json", "kill.json", "run.json"
+# Beside them, who has taken a start over from the submitter, and how far it is with the image.
+LAUNCHER, PULL = "launcher.json", "pull.json"
 SEEN = "seen.json"
 
 # What a home that can't hard-link answers: FAT, exFAT, some SMB and FUSE mounts.
@@ -151,6 +153,14 @@ def exists(folder: str, name: str) -> bool:
     return os.path.lexists(os.path.join(folder, name))
 
 
+def changed_at(folder: str, name: str) -> float:
+    """When a file was last written, seconds since the epoch; 0.0 when it isn't there."""
+    try:
+        return os.stat(os.path.join(folder, name)).st_mtime
+    except OSError:
+        return 0.0
+
+
 def replace(folder: str, name: str, value: Fact) -> None:
     """Puts an observation in the place of the last one, by rename; not a fact, not synced."""
     mine = os.path.join(folder, f".{name}.{os.urandom(8).hex()}")
@@ -202,6 +212,22 @@ def _unlink(path: str) -> None:
         os.unlink(path)
     except OSError:
         pass  # already gone, or the folder was renamed away by delete
+
+
+def sync(folder: str, *names: str) -> None:
+    """Has what those files say survive a loss of power from the moment this returns.
+
+    Raises:
+        OSError: The disk doesn't take it.
+    """
+    for name in names:
+        _step(name, "sync")
+        descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    _sync_folder(folder)
 
 
 def _sync_folder(folder: str) -> None:

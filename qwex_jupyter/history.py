@@ -160,6 +160,10 @@ class RunHistory:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         os.close(os.open(os.path.join(self.open_folder, run_id), flags, 0o600))
 
+    def is_open(self, run_id: str) -> bool:
+        """Whether a run is on the list of `open_ids`."""
+        return os.path.exists(os.path.join(self.open_folder, run_id))
+
     def mark_closed(self, run_id: str) -> None:
         """Takes a run off the list of `open_ids`."""
         try:
@@ -235,7 +239,9 @@ class RunHistory:
 
     def observe(self, record: RunRecord) -> None:
         """Puts the last observation of a live run into ``seen.json``."""
-        keys = ("status", "reason", "message", "started_at", "observed_at", "progress", "uid")
+        keys = (
+            "status", "reason", "message", "started_at", "observed_at", "progress", "said", "uid",
+        )  # fmt: skip
         values = record.to_json()
         facts.replace(self.folder(record.run_id), facts.SEEN, {key: values[key] for key in keys})
 

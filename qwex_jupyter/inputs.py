@@ -52,8 +52,9 @@ def values(spec: JobSpec) -> dict[str, str]:
 def _env_file(path: str) -> dict[str, str]:
     """``NAME=VALUE`` lines as ``docker run --env-file`` reads them: no quotes, no expansion."""
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
-            lines = file.read().splitlines()
+        with open(os.path.expanduser(path), encoding="utf-8", newline="") as file:
+            # As docker splits them: a value may hold what else Python takes for a line's end.
+            lines = [line.removesuffix("\r") for line in file.read().split("\n")]
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it isn't UTF-8"
         raise SpecError(f"--env-file {path}: {why}.") from error

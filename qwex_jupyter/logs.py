@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from qwex_jupyter import facts
+from qwex_jupyter import facts, process
 
 STDOUT, STDERR = "stdout", "stderr"
 STREAMS = (STDOUT, STDERR)
@@ -128,7 +128,7 @@ class Lease:
 
     The highest number holds. A holder replaces only its own file; it is taken over, by
     linking the next number, after `LEASE_QUIET` seconds in which it did not change, on the
-    clock of the one who looks.
+    clock of the one who looks, or at once where its process is known to be gone.
 
     Args:
         folder: The run's folder.
@@ -147,7 +147,7 @@ class Lease:
         number, value = self._highest()
         if number and value.get("holder") == self._me:
             return True
-        if number and not value.get("released"):
+        if number and not value.get("released") and not _is_gone(value):
             state = (number, value.get("beat"))
             now = time.monotonic()
             if self._seen is None or self._seen[:2] != state:
@@ -156,8 +156,9 @@ class Lease:
             if now - self._seen[2] < self._quiet:
                 return False
         cursor = value.get("cursor", {})
-        mine = {"holder": self._me, "beat": 0, "cursor": cursor}
-        winner = facts.link_once(self._folder, f"log.{number + 1}.json", mine)
+        mine = {"holder": self._me, "beat": 0, "cursor": cursor, "process": _here()}
+        # Not synced: after a loss of power the log is read again from an older cursor.
+        winner = facts.link_once(self._folder, f"log.{number + 1}.json", mine, sync=False)
         if winner.get("holder") != self._me:
             return False
         self._number, self.cursor = number + 1, dict(cursor)
@@ -183,13 +184,33 @@ class Lease:
                 "beat": value.get("beat", 0) + 1,
                 "cursor": self.cursor,
                 "released": release,
+                "process": value.get("process"),
             },
         )
         return True
 
     def _highest(self) -> tuple[int, dict[str, Any]]:
-        numbers = [int(m[1]) for name in os.listdir(self._folder) if (m := _LEASE.fullmatch(name))]
-        if not numbers:
-            return 0, {}
-        number = max(numbers)
-        return number, facts.read_fact(self._folder, f"log.{number}.json") or {}
+        return _highest(self._folder)
+
+
+def _here() -> dict[str, Any]:
+    return process.identify(os.getpid())
+
+
+def _is_gone(value: Mapping[str, Any]) -> bool:
+    """Whether the process that holds a lease is gone, as far as this machine can tell."""
+    holder = value.get("process")
+    return isinstance(holder, dict) and process.standing(holder) == process.GONE
+
+
+def trouble(folder: str) -> str:
+    """Why a backend could not read its own log to the end, in its words; "" for no trouble."""
+    return str(_highest(folder)[1].get("cursor", {}).get("trouble", ""))
+
+
+def _highest(folder: str) -> tuple[int, dict[str, Any]]:
+    numbers = [int(m[1]) for name in os.listdir(folder) if (m := _LEASE.fullmatch(name))]
+    if not numbers:
+        return 0, {}
+    number = max(numbers)
+    return number, facts.read_fact(folder, f"log.{number}.json") or {}

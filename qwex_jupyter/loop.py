@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 
+from qwex_jupyter.backends import Backend
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.tracker import Tracker
 
@@ -19,21 +21,26 @@ class Loop:
         tracker: Who looks.
     """
 
+    # How often it is asked what other processes have submitted, and how long it stays when
+    # nothing is open. Seconds.
     _SLOW = 2.0
+    _IDLE = 20.0
+    _LEAST = 0.01
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self._lock = threading.Lock()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        self._watches: dict[str, threading.Thread] = {}
+        self._watches: dict[Backend, threading.Thread] = {}
         self._changed: set[str] = set()
         self._owner = os.getpid()
 
     def wake(self) -> None:
         """Has the thread look at once."""
-        self.ensure()
+        # In this order: a thread that is about to leave for want of work sees that there is some.
         self._wake.set()
+        self.ensure()
 
     def ensure(self, run_id: str | None = None) -> None:
         """Makes sure that the thread runs; a fork of this process has one of its own.
@@ -62,48 +69,55 @@ class Loop:
             thread.join(5.0)
 
     def _notify(self, run_id: str) -> None:
-        self._changed.add(run_id)
+        with self._lock:  # or it may be added to the set that was just taken out
+            self._changed.add(run_id)
         self._wake.set()
 
     def _run(self, stop: threading.Event) -> None:
-        slow = 0.0
         before: set[str] = set()
+        open_ids: list[str] = []
         idle_since = time.monotonic()
+        pause = self._SLOW
         while not stop.is_set():
-            self._wake.wait(self._SLOW)
+            self._wake.wait(max(self._LEAST, min(pause, self._SLOW)))
             self._wake.clear()
             now = time.monotonic()
             try:
                 open_ids = self._tracker.history.open_ids()
-                self._start_watches(open_ids, stop)
-                changed, self._changed = self._changed, set()
+                with self._lock:
+                    changed, self._changed = self._changed, set()
                 # A supervisor takes its run off the list itself: its end is news all the same.
                 changed.update(before.difference(open_ids))
                 before = set(open_ids)
-                if now - slow >= self._SLOW:
-                    changed.update(open_ids)
-                    slow = now
+                changed.update(self._tracker.due(open_ids)[0])
                 if changed:
                     self._tracker.look(changed)
+                self._start_watches(open_ids, stop)
+                _, pause = self._tracker.due(open_ids)
             except (QwexError, OSError):
                 stop.wait(1.0)  # a bad moment of the disk; every look starts from the files
+            except Exception:
+                # A mistake of ours; everybody who waits for an end here relies on this thread.
+                logging.getLogger("qwex_jupyter").exception("a look failed")
+                stop.wait(1.0)
             if open_ids:
                 idle_since = now
-            elif now - idle_since > 10 * self._SLOW:
+            elif now - idle_since > self._IDLE:
                 with self._lock:  # against `ensure`, which would take it for living
                     if not self._changed and not self._wake.is_set():
                         stop.set()  # and with it the watches; the next submit starts anew
                         self._thread = None
 
     def _start_watches(self, open_ids: list[str], stop: threading.Event) -> None:
-        names = {record.runner for record in self._tracker.records(open_ids[-50:])}
-        for name in names - {""}:
-            thread = self._watches.get(name)
+        for backend, runner in self._tracker.backends.in_use(open_ids).items():
+            thread = self._watches.get(backend)
             if thread is not None and thread.is_alive():
                 continue
-            runner = self._tracker.runner(name)
             thread = threading.Thread(
-                target=runner.watch, args=(self._notify, stop), name=f"qwex-{name}", daemon=True
+                target=runner.watch,
+                args=(self._notify, stop),
+                name=f"qwex-{runner.name}",
+                daemon=True,
             )
-            self._watches[name] = thread
+            self._watches[backend] = thread
             thread.start()

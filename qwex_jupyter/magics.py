@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
-from qwex_jupyter import home
+from qwex_jupyter import config, home
 from qwex_jupyter.config import Qwex
 
 if TYPE_CHECKING:
     import argparse
 
-    from qwex_jupyter.follow import Cards, View
+    from qwex_jupyter.cards import Cards
     from qwex_jupyter.manager import RunManager
     from qwex_jupyter.record import RunRecord
     from qwex_jupyter.run import Run
+    from qwex_jupyter.views import View
 
 
 # A line of ours up to the cursor: the magic, also behind ``name =``, or by automagic.
@@ -29,6 +30,7 @@ _OURS = re.compile(r"(?:\s*[\w., ]+=)?\s*(%%?qwex |qwex )")
 def load(shell: Any) -> None:
     """Registers the magics; says what is still running."""
     magic = QwexMagic(shell)
+    config.current = magic.config
     shell.register_magic_function(magic, "line_cell", "qwex")
     shell.configurables.append(magic.config)
     shell.Completer.custom_matchers.append(magic.matcher)
@@ -42,6 +44,7 @@ def unload(shell: Any) -> None:
     shell.magics_manager.magics["cell"].pop("qwex", None)
     if isinstance(magic, QwexMagic):
         shell.configurables.remove(magic.config)
+        config.current = None
         shell.Completer.custom_matchers.remove(magic.matcher)
 
 
@@ -140,10 +143,9 @@ class QwexMagic:
 
         args = self._with_profile(args)
         spec = options.make_spec(args, command, cell, self._defaults())
-        manager = self.manager
-        chosen = manager.choose(spec, args.runner)
-        if chosen != "local" and cell is None and not (spec.here or spec.workdir or spec.files):
-            spec = replace(spec, files=tuple(options.carried(command)))
+        chosen = self.manager.choose(spec, args.runner or self._setting("runner") or None)
+        if chosen != "local" and cell is None and not (spec.here or spec.workdir):
+            spec = replace(spec, files=(*spec.files, *options.carried(command, spec.files)))
         if args.dry_run:
             return self._dry_run(spec, chosen)
         return self._submit(args, spec, chosen)
@@ -182,7 +184,7 @@ class QwexMagic:
 
         from qwex_jupyter.history import new_run_id
 
-        runner = self.manager.runner(chosen)
+        runner = self.manager.runner(chosen, spec.options)
         print(runner.show(runner.plan(spec, new_run_id(time.time()))))  # noqa: T201
 
     def _submit(self, args: argparse.Namespace, spec: Any, chosen: str) -> Any:
@@ -202,7 +204,7 @@ class QwexMagic:
             if not args.quiet:
                 self._show_card(run)
             return run.shown()
-        runner = manager.runner(chosen)
+        runner = manager.runner(chosen, spec.options)
         runner.check()
         runner.plan(spec, "20000101-000000-000000")  # a mistake is told before anything is shown
         view = self._view(quiet=args.quiet)
@@ -211,7 +213,8 @@ class QwexMagic:
         stopped = False
         try:
             view.begin(asked)
-            run = manager.submit(spec, chosen)
+            with follow.handing_over(view, asked):
+                run = manager.submit(spec, chosen)
         except RunInterrupted as interrupt:
             if interrupt.run is None:
                 raise
@@ -232,20 +235,25 @@ class QwexMagic:
             self.shell.user_ns[args.as_name] = run
 
     def _view(self, *, quiet: bool) -> View:
-        from qwex_jupyter import follow
+        from qwex_jupyter import views
 
-        return follow.view_for(self.shell, self._setting("display"), quiet=quiet)
+        return views.view_for(self.shell, self._setting("display"), quiet=quiet)
+
+    def _has_panes(self) -> bool:
+        """Whether displays are updated in place here."""
+        from qwex_jupyter import views
+
+        return isinstance(self._view(quiet=False), views.Pane)
 
     def _show_card(self, run: Run) -> None:
         from qwex_jupyter import context, render
-        from qwex_jupyter.follow import Cards
+        from qwex_jupyter.cards import Cards
 
-        kernel = getattr(self.shell, "kernel", None)
         ends_with = context.ends_with_server() if run.record.runner == "local" else ""
         note = f"%qwex attach {run.handle} · logs · cancel"
         if ends_with:
             note += f" · it ends with {ends_with}"
-        if kernel is None or not getattr(kernel, "_allow_stdin", True):
+        if not context.is_watched():
             line = render.one_line(run.record)
             print(f"{line}\n  {note}")  # noqa: T201
             return
@@ -310,6 +318,7 @@ class QwexMagic:
 
     def _logs(self, args: argparse.Namespace) -> None:
         from qwex_jupyter import logs, render
+        from qwex_jupyter.status import say_count
 
         run = self._one(args.run)
         if args.follow:
@@ -321,7 +330,7 @@ class QwexMagic:
         view = render.log_view(run.log, limit, streams)
         lines = list(view.lines) if limit else []
         if len(lines) < view.count and args.tail is None:
-            count = render.count_of(view.count - len(lines), "line")
+            count = say_count(view.count - len(lines), "line")
             path = run.log.path(args.stream or logs.STDOUT)
             lines.insert(0, f"… {count} before these, all of them: {path}")
         if lines:
@@ -330,8 +339,12 @@ class QwexMagic:
     def _logs_on(self, run: Run, only: str | None) -> None:
         import sys
 
-        from qwex_jupyter import logs, terminal
+        from qwex_jupyter import follow, logs, terminal
 
+        if self._has_panes() and not run.record.status.final:
+            # Text without end is dropped by a server, and slows a page down.
+            follow.attach(self.manager, run, self._view(quiet=False), only=only)
+            return
         texts = {stream: terminal.Text() for stream in logs.STREAMS if only in (None, stream)}
         try:
             for stream, data in run.follow():
@@ -350,10 +363,13 @@ class QwexMagic:
     def _wait(self, args: argparse.Namespace) -> Any:
         import time
 
+        from qwex_jupyter import waiting
         from qwex_jupyter.spec import parse_duration
 
         runs = self._many(args)
         until = time.monotonic() + parse_duration(args.timeout) if args.timeout else None
+        if len(runs) > 1 and self._has_panes():
+            return waiting.wait(self.manager, runs, self.shell.display_pub, until)
         try:
             for run in runs:
                 left = None if until is None else max(0.0, until - time.monotonic())
@@ -364,7 +380,7 @@ class QwexMagic:
             print("No longer waited for; the runs go on.")  # noqa: T201
         return runs[0] if len(runs) == 1 else self._table(runs)
 
-    def _cancel(self, args: argparse.Namespace) -> Any:
+    def _cancel(self, args: argparse.Namespace) -> None:
         from qwex_jupyter.spec import parse_duration
 
         grace = None if args.grace is None else parse_duration(args.grace, "grace")
@@ -376,8 +392,11 @@ class QwexMagic:
             try:
                 run.wait(0.5, check=False)
             except TimeoutError:
-                pass  # the table says that it is stopping
-        return self._table(runs)
+                pass  # what is printed says that it is stopping
+        self._table(runs)
+        for record in [run.record for run in runs]:
+            if record.message and not record.status.final:
+                print(f"  {record.handle}: {record.message}")  # noqa: T201
 
     def _rerun(self, words: list[str]) -> Any:
         from qwex_jupyter import options
@@ -407,6 +426,11 @@ class QwexMagic:
         from qwex_jupyter import verbs
 
         print(verbs.prune(self.manager, args))  # noqa: T201
+
+    def _monitor(self, args: argparse.Namespace) -> Any:
+        from qwex_jupyter import api
+
+        return api.monitor_of(self.manager)
 
     def _doctor(self, args: argparse.Namespace) -> None:
         from qwex_jupyter import verbs

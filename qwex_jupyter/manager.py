@@ -26,11 +26,12 @@ from qwex_jupyter.errors import (
 from qwex_jupyter.history import new_run_id
 from qwex_jupyter.inputs import command_text, values
 from qwex_jupyter.loop import Loop
+from qwex_jupyter.observations import Observer
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus, Why
-from qwex_jupyter.tracker import Observer, Tracker
+from qwex_jupyter.tracker import Tracker
 
 
 class RunManager(Tracker):
@@ -74,7 +75,7 @@ class RunManager(Tracker):
 
     def _submit(self, spec: JobSpec, runner_name: str | None) -> Run:
         chosen = self.choose(spec, runner_name)
-        runner = self.runner(chosen)
+        runner = self.runner(chosen, spec.options)
         now = time.time()
         run_id = new_run_id(now)
         runner.check()
@@ -95,21 +96,22 @@ class RunManager(Tracker):
         try:
             runner.submit(spec, run_id, folder, secrets)
         except QwexError as error:
-            self._withdraw(run_id, str(error))
+            self._withdraw(run_id, error)
         self._loop.ensure(run_id)
         if not runner.writes_itself:
             self._loop.wake()
         return Run(self, run_id)
 
-    def _withdraw(self, run_id: str, why: str) -> None:
+    def _withdraw(self, run_id: str, error: QwexError) -> None:
         """After a submit that failed: nothing is left, unless it was started all the same.
 
         Raises:
             SubmitFailed: It was not started, and never will be.
         """
-        if self.close_launch(run_id, why):
+        # The runner's own word for it holds also where it had begun with the start.
+        if self.close_launch(run_id, str(error)) or isinstance(error, SubmitFailed):
             self.history.delete(run_id)
-            raise SubmitFailed(why)
+            raise SubmitFailed(str(error))
 
     def get(self, ref: str) -> Run:
         """The run that a person means; see `RunHistory.resolve`."""
@@ -154,7 +156,8 @@ class RunManager(Tracker):
             # A twentieth of what it took so far: short runs are noticed at once, long ones
             # cost nothing.
             pause = min(max(0.0003, (now - begun) / 20), 0.05)
-            time.sleep(pause if until is None else min(pause, until - now))
+            with self._end_seen:
+                self._end_seen.wait(pause if until is None else min(pause, until - now))
         return self.record(run_id)
 
     def cancel(self, run_id: str, *, grace: float | None = None, who: str = "you") -> None:
@@ -194,8 +197,8 @@ class RunManager(Tracker):
         Args:
             run_id: The run.
             runner: Another runner; None for the same, unless an image is given now.
-            overrides: Other values for fields of the spec; a mapping for ``resources``
-                changes only the limits it names.
+            overrides: Other values for fields of the spec; a mapping for ``resources`` or
+                ``options`` changes only what it names.
 
         Raises:
             SpecError: A value is wrong.
@@ -204,6 +207,8 @@ class RunManager(Tracker):
         spec = JobSpec.from_json(spec_fact["spec"])
         if "resources" in overrides and isinstance(overrides["resources"], Mapping):
             overrides["resources"] = replace(spec.resources, **overrides["resources"])
+        if "options" in overrides:
+            overrides["options"] = {**spec.options, **overrides["options"]}
         changed = replace(spec, **overrides)
         if spec.files and "files" not in overrides:
             # The copies that were taken at submit, not what those files have become.
@@ -245,7 +250,7 @@ class RunManager(Tracker):
                     f"{record.title} has not ended, so it is not deleted: "
                     f"first %qwex cancel {record.handle}"
                 )
-            runner = self.runner(record.runner)
+            runner = self.runner_of(run_id)
             if record.identity in ("", runner.identity()):
                 runner.delete(run_id)
         self.history.delete(run_id)
@@ -268,13 +273,8 @@ class RunManager(Tracker):
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Calls ``observer`` with each new record, from another thread; returns how to stop it."""
-        self._observers.append(observer)
+        forget = self.observations.observe(observer)
         self._loop.wake()
-
-        def forget() -> None:
-            if observer in self._observers:
-                self._observers.remove(observer)
-
         return forget
 
     def take_up(self, within: float = 2.0) -> list[RunRecord]:
@@ -300,9 +300,14 @@ class RunManager(Tracker):
             self._loop.wake()
         return [record for record in reversed(records) if not record.status.final]
 
+    def wake(self) -> None:
+        """See `Tracker.wake`: the loop looks."""
+        self._loop.wake()
+
     def close(self) -> None:
         """Stops watching. The runs go on."""
         self._loop.stop()
+        self.backends.close()
 
 
 def _unbroken(call: Callable[[], Run], undo: Callable[[Run], object]) -> Run:

@@ -15,7 +15,17 @@ from qwex_jupyter.runners.base import ABILITIES
 from qwex_jupyter.spec import JobSpec, Resources, parse_env
 
 # What only some runners understand; passed on in `JobSpec.options`.
-_RUNNER_OPTIONS = ("pull", "network", "context", "namespace", "service_account", "pod_patch")
+_RUNNER_OPTIONS = (
+    "pull",
+    "network",
+    "context",
+    "entrypoint",
+    "read_only",
+    "namespace",
+    "service_account",
+    "pull_secret",
+    "pod_patch",
+)
 
 # What `%%script` binds, and which stream that is.
 _THEIRS = {"--out": "stdout", "--err": "stderr"}
@@ -76,7 +86,7 @@ def run_parser(verb: str = "run") -> argparse.ArgumentParser:
     add("--cpus", metavar="N", help="CPU cores: 2, 0.5, 500m")
     add("-m", "--memory", metavar="SIZE", help="memory limit: 512m, 2GiB (powers of 1024)")
     add("--gpus", metavar="N", help="how many GPUs, or all")
-    add("--shm-size", metavar="SIZE", help="size of /dev/shm")
+    add("--shm-size", metavar="SIZE", help="size of /dev/shm (2 GiB with --gpus)")
     add("-u", "--user", metavar="USER", help="uid, uid:gid or name inside the container")
     add("-v", "--volume", action="append", default=[], metavar="SRC:DST[:ro]", help="a mount")
     add(
@@ -97,8 +107,11 @@ def run_parser(verb: str = "run") -> argparse.ArgumentParser:
     add("--pull", metavar="WHEN", help="get the image: missing, always or never")
     add("--network", metavar="NAME", help="the network it joins")
     add("--context", metavar="NAME", help="which of the configured backends")
+    add("--entrypoint", metavar="PROGRAM", help="in place of the image's own; '' for none")
+    add("--read-only", action="store_const", const="yes", help="the image's files can't change")
     add("--namespace", metavar="NAME", help="the namespace it runs in")
     add("--service-account", metavar="NAME", help="the service account of its pod")
+    add("--pull-secret", metavar="NAME", help="the Secret with the login of the image's registry")
     add("--pod-patch", metavar="YAML", help="merged into its pod")
     add("--keep", action="store_true", help="leave the container or Job when it has ended")
     add("--rm", action="store_true", help="accepted; it is so anyway")
@@ -148,7 +161,7 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
         add("--keep-size", metavar="SIZE", help="oldest first until the history is smaller")
         add("--status", action="append", metavar="STATUS", help="only this status")
         add("--yes", action="store_true", help="do it; without this it only lists")
-    elif verb == "doctor":
+    elif verb in ("monitor", "doctor"):
         pass
     else:
         near = difflib.get_close_matches(verb, [*VERBS, *ALIASES], 1)
@@ -187,6 +200,7 @@ VERBS = {
     "rerun": "the same again, with other options where given",
     "delete": "take it out of the history (rm)",
     "prune": "what could be deleted; --yes deletes it",
+    "monitor": "all runs, live: watch, filter, cancel, rerun, compare",
     "doctor": "what works here and what doesn't",
 }
 
@@ -360,12 +374,19 @@ def _labels(words: Sequence[str]) -> dict[str, str]:
     return labels
 
 
-def carried(command: Sequence[str]) -> list[str]:
-    """The first argument of a command that is a file here: it goes along with an image."""
+def carried(command: Sequence[str], files: Sequence[str] = ()) -> list[str]:
+    """The first argument of a command that is a file here: it goes along with an image.
+
+    Args:
+        command: The program and its arguments.
+        files: What goes along anyway.
+    """
     for word in command[1:]:
         if word.startswith(("-", "/")):
             continue
-        return [word] if os.path.isfile(word) else []
+        folders = (os.path.abspath(os.path.expanduser(path)) for path in files)
+        there = any(f"{os.path.abspath(word)}/".startswith(f"{folder}/") for folder in folders)
+        return [word] if os.path.isfile(word) and not there else []
     return []
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 from qwex_jupyter.errors import RunnerUnavailable
@@ -274,3 +275,16 @@ def _ask(*command: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.decode("utf-8", "replace").strip()
+
+
+def began_at(pid: int) -> float | None:
+    """When a process of this machine began, seconds since the epoch; None where it isn't seen.
+
+    From its start in ticks and the time since boot, proc(5); right to some hundredths.
+    """
+    try:
+        ticks, _ = _ticks_and_state(pid)
+        up = float(_first_line("/proc/uptime").split()[0])
+        return time.time() - (up - int(ticks) / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return None

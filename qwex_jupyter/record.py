@@ -39,7 +39,10 @@ class RunRecord:
         queued: Seconds from submit to start, by one clock.
         elapsed: Seconds from start to end, by one monotonic clock; None before the end.
         overrun: Seconds that it ran over its timeout because nobody watched.
-        log_missing: Bytes that could not be kept, per stream.
+        log_missing: Bytes that could not be kept, per stream; -1 where the backend may have lost
+            some, and nobody knows how many.
+        missing: Why output is missing, a clause; "" where nothing is known of it.
+        said: The backend's own words, for who wants to read on.
         identity: Which backend ran it.
         uid: The backend's own name for the object.
         host: The machine that submitted it.
@@ -69,6 +72,8 @@ class RunRecord:
     labels: Mapping[str, str] = field(default_factory=dict)
     progress: str = ""
     log_missing: Mapping[str, int] = field(default_factory=dict)
+    missing: str = ""
+    said: str = ""
     identity: str = ""
     uid: str = ""
     image_digest: str = ""
@@ -153,6 +158,7 @@ class RunRecord:
             started_at=snapshot.started_at or self.started_at,
             observed_at=max(snapshot.observed_at, self.observed_at),
             progress=snapshot.progress,
+            said=snapshot.said,
             uid=snapshot.uid or self.uid,
         )
 
@@ -176,6 +182,8 @@ class RunRecord:
             image_digest=evidence.get("image_digest", self.image_digest),
             progress="",
             log_missing=dict(snapshot.log_missing),
+            missing=evidence.get("missing", ""),
+            said=snapshot.said,
             uid=snapshot.uid or self.uid,
         )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from qwex_jupyter import terminal
 from qwex_jupyter.logs import STREAMS, RunLog
 from qwex_jupyter.record import RunRecord
-from qwex_jupyter.status import RunStatus, say_bytes
+from qwex_jupyter.status import Reason, RunStatus, say_bytes, say_count
 
 GLYPHS = {
     RunStatus.PENDING: ("○", "#7a7f87"),
@@ -25,7 +25,12 @@ GLYPHS = {
     RunStatus.CANCELLED: ("⊘", "#cf7920"),
     RunStatus.LOST: ("?", "#cf7920"),
 }
-_MUTED = "#7a7f87"
+_MUTED, _WARN = "#7a7f87", "#cf7920"
+# While one of these holds, what is shown is what was last seen.
+_UNREACHABLE = (Reason.BACKEND_UNREACHABLE, Reason.HOST_UNREACHABLE)
+_SHARE = re.compile(r"([0-9]{1,3})%")
+# An overrun below this is what a stop takes. Seconds.
+_WORTH_SAYING = 2.0
 LIVE_LINES = 15
 _DETACHED_LINES = 3
 _SAVED_LINES = 200
@@ -68,6 +73,7 @@ class Card:
         note: A line of advice below the output while it lives.
         now: When this is shown, seconds since the epoch.
         compact: The small form of a detached run.
+        place: A name by which a page finds it, to hide it while it shows the same live.
         last_time: How long the same command took the last time, seconds.
     """
 
@@ -77,6 +83,7 @@ class Card:
     now: float = 0.0
     compact: bool = False
     last_time: float | None = None
+    place: str = ""
 
 
 def log_view(log: RunLog, lines: int = _SAVED_LINES, streams: Sequence[str] = STREAMS) -> LogView:
@@ -94,6 +101,8 @@ def clock(seconds: float | None) -> str:
     """A duration for people: ``0:00:41`` for what takes long, ``3.2s`` for what doesn't."""
     if seconds is None:
         return ""
+    if seconds == int(seconds) and seconds < 60:  # of a backend with whole seconds
+        return f"{seconds:.0f}s" if seconds else "<1s"
     if seconds < 60:
         return f"{seconds:.1f}s" if seconds >= 0.1 else f"{seconds * 1000:.0f}ms"
     hours, rest = divmod(int(seconds), 3600)
@@ -111,33 +120,38 @@ def moment(when: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when)) if when else ""
 
 
-def count_of(number: int, word: str) -> str:
-    """``1 line``, ``1,204 lines``."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
-
-
 def facts_of(card: Card) -> str:
     """Where, what, how long: the quiet half of the header."""
+    return "".join(_facts(card))
+
+
+def since(record: RunRecord) -> float:
+    """From when on the clock of what lives runs."""
+    return record.started_at or record.created_at
+
+
+def _facts(card: Card) -> tuple[str, str, str]:
+    """What stands before a clock that ticks, the clock, and what stands behind it."""
     record = card.record
     words = [record.runner, record.image, record.handle]
-    now = card.now or record.observed_at
+    ticks = last = ""
     if record.status.final:
         words.append(clock(record.duration()))
         if record.exit_code is not None:
             words.append(f"exit {record.exit_code}")
     else:
-        since = record.started_at or record.created_at
+        ticks = ticking(max(0.0, (card.now or record.observed_at) - since(record)))
         last = f" (last {clock(card.last_time)})" if card.last_time else ""
-        words.append(ticking(max(0.0, now - since)) + last)
-    return terminal.plain(" · ".join(word for word in words if word))
+    before = terminal.plain(" · ".join(word for word in words if word))
+    return (f"{before} · " if ticks else before), ticks, last
 
 
 def one_line(record: RunRecord, now: float | None = None) -> str:
     """A run in one line of text, as of now or of another moment."""
     glyph, _ = GLYPHS[record.status]
     card = Card(record, now=time.time() if now is None else now)
-    name = f"{_short(record.name)}  " if record.name else ""
-    return f"{glyph} {record.status.lower()}  {name}{_short(record.command)}   {facts_of(card)}"
+    name = f"{short(record.name)}  " if record.name else ""
+    return f"{glyph} {record.status.lower()}  {name}{short(record.command)}   {facts_of(card)}"
 
 
 def card_text(card: Card) -> str:
@@ -146,7 +160,7 @@ def card_text(card: Card) -> str:
     shown = _bounded(shown, _TEXT_BYTES)
     lines = [one_line(card.record, card.now)]
     if len(shown) < card.log.count:
-        lines.append(f"  … {count_of(card.log.count - len(shown), 'line')} before")
+        lines.append(f"  … {say_count(card.log.count - len(shown), 'line')} before")
     lines += [f"  {line}" for line in shown]
     lines += [f"  {line}" for line in _advice(card)]
     return "\n".join(lines)
@@ -157,9 +171,10 @@ def card_html(card: Card) -> str:
     record = card.record
     _, colour = GLYPHS[record.status]
     foot = _cause_html(card) if record.status.final else _foot_html(card)
+    place = f" qwex-card-{card.place}" if card.place else ""
     return (
-        # The classes keep MathJax from reading `$x ... $y` of a command as a formula.
-        '<div class="tex2jax_ignore mathjax_ignore" '
+        # The first two keep MathJax from reading `$x ... $y` of a command as a formula.
+        f'<div class="tex2jax_ignore mathjax_ignore{place}" '
         f'style="border-left:3px solid {colour};padding:1px 0 1px 10px;margin:2px 0">'
         f"{_header_html(card)}{_log_html(card)}{foot}</div>"
     )
@@ -172,12 +187,15 @@ def _header_html(card: Card) -> str:
     """
     record = card.record
     glyph, colour = GLYPHS[record.status]
-    command = html.escape(_short(record.command, 200), quote=True)
-    name = html.escape(_short(record.name))
+    command = html.escape(short(record.command, 200), quote=True)
+    name = html.escape(short(record.name))
     if name:
         cut = "white-space:nowrap;max-width:100%;overflow:hidden;text-overflow:ellipsis"
         name = f'<b style="{cut}">{name}</b> '
     submitted = html.escape(f"{record.run_id}, submitted {moment(record.created_at)}", quote=True)
+    facts, ticks, last = map(html.escape, _facts(card))
+    if ticks:  # a page that lives moves it on
+        ticks = f'<span class="qwex-clock">{ticks}</span>'
     return (
         '<div style="display:flex;gap:0 14px;flex-wrap:wrap;align-items:baseline">'
         f'<span style="color:{colour};font-weight:bold;white-space:nowrap">'
@@ -186,25 +204,29 @@ def _header_html(card: Card) -> str:
         '<code style="flex:1 1 14em;min-width:0;overflow:hidden;text-overflow:ellipsis;'
         f'white-space:nowrap;background:none;padding:0;{_MONO};{_SMALL}" title="{command}">'
         f"{command}</code> "
-        f'<span style="color:{_MUTED};{_SMALL};margin-left:auto;white-space:nowrap" '
-        f'title="{submitted}">{html.escape(facts_of(card))}</span></div>'
+        # Names of images may be long: alone in its row it wraps.
+        f'<span style="color:{_MUTED};{_SMALL};margin-left:auto;word-break:break-word" '
+        f'title="{submitted}">{facts}{ticks}{last}</span></div>'
     )
 
 
 def _log_html(card: Card) -> str:
     record, log = card.record, card.log
     if not log.lines:
-        waits = not record.status.final and not card.compact
+        pulls = record.reason == Reason.PULLING  # which is said below
+        waits = not (record.status.final or card.compact or pulls)
         quiet = f'<div style="color:{_MUTED};{_SMALL}">waiting for output…</div>'
         return quiet if waits else ""
     if not record.status.final:
         return _newest_html(_bounded(log.lines[-_limit(card) :], _LIVE_BYTES), _limit(card))
     lines = _bounded(log.lines[-_SAVED_LINES:], _SAVED_BYTES)
     newest = _newest_html(lines, _ROWS, "auto")
-    if log.count <= (LIVE_LINES if record.status is RunStatus.SUCCEEDED else _ROWS):
+    # What went well takes no more room than it did while it ran.
+    live = _DETACHED_LINES if card.compact else LIVE_LINES
+    if log.count <= (live if record.status is RunStatus.SUCCEEDED else _ROWS):
         return newest
     more = f", last {len(lines):,} shown" if len(lines) < log.count else ""
-    summary = f"output: {count_of(log.count, 'line')}, {say_bytes(log.size)}{more}"
+    summary = f"output: {say_count(log.count, 'line')}, {say_bytes(log.size)}{more}"
     opened = "" if record.status is RunStatus.SUCCEEDED else " open"
     return (
         f'<details{opened}><summary style="color:{_MUTED};{_SMALL}">{summary}</summary>'
@@ -266,18 +288,43 @@ def _cause_html(card: Card) -> str:
 
 def _foot_html(card: Card) -> str:
     """Below the output of what lives: what it waits for, how much there is, as of when."""
-    *why, facts = _advice(card)
-    facts, _, as_of = facts.rpartition("as of ")
-    return "".join(f"<div>{_step_html(line)}</div>" for line in why) + (
+    why, share = _doing(card.record)
+    facts, _, when = _advice(card)[-1].rpartition("as of ")
+    colour = f' style="color:{_WARN}"' if card.record.reason in _UNREACHABLE else ""
+    doing = f"<div{colour}>{_step_html(terminal.plain(why))}</div>" if why else ""
+    return (
+        f"{doing}{_bar_html(share)}"
         f'<div style="display:flex;gap:0 14px;flex-wrap:wrap;color:{_MUTED};{_SMALL}">'
         f"<span>{_step_html(facts.removesuffix(' · '))}</span> "
-        f'<span style="margin-left:auto;white-space:nowrap">as of {html.escape(as_of)}</span></div>'
+        '<span class="qwex-as-of" style="margin-left:auto;white-space:nowrap">'
+        f"as of {html.escape(when)}</span></div>"
     )
+
+
+def _bar_html(share: int | None) -> str:
+    """How much of something is done, of a hundred, as a bar with its number; "" for None."""
+    if share is None:
+        return ""
+    return (
+        '<div style="display:flex;gap:0 10px;align-items:center;max-width:30em">'
+        f'<div style="flex:1;border:1px solid {_MUTED};border-radius:4px;padding:1px">'
+        f'<div style="width:{share}%;height:5px;border-radius:2px;background:#1f7ad1"></div></div>'
+        f' <span style="color:{_MUTED};{_SMALL}">{share}%</span></div>'
+    )
+
+
+def _doing(record: RunRecord) -> tuple[str, int | None]:
+    """What keeps a live run from being what it shows, and how much of that is done, of 100."""
+    share = _SHARE.fullmatch(record.progress)
+    said = record.message or ("" if share else record.progress)
+    return said, min(100, int(share[1])) if share else None
 
 
 def _step_html(text: str) -> str:
     """A sentence whose commands stand out."""
-    code = f'<code style="background:none;padding:0;color:inherit;{_MONO};{_SMALL}">'
+    # A command goes into the next line as a whole: one that is cut behind a dash reads as two.
+    look = f"display:inline-block;background:none;padding:0;color:inherit;{_MONO};{_SMALL}"
+    code = f'<code style="{look}">'
     return _COMMAND.sub(lambda found: f"{code}{found[0]}</code>", html.escape(text))
 
 
@@ -290,28 +337,47 @@ def _advice(card: Card) -> list[str]:
             lines.append(f"{record.reason}: {record.message}" if record.reason else record.message)
         lines += _missing(record)
     else:
-        if record.reason and record.message:
-            lines.append(record.message)
-        elif record.progress:
-            lines.append(record.progress)
-        size = f"{count_of(log.count, 'line')} · {say_bytes(log.size)}" if log.count else ""
-        as_of = f"as of {moment(card.now or record.observed_at)}"
-        lines.append(" · ".join(word for word in (size, card.note, as_of) if word))
+        said, share = _doing(record)
+        done = "" if share is None else f"{share}%"
+        if said or done:
+            lines.append(f"{said} {done}".strip())
+        size = f"{say_count(log.count, 'line')} · {say_bytes(log.size)}" if log.count else ""
+        lines.append(" · ".join(word for word in (size, card.note, as_of(card)) if word))
     return [terminal.plain(line) for line in lines]
+
+
+def as_of(card: Card) -> str:
+    """When what a live card shows was so."""
+    record = card.record
+    seen = record.observed_at if record.reason in _UNREACHABLE else card.now
+    return f"as of {moment(seen or record.observed_at)}"
 
 
 def _missing(record: RunRecord) -> list[str]:
     lines = []
+    if record.missing:
+        lines.append(f"Output is missing: {record.missing}.")
     for stream, lost in record.log_missing.items():
-        much = f"{lost:,} bytes" if lost > 0 else "Some"
-        lines.append(f"{much} of {stream} could not be kept: there was no room on the disk.")
-    if record.overrun:
-        lines.append(f"It ran {clock(record.overrun)} over its timeout: nobody watched it then.")
+        if lost < 0 and record.missing:
+            continue  # said above
+        if lost < 0:
+            lines.append(
+                f"Some of {stream} may be missing: what kept it was killed or restarted while it "
+                "ran, or could not read or write it."
+            )
+            continue
+        lines.append(
+            f"{lost:,} bytes of {stream} could not be kept: there was no room on the disk."
+        )
+    if record.overrun and record.overrun >= _WORTH_SAYING:
+        over = clock(record.overrun)
+        lines.append(f"It ran {over} over its timeout: its grace, and while nobody watched it.")
     return lines
 
 
-def _short(command: str, limit: int = 100) -> str:
-    text = terminal.plain(" ".join(command.split()))
+def short(text: str, limit: int = 100) -> str:
+    """In one line, and not longer than that."""
+    text = terminal.plain(" ".join(text.split()))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
@@ -327,11 +393,11 @@ def table_text(records: Sequence[RunRecord], now: float) -> str:
             (
                 record.handle,
                 f"{glyph} {record.status.lower()}{reason}",
-                _short(record.name),
-                _short(record.runner),
+                short(record.name),
+                short(record.runner),
                 clock(record.duration(now)),
                 "" if record.exit_code is None else str(record.exit_code),
-                _short(record.command, 60),
+                short(record.command, 60),
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
@@ -346,7 +412,22 @@ def details_text(record: RunRecord, spec_fact: dict[str, object], log_path: str)
     lines = [one_line(record)]
     if record.message:
         lines.append(f"  {record.message}")
-    pairs = {
+    lines += [f"  {line}" for line in _missing(record)]
+    pairs = details(record, log_path)
+    width = max(len(name) for name in pairs)
+    lines += [f"  {name.ljust(width)}  {value}" for name, value in pairs.items() if value]
+    if record.said:
+        lines += ["  the backend's own words", *(f"    {line}" for line in record.said.split("\n"))]
+    spec = spec_fact.get("spec")
+    script = spec.get("script") if isinstance(spec, dict) else None
+    if script:
+        lines += ["  script", *(f"    {line}" for line in str(script).splitlines())]
+    return "\n".join(terminal.plain(line) for line in lines)
+
+
+def details(record: RunRecord, log_path: str) -> dict[str, str]:
+    """The facts about a run by what they are called; "" for what isn't known of it."""
+    return {
         "run id": record.run_id,
         "command": record.command,
         "folder": record.cwd,
@@ -358,23 +439,24 @@ def details_text(record: RunRecord, spec_fact: dict[str, object], log_path: str)
         "as of": "" if record.status.final else moment(record.observed_at),
         "cpu time": clock(record.cpu_time),
         "peak memory": say_bytes(record.peak_memory) if record.peak_memory else "",
+        "image digest": record.image_digest,
         "backend": record.identity,
         "backend's id": record.uid,
         "labels": ", ".join(f"{k}={v}" for k, v in record.labels.items()),
         "output": log_path,
     }
-    width = max(len(name) for name in pairs)
-    lines += [f"  {name.ljust(width)}  {value}" for name, value in pairs.items() if value]
-    spec = spec_fact.get("spec")
-    script = spec.get("script") if isinstance(spec, dict) else None
-    if script:
-        lines += ["  script", *(f"    {line}" for line in str(script).splitlines())]
-    return "\n".join(terminal.plain(line) for line in lines)
+
+
+def stopping_text(record: RunRecord, now: float | None = None) -> str:
+    """A run that was asked to stop: its line, and as long as it goes on, how long it still may."""
+    line = one_line(record, now)
+    said = "" if record.status.final else terminal.plain(record.message)
+    return f"{line}\n  {said}" if said else line
 
 
 def still_running(record: RunRecord, now: float) -> str:
     """The line that greets after a restart: ``train (k3x9qd) still running 0:00:41``."""
     since = record.started_at or record.created_at
     state = "still running" if record.status is RunStatus.RUNNING else "still pending"
-    why = f" · {record.message}" if record.message else ""
+    why = f" · {record.message.removesuffix('.')}" if record.message else ""
     return terminal.plain(f"{record.title} {state} {ticking(max(0.0, now - since))}{why}")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from qwex_jupyter.aside import Aside
 from qwex_jupyter.errors import RunFailed
 from qwex_jupyter.logs import RunLog, Tail
 from qwex_jupyter.record import RunRecord
@@ -131,8 +132,9 @@ class Run:
         Args:
             offsets: Where to begin in each stream, bytes; from the first without.
         """
-        with Tail(self.log, offsets=offsets) as tail:
-            pause = 0.001
+        with self._manager.following(self.run_id), Tail(self.log, offsets=offsets) as tail:
+            moved_at = looked_at = time.monotonic()
+            aside, patience = Aside(), self._manager.patience(self.run_id)
             while True:
                 ended = self._manager.ended(self.run_id)
                 moved = False
@@ -141,8 +143,14 @@ class Run:
                     yield from chunks
                 if ended:
                     return
-                pause = 0.001 if moved else min(1.5 * pause, 0.1)
-                time.sleep(pause)
+                now = time.monotonic()
+                if now - looked_at > patience:
+                    aside.begin(self._manager.look, [self.run_id])
+                    looked_at = now
+                if moved:
+                    moved_at = now
+                # A twentieth of the silence so far: a busy program's lines come at once.
+                time.sleep(min(max(0.0003, (now - moved_at) / 20), 0.1))
 
     def rerun(self, **overrides: Any) -> Run:
         """Submits the same spec anew, with other values where given."""

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     IMAGE_PULL_FAILED = "ImagePullFailed"
     UNSCHEDULABLE = "Unschedulable"
     QUOTA_EXCEEDED = "QuotaExceeded"
+    ADMISSION_REFUSED = "AdmissionRefused"
     EVICTED = "Evicted"
     NODE_LOST = "NodeLost"
     BACKEND_RESTARTED = "BackendRestarted"
@@ -57,6 +58,7 @@ class Reason(StrEnum):
     HOST_UNREACHABLE = "HostUnreachable"
     # Never final: what a live run is doing.
     STARTING = "Starting"
+    PULLING = "Pulling"
     STOPPING = "Stopping"
     SUPERVISOR_GONE = "SupervisorGone"
     # Of a folder that holds no readable run.
@@ -69,6 +71,8 @@ class Why(StrEnum):
     CANCEL = "cancel"
     TIMEOUT = "timeout"
     START_TIMEOUT = "start-timeout"
+    # It will never start, by its backend's word; ``reason`` and ``detail`` stand beside it.
+    HOPELESS = "hopeless"
 
 
 @dataclass(frozen=True)
@@ -98,17 +102,27 @@ class Snapshot:
 
     Times are seconds since the epoch. ``end`` is given when the program has ended (and
     only then); the status of an end is decided by `conclude`, not by the runner.
+
+    Attributes:
+        accepted: The backend itself will start it, whenever it can: a run that waits waits for
+            the backend, not for whoever submitted it.
+        hopeless: What keeps a run that waits from ever starting; it is stopped, and this is
+            how it ended.
+        said: The backend's own words, for who wants to read on.
     """
 
     status: RunStatus
     reason: Reason = Reason.NONE
     message: str = ""
     end: End | None = None
+    accepted: bool = False
+    hopeless: End | None = None
     started_at: float | None = None
     finished_at: float | None = None
     observed_at: float = 0.0
     uid: str = ""
     progress: str = ""
+    said: str = ""
     log_missing: Mapping[str, int] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
@@ -158,6 +172,8 @@ def conclude(end: End, stop: Mapping[str, Any] | None, about: Mapping[str, Any])
             )
         if why == Why.START_TIMEOUT:
             return verdict(RunStatus.FAILED, Reason.START_DEADLINE_EXCEEDED, _too_late(about))
+        if why == Why.HOPELESS and stop:
+            return _hopeless(stop)
         detail = end.detail or "whoever was to start it is gone"
         return verdict(
             RunStatus.LOST, end.reason, f"It never started: {detail}. %qwex rerun {handle}"
@@ -168,19 +184,29 @@ def conclude(end: End, stop: Mapping[str, Any] | None, about: Mapping[str, Any])
         return verdict(
             RunStatus.LOST,
             end.reason,
-            f"{_capital(detail)}{asked}: its outcome isn't known. "
+            f"{capital(detail)}{asked}: its outcome isn't known. "
             f"Read %qwex logs {handle}, then %qwex rerun {handle}",
         )
+    if end.reason is Reason.TIMED_OUT and not about.get("timeout"):
+        # In a patch of its pod, or by somebody who may do so there.
+        return verdict(
+            RunStatus.FAILED,
+            Reason.TIMED_OUT,
+            "Stopped by a deadline that was set where it ran, not with --timeout. "
+            f"%qwex rerun {handle}",
+        )
+    if end.reason is Reason.TIMED_OUT or (end.after_stop and why == Why.TIMEOUT):
+        return verdict(
+            RunStatus.FAILED,
+            Reason.TIMED_OUT,
+            f"Stopped after its timeout of {_seconds(about.get('timeout'))}. "
+            f"Try %qwex rerun {handle} --timeout {_double(about.get('timeout'))}",
+        )
     if end.after_stop and stop:
-        if why == Why.TIMEOUT:
-            return verdict(
-                RunStatus.FAILED,
-                Reason.TIMED_OUT,
-                f"Stopped after its timeout of {_seconds(about.get('timeout'))}. "
-                f"Try %qwex rerun {handle} --timeout {_double(about.get('timeout'))}",
-            )
         if why == Why.START_TIMEOUT:
             return verdict(RunStatus.FAILED, Reason.START_DEADLINE_EXCEEDED, _too_late(about))
+        if why == Why.HOPELESS and code is None:
+            return _hopeless(stop)
         return verdict(
             RunStatus.CANCELLED,
             Reason.CANCELLED_BY_USER,
@@ -190,7 +216,7 @@ def conclude(end: End, stop: Mapping[str, Any] | None, about: Mapping[str, Any])
         return verdict(RunStatus.FAILED, end.reason, _out_of_memory(about))
     if end.reason is not Reason.NONE:
         detail = end.detail or str(end.reason)
-        return verdict(RunStatus.FAILED, end.reason, f"{_capital(detail)}.")
+        return verdict(RunStatus.FAILED, end.reason, f"{capital(detail)}.")
     if code == 0:
         return verdict(RunStatus.SUCCEEDED, Reason.NONE, "")
     if end.signal is not None:
@@ -202,6 +228,15 @@ def conclude(end: End, stop: Mapping[str, Any] | None, about: Mapping[str, Any])
             f"It ended and nobody saw its exit code. Read %qwex logs {handle}",
         )
     return verdict(RunStatus.FAILED, Reason.NON_ZERO_EXIT, _non_zero(code, about))
+
+
+def _hopeless(stop: Mapping[str, Any]) -> Verdict:
+    """The end of a run that was stopped because it would never have started."""
+    reason, detail = (
+        Reason(str(stop.get("reason") or Reason.UNSCHEDULABLE)),
+        str(stop.get("detail")),
+    )
+    return Verdict(RunStatus.FAILED, reason, f"{capital(detail)}.", None)
 
 
 def signal_name(number: int) -> str:
@@ -221,8 +256,15 @@ def say_bytes(count: float) -> str:
     return f"{count:.3g} TiB"
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def say_count(number: int, word: str) -> str:
+    """``1 line``, ``1,204 lines``."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def capital(text: str) -> str:
+    """As the beginning of a sentence, unless that is a name: ``python:3.12``, ``k3s/agent``."""
+    word = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if word.strip("',").isalpha() else text
 
 
 def _seconds(value: Any) -> str:

@@ -232,6 +232,12 @@ class Screen:
         return [*list(self._done)[-count:], *open_lines][-count:]
 
     @property
+    def finished(self) -> int:
+        """How many lines there were that nothing can change any more."""
+        self._look()
+        return self._lines
+
+    @property
     def count(self) -> int:
         """How many lines there were, an unfinished one included."""
         self._look()

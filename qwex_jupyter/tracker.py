@@ -6,45 +6,52 @@ fresh kernel begins with.
 
 from __future__ import annotations
 
-import logging
+import functools
 import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from qwex_jupyter import facts, process
+from qwex_jupyter import facts, launches, logs
+from qwex_jupyter.backends import Backend, Backends
+from qwex_jupyter.due import Due
 from qwex_jupyter.errors import (
     BackendUnreachable,
     FactUnreadable,
+    QwexError,
     RunnerUnavailable,
     RunNotFound,
+    RunStillLive,
     SpecError,
 )
+from qwex_jupyter.followers import Followers
 from qwex_jupyter.history import RunHistory
 from qwex_jupyter.logs import RunLog
+from qwex_jupyter.observations import Observations
 from qwex_jupyter.record import RunRecord
-from qwex_jupyter.runners import runner_class
 from qwex_jupyter.runners.base import Runner
 from qwex_jupyter.status import End, Reason, RunStatus, Snapshot, Why
 
-Observer = Callable[[RunRecord], None]
-
-# How long a launch that is written down may still act, and how long a submitter may be
-# silent before its run is closed. Seconds.
-LAUNCH_GOOD_FOR = 60.0
-QUIET = 600.0
-# A submitter that is gone may have handed the request over with its last breath.
-_LAST_BREATH = 5.0
-# A live run's observation is written anew so often when nothing changed.
+# When to look again at what nothing new is expected of. Seconds.
 _SEEN_AGAIN = 60.0
 _TAIL_BYTES = 4096
 # What reading a file that isn't ours, or not whole, may raise.
 _DAMAGE = (FactUnreadable, ValueError, KeyError, TypeError, AttributeError)
 # An observation is new enough to be answered with for so long. Seconds.
 _FRESH = 0.1
+# When to look again at what waits for its start, or for its output after its end; at what a
+# backend didn't answer about; and how long a look waits for the output of an end. Seconds.
+_SOON = 1.0
+_RETRY = 2.0
+_DRAIN = 0.25
+# How often output that a backend doesn't keep is brought while nobody looks. Seconds.
+_GATHER_EVERY = 60.0
+# Who waits for an end relies on others' polls until so many should have come.
+_OWN_LOOK = 3.0
 
 
 class Tracker:
@@ -62,42 +69,99 @@ class Tracker:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.history = RunHistory(home)
-        self._settings = dict(settings or {})
-        self._runners: dict[str, Runner] = {}
-        self._observers: list[Observer] = []
-        self._seen: dict[str, RunRecord] = {}
-        self._written: dict[str, float] = {}
-        self._told: set[str] = set()
-        self._lock = threading.RLock()
+        self.backends = Backends(self.history, settings or {})
+        self.observations = Observations(self.history)
+        self._due = Due()
+        self._followers = Followers(self._drained, self._silent)
+        self._gathered: dict[str, float] = {}
+        # Who waits for an end in this process is told at once.
+        self._end_seen = threading.Condition()
 
-    def runner(self, name: str) -> Runner:
-        """The runner of that name, made at first use.
+    def runner(self, name: str, options: Mapping[str, str] | None = None) -> Runner:
+        """The runner of that name, and of the backend that a spec's options choose.
 
         Raises:
             SpecError: There is none of that name.
         """
-        with self._lock:
-            if name not in self._runners:
-                made = runner_class(name)
-                self._runners[name] = made(
-                    self.history.home, self.history.id, **self._settings.get(name, {})
-                )
-            return self._runners[name]
+        return self.backends.at(self.backends.find(name, options))
+
+    def runner_of(self, run_id: str) -> Runner:
+        """The runner of a run.
+
+        Raises:
+            RunNotFound: There is no such run.
+            SpecError, RunnerUnavailable: This version has no such runner.
+        """
+        return self.backends.at(self.backends.of(run_id))
+
+    def due(self, run_ids: Iterable[str]) -> tuple[set[str], float]:
+        """Which of these are to be looked at now, and in how many seconds the next one is."""
+        return self._due.among(run_ids, _RETRY)
+
+    @contextmanager
+    def following(self, run_id: str) -> Iterator[None]:
+        """While the block lasts, the output of a run comes to disk as it is written."""
+        try:
+            follow = None if self.ended(run_id) else self._follow(run_id)
+        except (QwexError, OSError):
+            follow = None  # what is on disk is what can be shown
+        if follow is None:
+            yield
+            return
+        with self._followers.following(run_id, follow):
+            yield
+
+    def _follow(self, run_id: str) -> Callable[[threading.Event], bool] | None:
+        """Brings a run's output to disk; None where the program writes it there itself."""
+        runner = self.runner_of(run_id)
+        if runner.writes_itself:
+            return None
+        return functools.partial(runner.follow, run_id, RunLog(self.history.folder(run_id)))
+
+    def _gather(self, run_id: str) -> None:
+        """Brings output to disk that nobody looks at, before its backend forgets it."""
+        now = time.monotonic()
+        if now - self._gathered.get(run_id, -_GATHER_EVERY) < _GATHER_EVERY:
+            return
+        follow = self._follow(run_id)
+        if follow is not None:
+            self._gathered[run_id] = now
+            self._followers.gather(run_id, follow)
+
+    def _drained(self, run_id: str) -> None:
+        """Called by a follower that is done: what waited for it can be concluded."""
+        self._due.again(run_id, 0.0)
+        self.wake()
+
+    def _silent(self, run_id: str, why: str) -> None:
+        """Called by a follower whose backend doesn't answer."""
+        try:
+            if not self.ended(run_id):
+                self._unreachable(run_id, Reason.BACKEND_UNREACHABLE, why)
+                self._due.again(run_id, _RETRY)
+        except (QwexError, OSError):
+            pass  # deleted meanwhile
+
+    def patience(self, run_id: str) -> float:
+        """After how many seconds who waits for a run asks for himself, should nobody else do so."""
+        try:
+            return _OWN_LOOK * self.runner_of(run_id).polled_every
+        except (QwexError, OSError):
+            return _OWN_LOOK * Runner.polled_every
+
+    def wake(self) -> None:
+        """Has what is due looked at now, where something looks by itself."""
 
     def fresh(self, run_id: str) -> RunRecord:
         """`record`, after asking the backend when nobody has for a moment."""
-        seen = self._seen.get(run_id)
+        seen = self.observations.last(run_id)
         if seen is None or time.time() - seen.observed_at > _FRESH:
             self.look([run_id])
         return self.record(run_id)
 
     def record(self, run_id: str) -> RunRecord:
         """What is known of a run: its final record, else the last observation of it."""
-        record = self.history.record(run_id)
-        seen = self._seen.get(run_id)
-        if record.status.final or seen is None or seen.observed_at < record.observed_at:
-            return record
-        return seen
+        return self.observations.record(run_id)
 
     def ended(self, run_id: str) -> bool:
         """Whether a run has ended: its final record exists."""
@@ -111,7 +175,7 @@ class Tracker:
             run_ids: Which runs; None for all that are open. Ended ones cost nothing.
         """
         ids = self.history.open_ids() if run_ids is None else list(run_ids)
-        by_runner: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+        by_backend: dict[Backend, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
         for run_id in ids:
             if self.ended(run_id):
                 try:
@@ -119,20 +183,26 @@ class Tracker:
                 except RunNotFound:
                     pass  # deleted meanwhile
                 continue
+            self._due.again(run_id, _RETRY)
             try:
                 spec_fact = self.history.spec_fact(run_id)
+                by_backend[self.backends.of(run_id, spec_fact)].append((run_id, spec_fact))
             except (RunNotFound, FactUnreadable):
                 continue
-            by_runner[str(spec_fact.get("runner"))].append((run_id, spec_fact))
-        for name, found in by_runner.items():
+            except (RunnerUnavailable, SpecError) as error:
+                self._unreachable(run_id, Reason.BACKEND_UNREACHABLE, str(error))
+            except _DAMAGE as error:
+                if len(ids) == 1:
+                    raise FactUnreadable(f"{run_id} is damaged: {error}.") from error
+        for backend, found in by_backend.items():
             try:
-                self._ask(name, dict(found))
+                self._ask(backend, dict(found))
             except (*_DAMAGE, RunNotFound, OSError):
                 # One of the folders is damaged, can't be written, or was deleted meanwhile; it
                 # must not keep the others from being seen.
                 for run_id, spec_fact in found:
                     try:
-                        self._ask(name, {run_id: spec_fact})
+                        self._ask(backend, {run_id: spec_fact})
                     except RunNotFound:
                         continue
                     except OSError:
@@ -142,9 +212,9 @@ class Tracker:
                         if len(ids) == 1:
                             raise FactUnreadable(f"{run_id} is damaged: {error}.") from error
 
-    def _ask(self, name: str, found: dict[str, dict[str, Any]]) -> None:
+    def _ask(self, backend: Backend, found: dict[str, dict[str, Any]]) -> None:
         try:
-            runner = self.runner(name)
+            runner = self.backends.at(backend)
             identity = runner.identity()
             mine = [i for i, spec_fact in found.items() if spec_fact["identity"] == identity]
             answers = runner.poll(mine) if mine else {}
@@ -153,17 +223,23 @@ class Tracker:
                 self._unreachable(run_id, Reason.BACKEND_UNREACHABLE, str(error))
             return
         for run_id, spec_fact in found.items():
-            if run_id in answers:
-                self._take(runner, run_id, spec_fact, answers[run_id])
-            else:
-                self._foreign(runner, run_id, spec_fact)
+            try:
+                if run_id in answers:
+                    self._take(runner, run_id, spec_fact, answers[run_id])
+                else:
+                    self._foreign(runner, run_id, spec_fact)
+            except (BackendUnreachable, RunnerUnavailable) as error:
+                # It answered a moment ago, and what is wanted of the run wasn't carried out.
+                self._unreachable(run_id, Reason.BACKEND_UNREACHABLE, str(error))
+                self._due.again(run_id, _RETRY)
 
     def _foreign(self, runner: Runner, run_id: str, spec_fact: dict[str, Any]) -> None:
         """A run of another backend: it is what it was, unless it never began."""
         if not facts.exists(self.history.folder(run_id), facts.LAUNCH) and self._undertake(
-            run_id, spec_fact
+            runner, run_id, spec_fact
         ):
             return
+        self._due.again(run_id, _SEEN_AGAIN)
         self._unreachable(run_id, *runner.foreign(spec_fact["identity"]))
 
     def _take(
@@ -183,20 +259,39 @@ class Tracker:
         if isinstance(answer, RunNotFound):
             if launch is None or "closed" in launch:
                 answer = Snapshot(RunStatus.PENDING, Reason.STARTING, observed_at=time.time())
-            elif time.time() - float(launch.get("at", 0)) < LAUNCH_GOOD_FOR:
+            elif time.time() - float(launch.get("at", 0)) < launches.GOOD_FOR:
                 return
             else:
                 end = End(reason=Reason.VANISHED, detail=str(answer))
                 answer = Snapshot(RunStatus.LOST, end=end, observed_at=time.time())
         unstarted = answer.status is RunStatus.PENDING and (launch is None or "closed" in launch)
-        if unstarted and self._undertake(run_id, spec_fact):
+        if unstarted and self._undertake(runner, run_id, spec_fact):
             return
         if answer.end is not None:
             self._end(runner, run_id, spec_fact, answer)
             return
+        if answer.status is RunStatus.PENDING:
+            waits_for_us = not (unstarted or answer.accepted)
+            if waits_for_us and launches.overdue(launch or {}) and self._unstarted(runner, run_id):
+                return
+            self._due.again(run_id, _SOON)
+        else:
+            self._followers.poke(run_id)
+            if not runner.promises.keeps_output:
+                self._gather(run_id)
+            # All at the same moments, so that they share the polls.
+            self._due.again(run_id, runner.polled_every - time.monotonic() % runner.polled_every)
         self._wishes(runner, run_id, spec_fact, answer)
-        self._bring(runner, run_id)
-        self._note(RunRecord.submitted(spec_fact).seen(answer))
+        self.observations.note(RunRecord.submitted(spec_fact).seen(answer))
+
+    def _unstarted(self, runner: Runner, run_id: str) -> bool:
+        """Takes away what was made and never started; whether the run is over with that."""
+        try:
+            runner.delete(run_id)
+        except RunStillLive:
+            return False  # it was started this moment
+        self._never(run_id, {"closed": "who was to start it was killed, or not answered"})
+        return True
 
     def _end(
         self, runner: Runner, run_id: str, spec_fact: dict[str, Any], answer: Snapshot
@@ -205,14 +300,29 @@ class Tracker:
         assert answer.end is not None
         folder = self.history.folder(run_id)
         log = RunLog(folder)
-        runner.follow(run_id, log, threading.Event())
+        if not runner.writes_itself:
+            follow = functools.partial(runner.follow, run_id, log)
+            if not self._followers.drained(run_id, follow, _DRAIN):
+                self._due.again(run_id, _SOON)
+                reading = replace(
+                    answer, end=None, message="It has ended; its output is being read."
+                )
+                if answer.started_at and answer.status is RunStatus.RUNNING:
+                    self.observations.note(RunRecord.submitted(spec_fact).seen(reading))
+                return
+            if why := logs.trouble(folder):
+                missing = {**dict.fromkeys(logs.STREAMS, -1), **answer.log_missing}
+                evidence = {**answer.evidence, "missing": why}
+                answer = replace(answer, log_missing=missing, evidence=evidence)
         stop = facts.read_fact(folder, facts.STOP)
         limit, ran = spec_fact["spec"].get("timeout"), answer.evidence.get("elapsed")
         if limit and ran and ran > limit and not runner.promises.holds_timeout:
             # Nobody watched when its time was over.
             answer = replace(answer, evidence={**answer.evidence, "overrun": ran - limit})
-        tail = log.tail("stderr", _TAIL_BYTES).decode("utf-8", "replace")
-        self._finish(run_id, spec_fact, answer, stop, tail)
+        tail = log.tail("stderr", _TAIL_BYTES)
+        if not (tail or runner.promises.separate_streams):
+            tail = log.tail("stdout", _TAIL_BYTES)
+        self._finish(run_id, spec_fact, answer, stop, tail.decode("utf-8", "replace"))
 
     def _finish(
         self,
@@ -224,48 +334,79 @@ class Tracker:
     ) -> None:
         """Links the final record, unless somebody was first."""
         record = RunRecord.submitted(spec_fact).concluded(answer, stop, spec_fact["spec"], tail)
-        facts.link_once(self.history.folder(run_id), facts.RUN, record.to_json())
-        self._settle(run_id)
+        # While the backend remembers the end, this may wait until it is freed.
+        sync = self.runner_of(run_id).writes_itself
+        facts.link_once(self.history.folder(run_id), facts.RUN, record.to_json(), sync=sync)
+        self._settle(run_id, free=False)
+        with self._end_seen:
+            self._end_seen.notify_all()
 
-    def _settle(self, run_id: str) -> None:
-        """Bookkeeping after an end, by whoever comes by: idempotent."""
+    def _settle(self, run_id: str, *, free: bool = True) -> None:
+        """Bookkeeping after an end, by whoever comes by: idempotent.
+
+        Args:
+            run_id: The run.
+            free: Also frees what the backend holds, which may take its time.
+        """
         folder = self.history.folder(run_id)
         if os.path.isdir(folder):
             facts.release(folder)
-            self.history.mark_closed(run_id)
-            self._note(self.history.record(run_id))
-        self._seen.pop(run_id, None)
-        self._written.pop(run_id, None)
+            if self._is_free(run_id, free=free):
+                self.history.mark_closed(run_id)
+                self._due.forget(run_id)
+                self.backends.forget(run_id)
+            self.observations.note(self.history.record(run_id))
+        self.observations.forget(run_id)
+        self._gathered.pop(run_id, None)
 
-    def _undertake(self, run_id: str, spec_fact: dict[str, Any]) -> bool:
+    def _is_free(self, run_id: str, *, free: bool) -> bool:
+        """Whether the backend holds nothing of a run that has ended, and that should be so."""
+        if not self.history.is_open(run_id):
+            return True
+        try:
+            spec_fact = self.history.spec_fact(run_id)
+            runner = self.backends.at(self.backends.of(run_id, spec_fact))
+            if runner.writes_itself:
+                return True
+            if free:
+                # The backend may forget it only when a loss of power can't take it from here.
+                facts.sync(self.history.folder(run_id), facts.RUN, "stdout.log", "stderr.log")
+                if spec_fact["spec"].get("keep"):
+                    return True
+                if runner.identity() == spec_fact["identity"]:
+                    runner.release(run_id)
+                    return True
+        except (QwexError, OSError):
+            pass  # it is on the list of open runs, so the next kernel tries too
+        except _DAMAGE:
+            return True
+        self._due.again(run_id, _SEEN_AGAIN if free else 0.0)
+        self.wake()
+        return False
+
+    def _undertake(self, runner: Runner, run_id: str, spec_fact: dict[str, Any]) -> bool:
         """Closes a launch that can't come any more; whether the run is over with that."""
-        submitter = spec_fact["submitter"]
-        age = time.time() - spec_fact["created_at"]
         folder = self.history.folder(run_id)
-        stop = facts.read_fact(folder, facts.STOP)
-        limit = spec_fact["spec"].get("start_timeout")
-        if stop is None and limit and age > limit:
-            stop = self.write_stop(run_id, "start-timeout", Why.START_TIMEOUT, 0.0)
+        stop = self._too_late(run_id, spec_fact)
+        launch = facts.read_fact(folder, facts.LAUNCH) or {}
         if stop is not None:
             why = "it was stopped before"
-        elif age > _LAST_BREATH and process.standing(submitter) == process.GONE:
-            why = "the kernel that submitted it was gone before it was started"
-            if process.rebooted(submitter):
-                why = "this machine was restarted, and nothing is known of a start before that"
-        elif (
-            age > LAUNCH_GOOD_FOR
-            and submitter["pid"] == os.getpid()
-            and (process.standing(submitter) == process.ALIVE)
-        ):
-            why = "the process that was to start it was killed"
-        elif age > QUIET:
-            why = f"nothing was heard of its submitter on {spec_fact['host']} for 10 minutes"
-        else:
-            launch = facts.read_fact(folder, facts.LAUNCH)
-            if launch is None or "closed" not in launch:
-                return False
+        elif "closed" in launch:
             why = str(launch["closed"])
-        return self.close_launch(run_id, why)
+        else:
+            why = launches.silence(folder, spec_fact, writes_itself=runner.writes_itself)
+        return bool(why) and self.close_launch(run_id, why)
+
+    def _too_late(self, run_id: str, spec_fact: dict[str, Any]) -> dict[str, Any] | None:
+        """``stop.json`` of a run that hasn't started, which its start timeout may write now."""
+        stop = facts.read_fact(self.history.folder(run_id), facts.STOP)
+        limit = spec_fact["spec"].get("start_timeout")
+        if stop is None and limit:
+            left = limit - (time.time() - spec_fact["created_at"])
+            if left < 0:
+                return self.write_stop(run_id, "start-timeout", Why.START_TIMEOUT, 0.0)
+            self._due.sooner(run_id, left + 0.01)
+        return stop
 
     def close_launch(self, run_id: str, why: str) -> bool:
         """Links ``launch.json`` as closed; whether nobody can start the run now."""
@@ -273,12 +414,25 @@ class Tracker:
         winner = facts.link_once(folder, facts.LAUNCH, {"closed": why, "at": time.time()})
         if "closed" not in winner:
             return False
-        now = time.time()
-        end = End(reason=Reason.NEVER_STARTED, detail=str(winner["closed"]))
-        snapshot = Snapshot(RunStatus.LOST, end=end, observed_at=now, finished_at=now)
-        stop = facts.read_fact(folder, facts.STOP)
-        self._finish(run_id, self.history.spec_fact(run_id), snapshot, stop)
+        self._never(run_id, winner)
         return True
+
+    def _never(self, run_id: str, launch: Mapping[str, Any]) -> None:
+        """Concludes a run that can't be started any more.
+
+        Args:
+            run_id: The run.
+            launch: Says why (``closed``), and as which reason when that is known
+                (``reason``, an image that doesn't exist).
+        """
+        now = time.time()
+        reason = Reason(launch.get("reason") or Reason.NEVER_STARTED)
+        stop = facts.read_fact(self.history.folder(run_id), facts.STOP)
+        if stop is not None:
+            reason = Reason.NEVER_STARTED  # what was wanted goes before what would have been
+        end = End(reason=reason, detail=str(launch["closed"]))
+        snapshot = Snapshot(RunStatus.LOST, end=end, observed_at=now, finished_at=now)
+        self._finish(run_id, self.history.spec_fact(run_id), snapshot, stop)
 
     def _wishes(
         self, runner: Runner, run_id: str, spec_fact: dict[str, Any], answer: Snapshot
@@ -286,44 +440,32 @@ class Tracker:
         """Carries out what is wanted of a live run: every look repeats an unfulfilled stop."""
         folder = self.history.folder(run_id)
         spec = spec_fact["spec"]
-        stop = facts.read_fact(folder, facts.STOP)
-        if stop is None and not runner.promises.holds_timeout:
+        if answer.status is RunStatus.PENDING:
+            stop = self._too_late(run_id, spec_fact)
+            if stop is None and answer.hopeless is not None:
+                end = answer.hopeless
+                stop = self.write_stop(
+                    run_id, "qwex", Why.HOPELESS, 0.0, reason=str(end.reason), detail=end.detail
+                )
+        else:
+            stop = facts.read_fact(folder, facts.STOP)
             limit = spec.get("timeout")
-            if limit and answer.started_at and time.time() - answer.started_at > limit:
-                stop = self.write_stop(run_id, "timeout", Why.TIMEOUT, spec["grace"])
+            held = stop is not None or runner.hold(run_id, limit)
+            if not held and limit and answer.started_at:
+                now = answer.observed_at or time.time()
+                left = limit - answer.evidence.get("elapsed", now - answer.started_at)
+                if left < 0:
+                    stop = self.write_stop(run_id, "timeout", Why.TIMEOUT, spec["grace"])
+                else:
+                    self._due.sooner(run_id, left + 0.01)
         if stop is not None:
+            self._due.sooner(run_id, max(0.1, stop["at"] + stop["grace"] - time.time()))
             insist = facts.exists(folder, facts.KILL)
             runner.cancel(run_id, float(stop["grace"]), str(stop["why"]), insist=insist)
 
     def _unreachable(self, run_id: str, reason: Reason, message: str) -> None:
         before = self.record(run_id)
-        self._note(replace(before, reason=str(reason), message=message))
-
-    def _note(self, record: RunRecord) -> None:
-        """Keeps an observation and tells observers when something changed; an end once."""
-        with self._lock:
-            last = self._seen.get(record.run_id)
-            same = last is not None and replace(last, observed_at=record.observed_at) == record
-            if record.status.final:
-                same = record.run_id in self._told
-                self._told.add(record.run_id)
-            else:
-                self._seen[record.run_id] = record
-        if not record.status.final and (
-            not same or record.observed_at - self._written.get(record.run_id, 0.0) > _SEEN_AGAIN
-        ):
-            self._written[record.run_id] = record.observed_at
-            try:
-                self.history.observe(record)
-            except OSError:
-                pass  # an observation may be missing; the next one is as good
-        if not same:
-            for observer in list(self._observers):
-                try:
-                    observer(record)
-                except Exception:
-                    # One that fails must not keep the others, or the loop, from going on.
-                    logging.getLogger("qwex_jupyter").exception("an observer failed")
+        self.observations.note(replace(before, reason=str(reason), message=message))
 
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
         """The records of those runs that have a folder.
@@ -341,21 +483,26 @@ class Tracker:
 
     def fetch_logs(self, run_id: str) -> None:
         """Brings what the backend holds of a live run's output to disk."""
-        if not self.ended(run_id):
-            self._bring(self.runner(self.record(run_id).runner), run_id)
-
-    def _bring(self, runner: Runner, run_id: str) -> None:
-        """Has the runner write what its backend holds now, where the program doesn't itself."""
+        if self.ended(run_id):
+            return
         now = threading.Event()
         now.set()
         try:
-            runner.follow(run_id, RunLog(self.history.folder(run_id)), now)
-        except (BackendUnreachable, RunnerUnavailable, OSError):
+            follow = self._follow(run_id)
+            if follow is not None:
+                follow(now)
+        except (QwexError, OSError):
             pass  # what is on disk is what can be shown; the next look tries again
 
-    def write_stop(self, run_id: str, who: str, why: Why, grace: float) -> dict[str, Any]:
+    def write_stop(
+        self, run_id: str, who: str, why: Why, grace: float, **more: str
+    ) -> dict[str, Any]:
         """Links ``stop.json``; what it says, whoever was first."""
-        value = {"who": who, "why": str(why), "grace": grace, "at": time.time()}
+        value = {"who": who, "why": str(why), "grace": grace, "at": time.time(), **more}
+        try:
+            value["clock"] = self.runner_of(run_id).clock()
+        except (BackendUnreachable, RunnerUnavailable):
+            pass  # the own clock is the next best
         return facts.link_once(self.history.folder(run_id), facts.STOP, value)
 
     def give_up(self, run_id: str) -> None:

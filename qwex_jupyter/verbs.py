@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
+import time
 from typing import Any
 
-from qwex_jupyter import render, runners
+from qwex_jupyter import render, runners, terminal
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.spec import parse_duration, parse_memory
-from qwex_jupyter.status import say_bytes
+from qwex_jupyter.status import say_bytes, say_count
+
+# How long `doctor` waits for whoever doesn't answer. Seconds.
+_PATIENCE = 2.0
 
 
 def prune(manager: RunManager, args: argparse.Namespace) -> str:
@@ -22,7 +27,7 @@ def prune(manager: RunManager, args: argparse.Namespace) -> str:
     if not found:
         return "Nothing to prune: no ended run is that old or over that size."
     total = say_bytes(sum(size for _, size in found))
-    count = render.count_of(len(found), "run")
+    count = say_count(len(found), "run")
     if not args.yes:
         lines = [render.one_line(record) for record, _ in found[:20]]
         more = [f"and {len(found) - 20:,} more"] if len(found) > 20 else []
@@ -35,27 +40,48 @@ def prune(manager: RunManager, args: argparse.Namespace) -> str:
             manager.delete(record.run_id)
         except QwexError as error:
             failed.append(f"{record.handle}: {error}")
-    return "\n".join([f"Deleted {render.count_of(len(found) - len(failed), 'run')}.", *failed])
+    return "\n".join([f"Deleted {say_count(len(found) - len(failed), 'run')}.", *failed])
 
 
 def doctor(manager: RunManager) -> str:
-    """What works here, what doesn't, and what to do about it."""
+    """What works here, what doesn't, and what to do about it; within two seconds."""
     import qwex_jupyter
 
+    until = time.monotonic() + _PATIENCE
+    answers: dict[str, list[str]] = {name: [] for name in runners.NAMES}
+    threads = {
+        name: threading.Thread(target=_examine, args=(manager, name, lines), daemon=True)
+        for name, lines in answers.items()
+    }
+    for thread in threads.values():
+        thread.start()
+    live = manager.take_up(within=_PATIENCE)
+    for thread in threads.values():
+        thread.join(max(0.0, until - time.monotonic()))
     lines = [
         f"qwex_jupyter {qwex_jupyter.__version__}, Python {sys.version.split()[0]}, {sys.platform}",
         f"✓ history  {manager.history.home} ({_free(manager.history.home)} free)",
     ]
-    for name in runners.NAMES:
-        try:
-            manager.runner(name).check()
-        except QwexError as error:
-            lines.append(f"✗ {name}  {error}")
-        else:
-            lines.append(f"✓ {name}  {manager.runner(name).identity()}")
-    live = manager.take_up()
-    lines.append(f"  {render.count_of(len(live), 'run')} not ended")
-    return "\n".join(lines)
+    for name, thread in threads.items():
+        found = answers[name][:]
+        if thread.is_alive():
+            slow = f"hasn't answered within {_PATIENCE:g} s; once more: %qwex doctor"
+            found.append(f"    the rest {slow}" if found else f"✗ {name}  It {slow}")
+        lines += found
+    lines.append(f"  {say_count(len(live), 'run')} not ended")
+    return "\n".join(terminal.plain(line) for line in lines)
+
+
+def _examine(manager: RunManager, name: str, lines: list[str]) -> None:
+    """Puts the lines about one runner into a list, each as soon as it is known."""
+    try:
+        for line in manager.runner(name).examine():
+            lines.append(line)  # noqa: PERF402 - each as soon as it is known
+    except QwexError as error:
+        lines.append(f"    {error}" if lines else f"✗ {name}  {error}")
+    except Exception as error:  # noqa: BLE001 - a doctor who falls ill is of no use
+        why = " ".join(str(error).split()) or type(error).__name__
+        lines.append(f"    could not be examined: {why}" if lines else f"✗ {name}  {why}")
 
 
 def _free(folder: str) -> str:
