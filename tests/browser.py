@@ -148,10 +148,13 @@ class Jupyter:
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.loads(answer.read() or b"null")
 
-    def write(self, name: str, cells: list[str] | list[dict[str, Any]]) -> Path:
+    def write(
+        self, name: str, cells: list[str] | list[dict[str, Any]], *, kernel: str = "python3"
+    ) -> Path:
         """Makes a notebook of code cells, given as texts or as whole cells."""
         made = [_cell(cell) if isinstance(cell, str) else cell for cell in cells]
-        spec = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+        title = "Python 3 (ipykernel)" if kernel == "python3" else kernel
+        spec = {"name": kernel, "display_name": title, "language": "python"}
         notebook = {
             "cells": [{"id": f"cell-{i}", **cell} for i, cell in enumerate(made)],
             "metadata": {"kernelspec": spec},
@@ -254,10 +257,16 @@ class Page:
         self.bytes[kind] += len(frame)
 
     def open(
-        self, cells: list[str], *, dark: bool = False, kernel: bool = True, path: Path | None = None
+        self,
+        cells: list[str],
+        *,
+        dark: bool = False,
+        kernel: bool = True,
+        path: Path | None = None,
+        spec: str = "python3",
     ) -> Notebook:
         """Opens a new notebook, or the one at ``path``, and closes what was open."""
-        path = path or self.jupyter.write(f"t-{secrets.token_hex(4)}.ipynb", cells)
+        path = path or self.jupyter.write(f"t-{secrets.token_hex(4)}.ipynb", cells, kernel=spec)
         name = path.relative_to(self.jupyter.work).as_posix()
         if self.kind == NOTEBOOK:
             self._go(f"notebooks/{name}")
@@ -270,6 +279,8 @@ class Page:
             self.command("application:close-all")
             self._accept_dialog()
             self.jupyter.end_kernels()
+            if spec != "python3":
+                self.web.evaluate(_KERNELS_ANEW)
             prefer = {} if kernel else {"kernelPreference": _NO_KERNEL}
             self.command("docmanager:open", {"path": name, "factory": "Notebook", **prefer})
         self._theme(dark=dark)
@@ -284,9 +295,10 @@ class Page:
         self.web.evaluate("() => window.jupyterapp.restored.then(() => null)")
 
     def _accept_dialog(self) -> None:
-        # Closing what wasn't saved asks; nothing of it is needed any more.
-        for _ in range(10):
-            if self.web.evaluate("() => !document.querySelector('.jp-Dialog')"):
+        # Closing what wasn't saved asks, after a moment; nothing of it is needed any more.
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if self.web.evaluate(_ALL_CLOSED):
                 return
             button = self.web.query_selector(".jp-Dialog .jp-mod-warn, .jp-Dialog .jp-mod-accept")
             if button:
@@ -321,6 +333,10 @@ class Page:
         return found
 
 
+_ALL_CLOSED = """() => !document.querySelector('.jp-Dialog')
+    && ![...window.jupyterapp.shell.widgets('main')].some(widget => widget.context)"""
+# A page that is open looks for new kinds of kernels once a minute.
+_KERNELS_ANEW = "() => window.jupyterapp.serviceManager.kernelspecs.refreshSpecs()"
 _NO_KERNEL = {"shouldStart": False, "canStart": False, "autoStartDefault": False}
 _WATCH = """() => {
     window.longTasks = [];
@@ -364,8 +380,20 @@ class Notebook:
     def ready(self, *, kernel: bool = True) -> None:
         """Waits until the cells are there and the kernel is idle."""
         self.web.wait_for_function(_READY, arg=self.path.name)
-        if kernel:
-            self.web.wait_for_function(f"() => {_KERNEL}?.status === 'idle'")
+        if kernel and not self._is_idle(within=20.0):
+            # A machine that makes network interfaces meanwhile, as container engines do, cuts what
+            # a page has open (ERR_NETWORK_CHANGED), and the page may wait for ever.
+            self.web.evaluate(f"() => {_KERNEL}?.reconnect()")
+            assert self._is_idle(within=PATIENCE)
+
+    def _is_idle(self, within: float) -> bool:
+        from playwright.sync_api import TimeoutError as NotYet
+
+        try:
+            self.web.wait_for_function(f"() => {_KERNEL}?.status === 'idle'", timeout=1000 * within)
+        except NotYet:
+            return False
+        return True
 
     def run_cell(self, index: int, *, wait: bool = True) -> None:
         """Runs a cell; without ``wait`` it returns while the cell runs."""
@@ -454,6 +482,14 @@ class Notebook:
         self.web.click(".jp-Dialog .jp-mod-accept")
         self.web.wait_for_selector(".jp-Dialog", state="detached")
         self.web.wait_for_function(f"() => {_KERNEL}?.status === 'idle'")
+
+    def reload(self) -> None:
+        """Saves and loads the page anew, as the browser's own button does."""
+        self.save()
+        self.web.reload()
+        self.web.wait_for_function("() => window.jupyterapp !== undefined")
+        self.web.evaluate("() => window.jupyterapp.restored.then(() => null)")
+        self.ready(kernel=False)
 
     def save(self) -> dict[str, Any]:
         """Saves the notebook; returns what is in the file."""

@@ -42,7 +42,7 @@ import workload
 
 MODES = ("kernel", "supervisor", "notebook")
 _ROUND = 30.0
-# Longer than the grace of a submitter that is gone (`tracker._LAST_BREATH`).
+# Longer than the grace of a submitter that is gone (`launches._LAST_BREATH`).
 _QUIET = 6.0
 _SETTLED_IN = 90.0
 

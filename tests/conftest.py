@@ -5,16 +5,36 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cluster_fixtures import (
+    FIXTURES,
+    class_cluster,
+    cluster,
+    kube_wire,
+    own_cluster,
+    session_cluster,
+)
+from engines import CLIENT_VARIABLES, KINDS, LABEL, Engine, EngineFailed, available
+from registry import Registry
+from registry import available as registry_available
 
 from qwex_jupyter import process
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import is_run_id
 
 pytest.register_assert_rewrite("contract")
+__all__ = ["class_cluster", "cluster", "kube_wire", "own_cluster", "session_cluster"]
+
+# A shell that starts the tests in the background, or nohup, has SIGINT or SIGHUP ignored, and all
+# that the tests start would inherit that. A program doesn't inherit a handler, be it an empty one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # What a machine may export and what would hide, or feign, behaviour of ours.
 _UNWANTED = (
@@ -30,12 +50,23 @@ _UNWANTED = (
     "KUBERNETES_SERVICE_HOST",
     "NO_COLOR",
     "FORCE_COLOR",
+    *CLIENT_VARIABLES,
 )
 _UNWANTED_STARTS = ("QWEX_", "JPY_", "JUPYTERHUB_")
 
 # A skip that starts with one of these words is about another system, not about a missing
 # preparation of this one.
 _ALLOWED_SKIPS = ("needs Python", "needs macOS", "needs Linux", "needs Windows")
+
+# The fixtures that give a real engine, and the kinds that a test with them is about.
+_ENGINES = {
+    "docker_engine": "docker",
+    "moby_engine": "moby",
+    "podman_engine": "podman",
+    "engine": "",
+    "own_engine": "",
+    "session_engine": "",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,6 +77,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=20,
         help="how long each campaign of kills lasts (default: 20 s)",
     )
+    parser.addoption(
+        "--engines",
+        default=os.environ.get("QWEX_TEST_ENGINES", ",".join(KINDS)),
+        help="only tests with engines of these kinds (default: $QWEX_TEST_ENGINES or %(default)s)",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is looked at
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks the tests that use a real engine or cluster, and leaves out engines of other kinds."""
+    wanted, left_out = set(config.getoption("--engines").split(",")), []
+    for item in items:
+        if FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("cluster")
+        names = _ENGINES.keys() & set(getattr(item, "fixturenames", ()))
+        if not names:
+            continue
+        item.add_marker("engine")
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        chosen = {params.get("engine"), params.get("kind")} & set(KINDS)
+        kinds = {_ENGINES[name] for name in names} - {""} | chosen
+        if not (kinds or {"docker"}) <= wanted:
+            left_out.append(item)
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture
@@ -94,10 +151,26 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name in _UNWANTED or name.startswith(_UNWANTED_STARTS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / ".docker"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / ".kube"))
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+def no_containers_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Removes our containers from the engines that a test used; nothing where it used none."""
+    yield
+    if _ENGINES.keys() & set(request.fixturenames):
+        for engine in _session_engines.values():
+            if engine.owned:
+                engine.start()  # in case that the test ended it
+                engine.thaw()
+            engine.remove_containers(LABEL)
+            if {"registry", "private_registry"} & set(request.fixturenames):
+                engine.remove_pulled()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(no_containers_left: None, tmp_path: Path) -> Iterator[None]:
     """Closes the managers that a test made, and ends the programs of its runs."""
     made: list[RunManager] = []
     before = RunManager.__init__
@@ -168,3 +241,111 @@ def local(request: pytest.FixtureRequest, home: str, monkeypatch: pytest.MonkeyP
 def manager(home: str) -> RunManager:
     """A manager of its own home."""
     return RunManager(home)
+
+
+# -- real engines ---------------------------------------------------------------------------------
+
+_session_engines: dict[str, Engine] = {}
+
+
+def _started(engine: Engine) -> Engine:
+    try:
+        return engine.start()
+    except EngineFailed as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="session")
+def session_engine() -> Iterator[Callable[[str], Engine]]:
+    """The session's engine of a kind, started when it is first asked for."""
+
+    def get(kind: str) -> Engine:
+        if kind not in _session_engines:
+            if why := available(kind):
+                pytest.skip(why)
+            _session_engines[kind] = _started(Engine(kind))
+        return _session_engines[kind]
+
+    yield get
+    while _session_engines:
+        _session_engines.popitem()[1].stop()
+
+
+@pytest.fixture
+def docker_engine(session_engine: Callable[[str], Engine]) -> Engine:
+    """Debian's Docker engine, or a user's own."""
+    return session_engine("docker")
+
+
+@pytest.fixture
+def moby_engine(session_engine: Callable[[str], Engine]) -> Engine:
+    """A current Docker engine."""
+    return session_engine("moby")
+
+
+@pytest.fixture
+def podman_engine(session_engine: Callable[[str], Engine]) -> Engine:
+    """Debian's Podman."""
+    return session_engine("podman")
+
+
+@pytest.fixture(params=KINDS)
+def engine(request: pytest.FixtureRequest, session_engine: Callable[[str], Engine]) -> Engine:
+    """Each of them in turn."""
+    return session_engine(request.param)
+
+
+@pytest.fixture
+def own_engine() -> Iterator[Callable[..., Engine]]:
+    """Makes engines with data of their own, to be killed and frozen; gone after the test.
+
+    A test whose kind isn't docker takes it from a parameter called ``kind``, so that a run of
+    fewer kinds leaves it out.
+    """
+    made: list[Engine] = []
+
+    def make(
+        kind: str = "docker",
+        *,
+        live_restore: bool = False,
+        log_opts: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+        flags: Sequence[str] = (),
+    ) -> Engine:
+        if why := available(kind):
+            pytest.skip(why)
+        engine = Engine(
+            kind,
+            private=True,
+            live_restore=live_restore,
+            log_opts=log_opts,
+            config=config,
+            flags=flags,
+        )
+        if not engine.owned:
+            pytest.skip("only root may start an engine: run the tests as root")
+        made.append(_started(engine))
+        return engine
+
+    yield make
+    for engine in made:
+        engine.stop()
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    """A registry that anybody may pull from; all through its ``wire``."""
+    yield from _registry(private=False)
+
+
+@pytest.fixture
+def private_registry() -> Iterator[Registry]:
+    """A registry that asks for a name and a password."""
+    yield from _registry(private=True)
+
+
+def _registry(private: bool) -> Iterator[Registry]:
+    if why := registry_available():
+        pytest.skip(why)
+    with Registry(private=private) as made:
+        yield made

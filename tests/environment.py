@@ -16,6 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 OLDEST = (3, 11)
+# What is got or built once and kept. As it is when the tests begin; a test has a cache folder of
+# its own.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwex-tests"
 
 
 def say(text: str) -> None:
@@ -92,10 +95,14 @@ def _make_venv(base: str, folder: Path) -> None:
     subprocess.run(command, check=True)
 
 
+def may_install() -> bool:
+    """Whether this may install Debian packages."""
+    return shutil.which("apt-get") is not None and os.geteuid() == 0
+
+
 def install_packages(packages: Sequence[str], why: str) -> bool:
     """Installs Debian packages where this may; otherwise says what is missing."""
-    may = shutil.which("apt-get") and os.geteuid() == 0
-    if not may:
+    if not may_install():
         say(f"{why} is missing: apt-get install {' '.join(packages)}")
         return False
     say(f"installing {' '.join(packages)} ({why})")

@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import stuck
 from jupyter_client.manager import KernelManager
 
 PATIENCE = 90.0
+# How long a cell that was interrupted may take to end.
+_ENDS_IN = 10.0
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
@@ -123,6 +126,7 @@ class Cell:
         """Reads to the end of the execution."""
         self.until(lambda cell: any(_is_idle(m) for m in cell.mine[-1:]), patience)
         self.reply = self.kernel.reply(self.parent, patience)
+        self.kernel.unfinished.pop(self.parent, None)
         return self
 
     def describe(self) -> str:
@@ -143,6 +147,8 @@ class Kernel:
         self.home = Path(self.env["QWEX_HOME"])
         file = str(folder / ".user" / "kernel.json")
         self.manager = KernelManager(kernel_name="python3", connection_file=file)
+        # The cells whose end wasn't seen yet.
+        self.unfinished: dict[str, str] = {}
         self.start()
 
     def start(self) -> None:
@@ -158,6 +164,7 @@ class Kernel:
     def begin(self, code: str, *, stdin: bool = True, stop_on_error: bool = True) -> Cell:
         """Sends a cell and returns at once."""
         parent = self.client.execute(code, allow_stdin=stdin, stop_on_error=stop_on_error)
+        self.unfinished[parent] = code
         return Cell(self, parent)
 
     def run(self, code: str, *, stdin: bool = True, patience: float = PATIENCE) -> Cell:
@@ -212,10 +219,10 @@ class Kernel:
         """The interrupt button."""
         self.manager.interrupt_kernel()
 
-    def restart(self) -> None:
-        """The restart button."""
+    def restart(self, *, now: bool = False) -> None:
+        """The restart button; ``now`` doesn't ask a kernel that may not answer."""
         self.client.stop_channels()
-        self.manager.restart_kernel(now=False)
+        self.manager.restart_kernel(now=now)
         self._connect()
 
     def kill(self) -> None:
@@ -237,6 +244,37 @@ class Kernel:
         self.client.stop_channels()
         self._connect()
 
+    def settle(self) -> str:
+        """Ends the cells that a test has left behind; what they were and did, "" for none.
+
+        The kernel is the next test's as it was, or a new one with the extension loaded.
+        """
+        if not self.unfinished:
+            return ""
+        cells = "\n".join(self.unfinished.values())
+        said = f"a cell didn't end:\n{cells}\n{stuck.describe(self.home)}"
+        for _ in range(3):  # the third press of the button returns the prompt, whatever answers
+            self.interrupt()
+            if self._ended(_ENDS_IN):
+                break
+        else:
+            self.unfinished.clear()
+            self.restart(now=True)
+            self.run("%load_ext qwex_jupyter")
+        end_runs(self.env)
+        self.listen(0.5)
+        return said
+
+    def _ended(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self.unfinished:
+            try:
+                found = self.client.get_shell_msg(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                return False
+            self.unfinished.pop(found["parent_header"].get("msg_id"), None)
+        return True
+
     def close(self) -> None:
         """Ends it."""
         self.client.stop_channels()
@@ -255,6 +293,14 @@ def kernel(folder: Path, **more: str) -> Iterator[Kernel]:
     finally:
         made.close()
         end_runs(made.env)
+
+
+@contextmanager
+def lent(shared: Kernel) -> Iterator[Kernel]:
+    """A kernel of many tests for one of them, which must not leave a cell running."""
+    yield shared
+    if said := shared.settle():
+        raise AssertionError(said)
 
 
 def end_runs(env: Mapping[str, str]) -> None:

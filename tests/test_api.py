@@ -23,7 +23,7 @@ from qwex_jupyter.errors import (
 
 PUBLIC = {
     *("JobSpec", "Resources", "Run", "RunStatus"),
-    *("get", "register_runner", "runs", "submit"),
+    *("get", "monitor", "register_runner", "runs", "submit", "timeline"),
 }
 
 

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
+from engines import Engine
+from images import image
+from registry import Registry
+from wire import Wire
 
 if TYPE_CHECKING:
     from browser import Jupyter, Notebook, Page
@@ -296,7 +300,11 @@ def test_detached_runs_keep_to_their_cells(lab: Opener) -> None:
             f"from-{name}",
             f"end-{name}",
         ]
-        assert len(notebook.data(index)) == 1
+        # What is left of the widget that showed it live holds nothing.
+        assert [sorted(output["data"]) for output in notebook.data(index)] == [
+            ["text/html", "text/plain"],
+            [],
+        ]
     assert notebook.text(4) == ""
 
 
@@ -317,3 +325,73 @@ def test_every_state_can_be_read(lab: Opener, dark: bool, tmp_path: Path) -> Non
             assert not faint
             assert notebook.size(index)["over"] == 0
         notebook.screenshot(tmp_path / f"{width}.png")
+
+
+@pytest.fixture
+def engine_here(docker_engine: Engine) -> Engine:
+    """An engine to which the server's kernels are pointed by a cell."""
+    image(docker_engine, "busybox")
+    return docker_engine
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_run_in_a_container_can_be_read(
+    lab: Opener, engine_here: Engine, registry: Registry, dark: bool
+) -> None:
+    """A pull with its bar, a silent engine, an end and a refusal are legible, wide and narrow."""
+    name = registry.put("big", "team/big:1")
+    registry.wire.slow("GET", "/blobs/", 1_000_000)
+    with Wire(engine_here.host) as wire:
+        notebook = lab(
+            [
+                f"%env DOCKER_HOST={wire.host}\n{LOAD}",
+                f"%%qwex --image={name}\necho pulled",
+                "%%qwex --image=qwex-test/busybox:1\necho begun; sleep 1000",
+                "%%qwex --image=qwex-test/busybox:1 --gpus 1\ntrue",
+            ],
+            dark=dark,
+        )
+        notebook.run_cell(0)
+        notebook.run_cell(1, wait=False)
+        notebook.until(1, lambda text: bool(re.search(r"Pulling .* MiB\.\n[1-9]\d?%", text)))
+        _legible(notebook, 1)
+        share = notebook.web.evaluate(_BAR, 1)
+        assert 0 < share < 1
+        registry.wire.clear()
+        notebook.wait()
+        assert "✓ succeeded" in notebook.until(1, "pulled")
+        assert "%" not in notebook.text(1)
+
+        notebook.run_cell(2, wait=False)
+        notebook.until(2, "1 line")
+        wire.down()
+        shown = notebook.until(2, "is asked again")
+        assert "◐ running" in shown
+        assert notebook.colour(2, "is asked again") == "rgb(207, 121, 32)"
+        _legible(notebook, 2)
+        wire.up()
+        notebook.until(2, lambda text: "is asked again" not in text)
+        notebook.stop()
+        notebook.wait()
+        assert "⊘ cancelled" in notebook.until(2, "cancelled")
+
+        notebook.run_cell(3)
+        notebook.until(3, "NVIDIA Container Toolkit")
+        _legible(notebook, 3)
+
+
+# How much of a bar's frame is filled.
+_BAR = """i => {
+    const cell = window.jupyterapp.shell.currentWidget.content.widgets[i];
+    const bar = cell.outputArea.node.querySelector("div[style*='height:5px']");
+    const frame = bar.parentElement;
+    return bar.getBoundingClientRect().width / frame.getBoundingClientRect().width;
+}"""
+
+
+def _legible(notebook: Notebook, index: int) -> None:
+    for width in (1200, 480):
+        notebook.resize(width)
+        assert not {k: v for k, v in notebook.contrast(index).items() if v < 3}
+        assert notebook.size(index)["over"] == 0
+    notebook.resize(1200)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import places
 import pytest
+import waits
+import yaml
+from clusters import Cluster
+from engines import Engine
 from kernel import end_runs, environment, qwex
 
 from qwex_jupyter import cli, options
 from qwex_jupyter.errors import SpecError, UnsupportedOption
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.options import ALIASES, VERBS, make_spec, parse_run, parser_of, run_parser
+from qwex_jupyter.runners import k8s_doctor
 from qwex_jupyter.runners.base import ABILITIES
 from qwex_jupyter.runners.local import LocalRunner
 
@@ -54,8 +62,11 @@ REFUSED: dict[str, list[str]] = {
     "--context": ["other"],
     "--namespace": ["ns"],
     "--service-account": ["sa"],
+    "--pull-secret": ["login"],
     "--pod-patch": ["{}"],
     "--keep": [],
+    "--entrypoint": ["env"],
+    "--read-only": [],
 }
 # What a terminal answers; the kernel's answer is in test_magics.py.
 IN_A_TERMINAL: dict[str, tuple[list[str], int, str]] = {
@@ -173,6 +184,7 @@ ANSWERS: dict[str, tuple[list[str], str]] = {
     "rerun": (["done"], "output"),
     "prune": (["--older", "1d"], "Nothing to prune"),
     "doctor": ([], "✓ local"),
+    "monitor": ([], " · as of 20"),
     "delete": ([], "Deleted"),
 }
 
@@ -223,6 +235,41 @@ def test_every_option_is_documented() -> None:
         assert re.search(rf"`[^`]*(?<![\w-]){re.escape(word)}(?![\w-])", text), word
 
 
+def test_every_option_has_a_probe() -> None:
+    """An option is tried on each place, or is one of those that no runner hears of."""
+    probed = {probe.about for probe in places.PROBES if probe.about.startswith("--")}
+    assert not probed & places.IN_FRONT
+    long = {word for word in _option_words(run_parser()) if word.startswith("--")}
+    assert probed | places.IN_FRONT == long
+
+
+@pytest.mark.timeout(900)
+def test_the_table_of_places_is_what_is_observed(
+    docker_engine: Engine, cluster: Cluster, tmp_path: Path
+) -> None:
+    """What ``docs/options.md`` says of each option on each place is what running it shows."""
+    cluster.must_be_owned()
+    found = places.Places(docker_engine, cluster, tmp_path).table()
+    assert found == places.saved(), "python tests/places.py --save"
+
+
+def test_a_place_that_differs_without_a_reason_is_no_row(
+    docker_engine: Engine, cluster: Cluster, tmp_path: Path
+) -> None:
+    """A difference that nobody wrote down fails; one that is gone fails too."""
+    cluster.must_be_owned()
+    made = places.Places(docker_engine, cluster, tmp_path)
+    different = next(probe for probe in places.PROBES if probe.about == "the environment")
+    assert "the image's" in made.row(different)
+    with pytest.raises(AssertionError, match="the environment on docker: 'none 0', not 'set 0'"):
+        made.row(replace(different, docker=""))
+    with pytest.raises(AssertionError, match="the environment on k8s: 'none 0', not 'set 0'"):
+        made.row(replace(different, k8s=""))
+    same = replace(different, line="-e OF_THIS_KERNEL sh")
+    with pytest.raises(AssertionError, match="the environment on docker: 'set 0', not 'none 0'"):
+        made.row(same)
+
+
 def test_the_table_beside_bash_is_about_what_there_is() -> None:
     """Every option that ``docs/bash.md`` names is one, of ours or of ``%%script``."""
     text = (DOCS / "bash.md").read_text()
@@ -233,3 +280,56 @@ def test_the_table_beside_bash_is_about_what_there_is() -> None:
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
     assert len(rows) > 10
     assert {len(row) for row in rows[2:]} == {3}
+
+
+def _yaml_blocks(page: str) -> list[Any]:
+    text = (DOCS / page).read_text()
+    return [
+        yaml.safe_load(b)
+        for b in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    ]
+
+
+def test_the_role_of_the_docs_is_what_the_doctor_asks_for() -> None:
+    """The Role in ``docs/kubernetes.md`` is made of what a runner asks of the API server."""
+    role = _yaml_blocks("kubernetes.md")[0]
+    assert role == k8s_doctor.role("qwex", "NAMESPACE")
+
+
+def test_the_table_of_waits_is_made_of_the_rows() -> None:
+    """What ``docs/kubernetes.md`` says of each word of a cluster is what the runner makes of it."""
+    assert waits.table() == waits.saved(), "python tests/waits.py --save"
+
+
+def test_the_patches_of_the_docs_are_taken(
+    cluster: Cluster, manager: RunManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each example of ``--pod-patch`` makes a Job that an API server takes, with all that it adds.
+
+    Also from a file.
+    """
+    namespace = cluster.namespace()
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(namespace=namespace)))
+    runner = manager.runner("k8s")
+    patches = _yaml_blocks("kubernetes.md")[1:]
+    assert len(patches) >= 3
+    for number, patch in enumerate(patches):
+        path = tmp_path / "patch.yaml"
+        path.write_text(yaml.safe_dump(patch))
+        args, command = parse_run(["--image=a:1", "--pod-patch", str(path), "true"])
+        spec = make_spec(args, command, None, {})
+        plan = runner.plan(spec, f"20261124-120000-abcde{number}")
+        made = cluster.kubectl(
+            *("-n", namespace, "create", "--dry-run=server", "-o", "yaml", "-f", "-"),
+            given=runner.show(plan),
+        )
+        pod = yaml.safe_load(made)["spec"]["template"]
+        assert _holds(pod, patch if "metadata" in patch else {"spec": patch}), made
+
+
+def _holds(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, dict):
+        return all(name in found and _holds(found[name], wanted[name]) for name in wanted)
+    if isinstance(wanted, list):
+        return all(any(_holds(one, want) for one in found) for want in wanted)
+    return bool(found == wanted)

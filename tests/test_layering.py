@@ -103,11 +103,18 @@ def test_a_runner_knows_no_manager_and_no_sibling(name: str) -> None:
     allowed = PLAIN | {"spec", "logs", "runners.base"}
     if name in ("local", "supervisor"):
         allowed |= {"runners.program", "runners.scribe"}
-    if name in ("docker", "k8s"):
-        allowed |= {f"runners.{other}" for other in RUNNERS if other.startswith(f"{name}_")}
+    # What runners of far backends have in common.
+    allowed |= {"runners.streams", "runners.reader", "runners.words", "runners.inside"}
+    family = name.partition("_")[0]
+    allowed |= {f"runners.{other}" for other in RUNNERS if other.startswith(f"{family}_")}
     found = imports(f"runners.{name}", typing_too=True)
     assert ours(found) <= allowed
-    assert foreign(found) <= {"docker": {"docker"}, "k8s": {"kubernetes"}}.get(name, set())
+    # docker and kubernetes come with the libraries by which they speak to their servers.
+    libraries = {
+        "docker": {"docker", "requests", "urllib3"},
+        "k8s": {"kubernetes", "urllib3", "yaml"},
+    }
+    assert foreign(found) <= libraries.get(family, set())
 
 
 @pytest.mark.parametrize("name", ["supervisor", "program", "scribe"])
@@ -119,14 +126,16 @@ def test_what_runs_beside_a_program_is_plain(name: str) -> None:
 
 
 def test_each_heavy_library_has_one_room() -> None:
-    """Pandas is imported in frame only; docker and kubernetes in their runners, if at all."""
+    """Pandas is imported in frame only, and each other heavy library in one room, if at all."""
     assert who("pandas") == {"frame"}
-    assert who("docker") <= {"runners.docker"}
-    assert who("kubernetes") <= {"runners.k8s"}
+    assert who("docker") == {"runners.docker_endpoint"}
+    assert who("kubernetes") == {"runners.k8s_settings"}
+    assert who("anywidget") == {"monitor.widget"}
+    assert who("matplotlib") == who("altair") == {"gantt"}
 
 
 def test_heavy_libraries_are_imported_at_first_use() -> None:
-    """No room imports pandas, docker, kubernetes or ipywidgets at its head but frame."""
+    """No room but frame and the widget imports pandas, docker, kubernetes or anywidget early."""
     for path in FILES:
         tree = ast.parse(path.read_text())
         head = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -135,19 +144,37 @@ def test_heavy_libraries_are_imported_at_first_use() -> None:
         }
         names |= {node.module or "" for node in head if isinstance(node, ast.ImportFrom)}
         heavy = {name.partition(".")[0] for name in names}
-        heavy &= {"pandas", "numpy", "docker", "kubernetes", "ipywidgets"}
-        assert name_of(path) == "frame" or not heavy, f"{path.name} imports {heavy}"
+        heavy &= {"pandas", "numpy", "docker", "kubernetes", "ipywidgets", "anywidget"}
+        heavy |= names & {"matplotlib", "altair"}
+        first_used = ("frame", "monitor.widget")  # rooms that are entered at first use
+        assert name_of(path) in first_used or not heavy, f"{path.name} imports {heavy}"
+    for room, entered_from in {
+        "monitor.widget": {"monitor.monitor", "monitor.card"},
+        "monitor.monitor": {"api"},
+        "monitor.card": {"cards"},
+    }.items():
+        assert {name_of(p) for p in FILES if room in imports(name_of(p))} == entered_from
+    for door, room in {"api": "monitor.monitor", "cards": "monitor.card"}.items():
+        assert f"qwex_jupyter.{room}" not in {
+            node.module
+            for node in ast.parse((PACKAGE / f"{door}.py").read_text()).body
+            if isinstance(node, ast.ImportFrom)
+        }
 
 
 def test_the_manager_has_never_heard_of_faces() -> None:
     """The manager imports no monitor, render, follow or magics."""
     names = ours(imports("manager", typing_too=True))
-    assert not {n for n in names if n.startswith(("monitor", "render", "follow", "magics", "cli"))}
+    assert not {
+        n
+        for n in names
+        if n.startswith(("monitor", "render", "follow", "views", "cards", "magics", "cli"))
+    }
 
 
 def test_history_and_render_know_no_runner() -> None:
-    """History and render know records, never runners or the manager."""
-    for name in ("history", "render", "record", "frame"):
+    """History, render and what draws know records, never runners or the manager."""
+    for name in ("history", "render", "tables", "gantt", "record", "frame", "monitor.rows"):
         names = ours(imports(name))
         assert not {n for n in names if n.startswith(("runners", "manager", "monitor"))}, name
 

@@ -131,7 +131,7 @@ def test_a_request_that_a_dead_server_never_read_is_closed(
     os.kill(server, signal.SIGKILL)
     until(lambda: _state(server) in ("", "Z"))
     assert run.poll() is RunStatus.PENDING
-    monkeypatch.setattr("qwex_jupyter.tracker.LAUNCH_GOOD_FOR", 0.0)
+    monkeypatch.setattr("qwex_jupyter.launches.GOOD_FOR", 0.0)
     until(lambda: run.poll() is RunStatus.LOST)
     assert run.reason == Reason.NEVER_STARTED
     assert not (tmp_path / "executed").exists()
@@ -159,6 +159,26 @@ def test_a_frozen_supervisor_is_no_outcome(local: RunManager) -> None:
     finally:
         os.kill(supervisor, signal.SIGCONT)
     assert end(run).exit_code == 7
+
+
+def test_a_supervisor_that_fails_leaves_a_run_that_can_be_stopped(
+    manager: RunManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system refuses a supervisor at work ends the supervisor, and takes no stop away."""
+    boot = (
+        "import sys; sys.path.append(sys.argv[1])\n"
+        "from qwex_jupyter.runners import supervisor\n"
+        "def refused(*_): raise OSError(5, 'refused')\n"
+        "supervisor._until_ended = refused\n"
+        "supervisor.serve()\n"
+    )
+    monkeypatch.setattr("qwex_jupyter.runners.local._BOOT", boot)
+    run = manager.submit(sh("echo up; exec sleep 300"))
+    until(lambda: run.logs() == "up\n")
+    until(lambda: run.poll() is RunStatus.RUNNING and run.reason == Reason.SUPERVISOR_GONE)
+    run.cancel(grace=0)
+    assert end(run).status is RunStatus.LOST
+    assert "OSError: [Errno 5] refused" in Path(run.log.folder, "supervisor.log").read_text()
 
 
 # Names that mean somebody else now.

@@ -14,11 +14,19 @@ from typing import Any
 
 import nbformat
 import pytest
-from kernel import PATIENCE, Cell, Kernel, end_runs, environment, kernel, qwex, size_of
+from kernel import PATIENCE, Cell, Kernel, end_runs, environment, kernel, lent, qwex, size_of
 
 pytestmark = pytest.mark.kernel
 
-HEAVY = ("docker", "kubernetes", "pandas", "numpy", "ipywidgets", "qwex_jupyter.manager")
+HEAVY = (
+    "docker",
+    "kubernetes",
+    "pandas",
+    "numpy",
+    "ipywidgets",
+    "anywidget",
+    "qwex_jupyter.manager",
+)
 # A program that says what it has to say, and ends when a file called as its argument is there.
 WAITER = """
 import os, sys, time
@@ -32,9 +40,16 @@ raise SystemExit(int(sys.argv[2]))
 
 
 @pytest.fixture(scope="module")
-def k(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    """A kernel with the extension loaded, shared by the tests that leave it as it was."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel with the extension loaded."""
     with kernel(tmp_path_factory.mktemp("shared")) as made:
+        yield made
+
+
+@pytest.fixture
+def k(shared: Kernel) -> Iterator[Kernel]:
+    """The kernel that is shared by the tests which leave it as it was."""
+    with lent(shared) as made:
         yield made
 
 
@@ -59,6 +74,25 @@ def _log(k: Kernel, ref: str, stream: str = "stdout") -> bytes:
 
 def _waiter(name: str, code: int = 0, options: str = "") -> str:
     return f"%%qwex --name {name} {options} python - {name}.go {code}\n{WAITER}"
+
+
+@pytest.mark.parametrize("obeys", [True, False], ids=["obeys", "ignores"])
+def test_a_cell_that_is_left_behind_is_told_and_ended(
+    own: Kernel, monkeypatch: pytest.MonkeyPatch, obeys: bool
+) -> None:
+    """A test that leaves a cell running fails by that, and the next one has a kernel."""
+    monkeypatch.setattr("kernel._ENDS_IN", 30.0 if obeys else 0.5)
+    ignores = "import time\nwhile True:\n    try: time.sleep(9)\n    except BaseException: pass"
+    cell = own.begin("%%qwex --name left -e A=1\nprintf star%s ted; sleep 600")
+    cell.until_text("started")
+    own.begin("pass" if obeys else ignores, stop_on_error=False)
+    with pytest.raises(AssertionError, match="a cell didn't end") as told, lent(own):
+        pass
+    for words in ("--name left", "launch.json", "cell.sh, ", "state S", "stdout.log, 7 bytes"):
+        assert words in str(told.value)
+    assert own.run("%qwex runs").status == "ok"
+    with lent(own):
+        assert os.listdir(own.home / "open") == []
 
 
 def test_loading_is_light(tmp_path: Path) -> None:
@@ -207,7 +241,7 @@ def test_what_needs_a_container_says_what_there_is(k: Kernel) -> None:
     """An image without a container runner is one sentence with a way to go on."""
     cell = k.run("%%qwex --image=python:3.12 python\nprint(1)")
     assert cell.status == "error"
-    assert "--runner=local" in cell.error
+    assert "leave --image out" in cell.error
     assert len(cell.error.splitlines()) == 1
 
 
@@ -397,7 +431,7 @@ def test_a_detached_cell_returns_at_once_with_a_live_card(k: Kernel) -> None:
     """``-d`` shows a small card that goes on by itself until the end; ``_`` is the Run."""
     cell = k.run(_waiter("bg", options="-d"))
     assert cell.status == "ok"
-    (card,) = cell.display_ids
+    card, _ = cell.display_ids  # the other is the widget's
     assert k.value("(_.name, _.status.final)") == "('bg', False)"
     handle = k.value("__import__('qwex_jupyter').get('bg').handle").strip("'")
     assert f"%qwex attach {handle} · logs · cancel" in cell.text
@@ -476,7 +510,7 @@ def test_three_cards_in_three_cells_stay_apart(k: Kernel) -> None:
 
 def test_a_capturing_cell_swallows_no_cards_end(k: Kernel) -> None:
     """A card that ends while ``%%capture`` runs is updated on the page, and isn't captured."""
-    (card,) = k.run(_waiter("swallow", options="-d --as swallowed")).display_ids
+    card, _ = k.run(_waiter("swallow", options="-d --as swallowed")).display_ids
     cell = k.begin(
         "%%capture caught\n"
         "import time\nopen('swallow.go', 'w').close()\n"
@@ -749,7 +783,7 @@ def test_wait_waits_for_all_or_gives_up(k: Kernel) -> None:
     time.sleep(0.5)
     (k.folder / "w1.go").touch()
     (k.folder / "w2.go").touch()
-    out = cell.done().stream()
+    out = cell.done().text
     assert "w1" in out
     assert "w2" in out
     assert out.count("✓ succeeded") == 2
@@ -821,7 +855,7 @@ def test_the_tab_key_offers_ours_and_nothing_else(k: Kernel) -> None:
     k.run("%config Qwex.profiles = {'gpu': '--quiet', 'big': '--quiet'}")
     assert set(k.complete("%qwex r")) == {"run", "runs", "rerun", "rm"}
     assert k.complete("%%qwex --ima") == ["--image"]
-    assert {"--env", "--env-file"} <= set(k.complete("%%qwex --e")) <= {"--env", "--env-file"}
+    assert set(k.complete("%%qwex --e")) == {"--env", "--env-file", "--entrypoint"}
     assert k.complete("%%qwex --runner=l") == ["--runner=local"]
     assert k.complete("%qwex run --runner l") == ["local"]
     assert k.complete("%%qwex --profile ") == ["big", "gpu"]
@@ -983,3 +1017,73 @@ def test_a_terminal_ipython_runs_cells(tmp_path: Path) -> None:
     assert "Traceback" not in out
     assert "⊘ cancelled" in out
     assert "still here" in out
+
+
+def test_waiting_for_several_is_one_table_that_ends(k: Kernel) -> None:
+    """``wait`` of several runs is one live display; where nobody watches it is printed once."""
+    for name in ("t1", "t2"):
+        k.run(_waiter(name, options="-d"))
+    cell = k.begin("%qwex wait t1 t2").until_text("◐ running")
+    (k.folder / "t1.go").touch()
+    cell.until_text("✓ succeeded")
+    (k.folder / "t2.go").touch()
+    cell.done()
+    assert len(cell.display_ids) == 1
+    assert "2 runs · 2 succeeded · as of" in cell.text
+    assert "2 runs · 2 succeeded · as of" in cell.html
+    headless = k.run("%qwex wait t1 t2", stdin=False)
+    assert headless.shown == []
+    assert headless.stream().count("✓ succeeded") == 2
+
+
+def test_an_interrupt_ends_the_table_and_no_run(k: Kernel) -> None:
+    """The stop button ends the waiting for several; the table says that they go on."""
+    for name in ("u1", "u2"):
+        k.run(_waiter(name, options="-d"))
+    cell = k.begin("%qwex wait u1 u2").until_text("◐ running")
+    k.interrupt()
+    cell.done()
+    assert cell.status == "ok"
+    assert "No longer waited for" in cell.text
+    gave_up = k.run("%qwex wait u1 u2 --timeout 0.2")
+    assert "2 had not ended" in gave_up.text
+    for name in ("u1", "u2"):
+        (k.folder / f"{name}.go").touch()
+    k.run("%qwex wait u1 u2")
+
+
+def test_following_a_log_is_bounded(k: Kernel) -> None:
+    """``logs -f`` of what lives shows a pane, and with --stderr that stream alone."""
+    k.run("%%qwex -d --name loud\nseq -f 'out %.0f' 200000; echo oops >&2; sleep 600")
+    _until(lambda: _log(k, "loud", "stderr") == b"oops\n")
+    for stream, there in (("--stderr", False), ("--stdout", True)):
+        cell = k.begin(f"%qwex logs -f loud {stream}")
+        cell.until_text("200,000 lines" if there else "oops")
+        k.interrupt()
+        cell.done()
+        assert ("out 200000" in cell.html) is there
+        assert size_of(cell.messages) < 100_000
+    k.run("%qwex cancel loud")
+
+
+def test_nobody_watches_and_there_is_no_widget(k: Kernel) -> None:
+    """Under nbclient and papermill the monitor is a table of the newest runs, and no widget."""
+    k.run("%%qwex --name seen\necho x")
+    cell = k.run("%qwex monitor", stdin=False)
+    assert [list(data) for data in cell.shown] == [["text/plain", "text/html"]]
+    assert "seen" in cell.text
+    assert "as of 20" in cell.html
+    assert not [m for m in cell.messages if m["msg_type"].startswith("comm")]
+
+
+def test_a_widget_is_two_outputs(k: Kernel) -> None:
+    """The monitor is a widget with a line of text, and below it the table that stands in for it."""
+    k.run("%%qwex --name seen\necho x")
+    widget, table = k.run("%qwex monitor").shown
+    assert "application/vnd.jupyter.widget-view+json" in widget
+    assert re.match(r"\d+ runs? · .* · as of 20", widget["text/plain"])
+    assert "seen" in table["text/plain"]
+    assert "<table>" in table["text/html"]
+    made = k.run("import qwex_jupyter as q\nm = q.monitor()")
+    assert (made.error, made.shown) == ("", [])
+    assert "seen" in k.value("m")

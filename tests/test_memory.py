@@ -254,7 +254,7 @@ def test_a_run_of_a_process_that_is_gone_is_lost(
 def test_following_goes_on_where_a_dead_writer_stopped(manager: RunManager) -> None:
     """A writer that died with the lease is succeeded, and no byte is lost or doubled."""
     run = manager.submit(JobSpec(script="hex-out 00ff10\nout rest\nsleep 9"))
-    run.poll()
+    run.logs()
     folder = run.log.folder
     dead = Lease(folder, quiet=0.0)
     assert dead.acquire()
@@ -266,7 +266,7 @@ def test_following_goes_on_where_a_dead_writer_stopped(manager: RunManager) -> N
     assert heir.acquire()
     heir.keep(heir.cursor, release=True)
     assert heir.cursor == {"stdout": 1, "stderr": 0}
-    run.poll()
+    run.logs()
     assert run.log.read("stdout") == b"\x00\xff\x10rest\n"
     assert not dead.keep({"stdout": 5})
 

@@ -193,6 +193,9 @@ def test_a_file_argument_goes_along_with_an_image() -> None:
     assert options.carried(["python", "-c", "1"]) == []
     assert options.carried(["cat", "/etc/hosts"]) == []
     assert options.carried(["a.py"]) == []
+    assert options.carried(["python", "a.py"], ["data"]) == ["a.py"]
+    assert options.carried(["python", "a.py"], ["a.py"]) == []
+    assert options.carried(["python", "a.py"], ["."]) == []
 
 
 def test_help_names_the_runners_of_an_option() -> None:

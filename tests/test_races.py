@@ -13,6 +13,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from pathlib import Path
 import pytest
 from actors import Actor
 
-from qwex_jupyter import facts, process, tracker
+from qwex_jupyter import facts, launches, process
 from qwex_jupyter.errors import RunNotFound
 from qwex_jupyter.logs import Lease, RunLog
 from qwex_jupyter.manager import RunManager
@@ -108,7 +110,7 @@ def end_of(folder: str) -> tuple[int, bytes]:
 
 def lose_patience() -> None:
     """All graces are over: each submitter has been silent for longer than that."""
-    tracker._LAST_BREATH = tracker.QUIET = tracker.LAUNCH_GOOD_FOR = -1.0
+    launches._LAST_BREATH = launches.QUIET = launches.GOOD_FOR = -1.0
 
 
 def quiet_manager(home: str) -> RunManager:
@@ -121,8 +123,8 @@ def quiet_manager(home: str) -> RunManager:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The graces are restored after each test."""
-    for name in ("_LAST_BREATH", "QUIET", "LAUNCH_GOOD_FOR"):
-        monkeypatch.setattr(tracker, name, getattr(tracker, name))
+    for name in ("_LAST_BREATH", "QUIET", "GOOD_FOR"):
+        monkeypatch.setattr(launches, name, getattr(launches, name))
 
 
 @pytest.fixture
@@ -626,6 +628,15 @@ def test_a_lease_is_not_taken_from_one_who_writes(tmp_path: Path) -> None:
     assert not holder.keep({"at": 99})
 
 
+def test_the_lease_of_a_process_that_is_gone_is_taken_at_once(tmp_path: Path) -> None:
+    """Whoever comes after a killed writer doesn't wait for its lease to fall quiet."""
+    code = f"from qwex_jupyter.logs import Lease; assert Lease({str(tmp_path)!r}).acquire()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    heir = Lease(str(tmp_path), quiet=3600)
+    assert heir.acquire()
+    assert not Lease(str(tmp_path), quiet=3600).acquire()
+
+
 def test_one_damaged_run_keeps_no_other_from_being_taken_up(stages: Callable[[], Stage]) -> None:
     """A torn launch.json, as a loss of power leaves it, is one run; all others get their end."""
     for name in (facts.LAUNCH, facts.STOP, facts.SPEC, facts.SEEN, facts.RUN):
@@ -678,9 +689,13 @@ def test_interrupts_at_random_moments(tmp_path: Path) -> None:
         program = f"printf x >> {tmp_path}/counters/$QWEX_RUN_ID; exit {CODE}"
         spec = JobSpec(command=("/bin/sh", "-c", program))
 
+        # Only there is an interrupt one of a cell, and not one of this test.
+        inside = threading.Event()
+
         def interrupt() -> None:
             nonlocal over
             for number in range(200):
+                inside.wait()
                 time.sleep(rng.random() * 0.03)
                 os.kill(os.getpid(), signal.SIGINT)
                 while taken <= number:
@@ -691,11 +706,13 @@ def test_interrupts_at_random_moments(tmp_path: Path) -> None:
         threading.Thread(target=interrupt, daemon=True).start()
         while not over:
             try:
+                inside.set()
                 while not over:
                     run = manager.submit(spec)
                     os.write(out, f"{run.run_id}\n".encode())
                     run.wait(check=False)
             except KeyboardInterrupt:
+                inside.clear()
                 taken += 1
 
     actor = Actor(loop, "", diary=tmp_path / "diary")

@@ -89,6 +89,8 @@ def _view(count: int, width: int = 20) -> LogView:
         (None, ""),
         (0.0042, "4ms"),
         (0.61, "0.6s"),
+        (0, "<1s"),
+        (7.0, "7s"),
         (59.94, "59.9s"),
         (61, "0:01:01"),
         (3723.9, "1:02:03"),
@@ -96,7 +98,7 @@ def _view(count: int, width: int = 20) -> LogView:
     ],
 )
 def test_durations_read_well(seconds: float | None, text: str) -> None:
-    """A duration is milliseconds, tenths of seconds or a clock, by its size."""
+    """A duration is milliseconds, tenths of seconds or a clock, by its size; or whole seconds."""
     assert render.clock(seconds) == text
 
 
@@ -122,6 +124,14 @@ def test_the_card_of_a_detached_run_is_small() -> None:
     assert len(re.findall(r"\d{6} x", page.text)) == 3
 
 
+@pytest.mark.parametrize(("lines", "folded"), [(3, 0), (4, 1)])
+def test_a_detached_run_that_succeeded_stays_small(lines: int, folded: int) -> None:
+    """At its end the card takes no more room than before: more than three lines are folded."""
+    page = _page(Card(DONE, _view(lines), now=NOW, compact=True))
+    assert len(page.details) == folded
+    assert len(_page(Card(DONE, _view(lines), now=NOW)).details) == 0
+
+
 def test_before_the_first_output_a_card_says_that_it_waits() -> None:
     """An empty pane isn't a hanging one."""
     waiting = replace(RECORD, status=RunStatus.PENDING, message="Looks for room", reason="Starting")
@@ -129,6 +139,71 @@ def test_before_the_first_output_a_card_says_that_it_waits() -> None:
     assert "○ pending" in page.text
     assert "waiting for output…" in page.text
     assert "Looks for room" in page.text
+
+
+PULLING = replace(
+    RECORD,
+    runner="docker",
+    image="python:3.12",
+    status=RunStatus.PENDING,
+    reason=Reason.PULLING,
+    message="Pulling python:3.12: 3 of 7 layers, 120 MiB of 360 MiB.",
+    progress="33%",
+)
+
+
+def test_a_pull_has_a_bar_and_its_text_a_percent() -> None:
+    """While an image is pulled: what is here of it, a bar as long, and the same number in text."""
+    card = Card(PULLING, now=NOW)
+    page, text = _page(card), render.card_text(card)
+    assert "Pulling python:3.12: 3 of 7 layers, 120 MiB of 360 MiB. 33%" in text
+    assert "3 of 7 layers, 120 MiB of 360 MiB.33%" in re.sub(r"\. +(?=33%)", ".", page.text)
+    assert "width:33%;height" in render.card_html(card)
+    assert "waiting for output" not in page.text
+    nothing = replace(PULLING, progress="", message="Getting the image ready.")
+    assert "height:5px" not in render.card_html(Card(nothing, now=NOW))
+    assert "Getting the image ready." in _page(Card(nothing, now=NOW)).text
+
+
+@pytest.mark.parametrize("progress", ["4000%", "33%;background:url(x)", "-5%", "1e3%", "٣٣%"])
+def test_a_bar_is_never_longer_than_its_frame(progress: str) -> None:
+    """Whatever a backend calls progress, a bar is 0 to 100 % long, or there is none."""
+    made = render.card_html(Card(replace(PULLING, progress=progress), now=NOW))
+    widths = [int(width) for width in re.findall(r"width:(\w+)%", made)]
+    assert all(width <= 100 for width in widths)
+    assert len(widths) <= 1
+    assert "url(" not in re.sub(r">[^<]*<", "><", made)
+
+
+def test_a_silent_backend_is_told_as_of_when_it_last_answered() -> None:
+    """A run whose backend doesn't answer keeps its status, and says why and since when."""
+    silent = replace(
+        RECORD,
+        reason=Reason.BACKEND_UNREACHABLE,
+        message="The engine doesn't answer (timed out); it is asked again.",
+        observed_at=NOW - 60,
+    )
+    for compact in (False, True):
+        card = Card(silent, _view(3), now=NOW, compact=compact)
+        for made in (render.card_text(card), _page(card).text):
+            assert "◐ running" in made
+            assert "The engine doesn't answer (timed out)" in made
+            assert "as of 2026-11-23 16:29:45 UTC" in made
+            assert "16:30:45" not in made
+
+
+def test_what_a_live_run_is_about_is_said_without_a_reason_too() -> None:
+    """A message that isn't a problem, like output that is still read, stands in the card."""
+    reading = replace(RECORD, message="It has ended; its output is read.")
+    for made in (render.card_text(Card(reading, now=NOW)), _page(Card(reading, now=NOW)).text):
+        assert "It has ended; its output is read." in made
+
+
+def test_an_overrun_that_is_worth_a_word_gets_one() -> None:
+    """What a stop takes isn't called an overrun; a minute over is."""
+    assert "over its timeout" not in render.card_text(Card(replace(DONE, overrun=0.4), now=NOW))
+    told = render.card_text(Card(replace(DONE, overrun=75.0), now=NOW))
+    assert "It ran 0:01:15 over its timeout: its grace, and while nobody watched it." in told
 
 
 def test_a_success_folds_its_output() -> None:
@@ -159,7 +234,7 @@ def test_what_was_lost_of_the_output_is_said() -> None:
     record = replace(DONE, log_missing={"stdout": 1200, "stderr": -1}, overrun=75.0)
     for made in (_page(Card(record, now=NOW)).text, render.card_text(Card(record, now=NOW))):
         assert "1,200 bytes of stdout could not be kept" in made
-        assert "Some of stderr could not be kept" in made
+        assert "Some of stderr may be missing" in made
         assert "It ran 0:01:15 over its timeout" in made
 
 
@@ -231,7 +306,7 @@ def test_a_table_is_aligned_and_complete() -> None:
     lines = render.table_text([RECORD, FAILED], NOW).splitlines()
     assert lines[0].split() == ["RUN", "STATUS", "NAME", "RUNNER", "TIME", "EXIT", "COMMAND"]
     assert lines[2].split()[:8] == [
-        "k3x9qd", "✗", "failed", "NonZeroExit", "train", "local", "41.0s", "3"
+        "k3x9qd", "✗", "failed", "NonZeroExit", "train", "local", "41s", "3"
     ]  # fmt: skip
     assert len({line.index("python:") for line in lines[1:]}) == 1
     assert render.table_text([], NOW) == "No runs."
@@ -247,7 +322,19 @@ def test_the_greeting_names_run_and_time() -> None:
 def test_details_are_one_fact_a_line() -> None:
     """``%qwex show`` lists what is known, and the script."""
     record = replace(FAILED, cwd="/srv", labels={"team": "a"}, peak_memory=5 << 20, cpu_time=1.5)
+    record = replace(record, image_digest="sha256:ab")
     text = render.details_text(record, {"spec": {"script": "a\nb"}}, "/h/stdout.log")
-    for line in ("run id", "submitted", "exit 3", "team=a", "5 MiB", "1.5s", "/h/stdout.log"):
+    for line in (
+        "run id",
+        "submitted",
+        "exit 3",
+        "team=a",
+        "5 MiB",
+        "1.5s",
+        "sha256:ab",
+        "/h/stdout.log",
+    ):
         assert line in text
     assert text.endswith("  script\n    a\n    b")
+    lost = replace(record, missing="its pod is gone", log_missing={"stdout": -1, "stderr": -1})
+    assert "  Output is missing: its pod is gone.\n" in render.details_text(lost, {}, "/h")

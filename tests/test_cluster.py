@@ -1,0 +1,172 @@
+"""The Kubernetes of the tests itself: it is a real one, it can be hurt, and it ends whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_api import Api, ApiFailed
+from clusters import MINIMAL_RULES, Cluster
+
+Make = Callable[..., Cluster]
+HERE = Path(__file__).parent
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+def job(cluster: Cluster, namespace: str, *command: str, **pod: Any) -> str:
+    """A Job of one container of the image busybox; its name."""
+    image = cluster.image("busybox")
+    container = {"name": "main", "image": image, "command": list(command)}
+    spec = {"restartPolicy": "Never", "containers": [container], **pod}
+    body = {
+        "metadata": {"generateName": "job-"},
+        "spec": {"backoffLimit": 0, "template": {"spec": spec}},
+    }
+    made = cluster.api.create(f"/apis/batch/v1/namespaces/{namespace}/jobs", body)
+    return str(made["metadata"]["name"])
+
+
+def pod(cluster: Cluster, namespace: str, name: str, phases: tuple[str, ...]) -> dict[str, Any]:
+    """The only pod of a Job, once it is in one of these phases."""
+    path = f"/api/v1/namespaces/{namespace}/pods?labelSelector=job-name%3D{name}"
+    found = cluster.api.wait(
+        path, lambda pods: any(each["status"].get("phase") in phases for each in pods["items"])
+    )
+    return dict(found["items"][0])
+
+
+def ended(cluster: Cluster, namespace: str, name: str) -> tuple[int, str]:
+    """The exit code and the log of a Job that ends."""
+    found = pod(cluster, namespace, name, ("Succeeded", "Failed"))
+    code = found["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"]
+    log = cluster.api.get(f"/api/v1/namespaces/{namespace}/pods/{found['metadata']['name']}/log")
+    return int(code), str(log)
+
+
+def as_account(path: Path) -> tuple[Api, str]:
+    """Words with an apiserver as the kubeconfig at this path says; and its namespace."""
+    import base64
+    import json
+
+    content = json.loads(path.read_text())
+    at, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
+    ca = base64.b64decode(at["certificate-authority-data"]).decode()
+    return Api(at["server"], ca, user["token"]), content["contexts"][0]["context"]["namespace"]
+
+
+# -- what it does ---------------------------------------------------------------------------------
+
+
+def test_it_is_the_kubernetes_that_it_claims_to_be(cluster: Cluster) -> None:
+    """The apiserver and the kubelet are of version 1.34.4, and the node is ready."""
+    cluster.must_be_owned()
+    node = cluster.api.get(f"/api/v1/nodes/{cluster.node}")
+    assert cluster.api.get("/version")["gitVersion"].startswith("v1.34.4")
+    assert node["status"]["nodeInfo"]["kubeletVersion"].startswith("v1.34.4")
+    assert "Ready" in cluster.kubectl("get", "nodes", "--no-headers").split()
+
+
+def test_a_job_gives_its_exit_code_and_its_log(cluster: Cluster) -> None:
+    """A Job written by hand runs on the node, and its exit code and words are there."""
+    namespace = cluster.namespace()
+    name = job(cluster, namespace, "sh", "-c", "echo hello; exit 7")
+    assert ended(cluster, namespace, name) == (7, "hello\n")
+    failed = cluster.api.wait(
+        f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}",
+        lambda found: found["status"].get("conditions"),
+    )
+    assert "Failed" in [each["type"] for each in failed["status"]["conditions"]]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "command", "says"),
+    [
+        ("busybox", ["id", "-u"], "0\n"),
+        ("python", ["python", "-c", "import ssl, ctypes, json; print('yes')"], "yes\n"),
+        ("bare", ["/bin/echo", "yes"], "yes\n"),
+        ("worker", ["sh", "-c", "id -un; pwd"], "worker\n/srv\n"),
+        ("big", ["sh", "-c", "cat /big/* | wc -c"], "30000000\n"),
+    ],
+)
+def test_the_images_of_the_engines_are_there(
+    cluster: Cluster, recipe: str, command: list[str], says: str
+) -> None:
+    """An image has the name and the content that it has on an engine."""
+    namespace, image = cluster.namespace(), cluster.image(recipe)
+    assert image == f"qwex-test/{recipe}:1"
+    containers = [{"name": "main", "image": image, "command": command}]
+    name = job(cluster, namespace, containers=containers)
+    assert ended(cluster, namespace, name) == (0, says)
+
+
+def test_pods_have_a_network_and_share_processes(cluster: Cluster) -> None:
+    """A pod has an address, and with shared processes its first one isn't the program."""
+    namespace = cluster.namespace()
+    script = "ip -4 address show eth0 | grep -q 'inet 10.' && cat /proc/1/comm"
+    name = job(cluster, namespace, "sh", "-c", script, shareProcessNamespace=True)
+    assert ended(cluster, namespace, name) == (0, "pause\n")
+
+
+def test_orphans_of_a_shared_pod_are_reaped(cluster: Cluster) -> None:
+    """The first process of a pod reaps what its programs leave behind."""
+    namespace = cluster.namespace()
+    script = "pid=$(sh -c 'true & echo $!'); while [ -e /proc/$pid ]; do sleep 0.1; done; echo gone"
+    name = job(cluster, namespace, "sh", "-c", script, shareProcessNamespace=True)
+    assert ended(cluster, namespace, name) == (0, "gone\n")
+
+
+def test_a_namespace_has_the_labels_it_was_given(cluster: Cluster) -> None:
+    """A namespace that demands restricted pods refuses others, by the apiserver's own admission."""
+    namespace = cluster.namespace(labels=RESTRICTED)
+    container = {"name": "main", "image": "qwex-test/busybox:1"}
+    body = {"metadata": {"name": "loose"}, "spec": {"containers": [container]}}
+    with pytest.raises(ApiFailed, match='violates PodSecurity "restricted') as refused:
+        cluster.api.create(f"/api/v1/namespaces/{namespace}/pods", body)
+    assert refused.value.status == 403
+
+
+def test_a_quota_is_enforced(cluster: Cluster) -> None:
+    """A pod over the quota of its namespace is refused."""
+    namespace = cluster.namespace()
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    path = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    cluster.api.create(path, quota)
+    cluster.api.wait(f"{path}/none", lambda found: "hard" in found.get("status", {}))
+    container = {"name": "main", "image": "qwex-test/busybox:1"}
+    body = {"metadata": {"name": "one"}, "spec": {"containers": [container]}}
+    with pytest.raises(ApiFailed, match="exceeded quota: none"):
+        cluster.api.create(f"/api/v1/namespaces/{namespace}/pods", body)
+
+
+# -- who may do what ------------------------------------------------------------------------------
+
+
+def test_a_token_may_do_what_its_role_says_and_nothing_else(cluster: Cluster) -> None:
+    """The account of the minimal Role makes Jobs in its namespace; it can't delete pods there."""
+    api, namespace = as_account(cluster.kubeconfig(MINIMAL_RULES))
+    jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    container = {"name": "main", "image": cluster.image("busybox"), "command": ["true"]}
+    spec = {"restartPolicy": "Never", "containers": [container]}
+    api.create(jobs, {"metadata": {"name": "one"}, "spec": {"template": {"spec": spec}}})
+    assert [each["metadata"]["name"] for each in api.get(jobs)["items"]] == ["one"]
+    api.delete(f"{jobs}/one", propagationPolicy="Background")
+    for path in (f"/api/v1/namespaces/{namespace}/secrets", "/api/v1/nodes", "/apis/batch/v1/jobs"):
+        with pytest.raises(ApiFailed, match="forbidden"):
+            api.get(path)
+    with pytest.raises(ApiFailed, match="forbidden"):
+        api.delete(f"/api/v1/namespaces/{namespace}/pods/any")
+
+
+def test_a_role_can_be_given_as_yaml(cluster: Cluster) -> None:
+    """The YAML of a Role, as a document has it, makes the same account as its rules."""
+    role = """
+        kind: Role
+        metadata: {name: qwex, namespace: elsewhere}
+        rules: [{apiGroups: [""], resources: [pods], verbs: [list]}]
+    """
+    api, namespace = as_account(cluster.kubeconfig(role))
+    assert api.get(f"/api/v1/namespaces/{namespace}/pods")["items"] == []
+    with pytest.raises(ApiFailed, match="forbidden"):
+        api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")

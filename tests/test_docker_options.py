@@ -1,0 +1,951 @@
+"""Every option of a container's run, on real engines: what the program inside sees of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contract import WEIRD
+from engines import KINDS, Engine, which
+from images import image
+from kernel import environment
+
+from qwex_jupyter import options
+from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed, UnsupportedOption
+from qwex_jupyter.inputs import values
+from qwex_jupyter.manager import RunManager
+from qwex_jupyter.run import Run
+from qwex_jupyter.runners import docker, docker_body
+from qwex_jupyter.spec import JobSpec
+from qwex_jupyter.status import Reason, RunStatus
+from qwex_jupyter.words import split
+
+PATIENCE = 60.0
+TESTS = Path(__file__).resolve().parent
+
+
+class There:
+    """One engine, and a manager whose runs are its containers."""
+
+    def __init__(self, engine: Engine, manager: RunManager) -> None:
+        self.engine, self.manager = engine, manager
+        self.podman = engine.kind == "podman"
+
+    def spec(self, line: str, cell: str | None = None, of: str = "busybox") -> JobSpec:
+        """The spec of a magic's line, with the image put in front."""
+        words = [f"--image={image(self.engine, of)}", *split(line)]
+        args, command = options.parse_run(words)
+        return options.make_spec(args, command, cell, {})
+
+    def submit(self, line: str, cell: str | None = None, of: str = "busybox") -> Run:
+        """A run that was handed over."""
+        return self.manager.submit(self.spec(line, cell, of), "docker")
+
+    def end(self, line: str, cell: str | None = None, of: str = "busybox") -> Run:
+        """A run that has ended."""
+        return self.submit(line, cell, of).wait(PATIENCE, check=False)
+
+    def says(self, line: str, cell: str | None = None, of: str = "busybox") -> str:
+        """What a run that ends well says on stdout."""
+        run = self.end(line, cell, of)
+        assert run.status is RunStatus.SUCCEEDED, (run.record.message, run.logs())
+        return run.logs("stdout")
+
+    def inspect(self, run: Run) -> dict[str, Any]:
+        """The engine's own description of a run's container."""
+        client = self.engine.client()
+        try:
+            found: dict[str, Any] = client.inspect_container(f"qwex-{run.run_id}")
+            return found
+        finally:
+            client.close()
+
+    def left(self, run: Run) -> bool:
+        """Whether the engine has the run's container."""
+        client = self.engine.client()
+        try:
+            return bool(client.containers(all=True, filters={"name": f"qwex-{run.run_id}"}))
+        finally:
+            client.close()
+
+    def settle(self, run: Run) -> None:
+        """Returns when nothing more is to be done for a run."""
+
+        def done() -> bool:
+            self.manager.look([run.run_id])
+            return not self.manager.history.is_open(run.run_id)
+
+        until(done)
+
+    def free(self, run: Run) -> None:
+        """Returns when the run's container is gone, which needs no more than looking."""
+        self.settle(run)
+        # Whoever came first removes it; the other doesn't wait for that.
+        until(lambda: not self.left(run))
+
+    def volumes(self) -> set[str]:
+        """The names of the engine's volumes."""
+        client = self.engine.client()
+        try:
+            return {found["Name"] for found in client.volumes()["Volumes"] or ()}
+        finally:
+            client.close()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Returns when something is so; fails when it doesn't come."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engines of the tests see the files of this machine, also where it is a container."""
+    monkeypatch.setattr(docker, "_IN_CONTAINER", ())
+
+
+@pytest.fixture
+def there(engine: Engine, home: str, monkeypatch: pytest.MonkeyPatch, shared: None) -> There:
+    """Each engine in turn."""
+    monkeypatch.setenv("DOCKER_HOST", engine.host)
+    return There(engine, RunManager(home))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+# -- what is executed ------------------------------------------------------------------------------
+
+
+def test_an_image_without_a_shell_runs_its_programs(there: There) -> None:
+    """A program as command needs nothing of the image but itself."""
+    assert there.says("echo 'two  blanks' ''", of="bare") == "two  blanks \n"
+
+
+def test_an_image_without_a_shell_takes_a_script(there: There) -> None:
+    """A script goes to any program of the image."""
+    assert there.says("cat", "the text\n", of="bare") == "the text\n"
+
+
+def test_an_image_without_a_shell_says_that_it_has_none(there: There) -> None:
+    """A cell without an interpreter needs a shell in the image, and says so."""
+    run = there.end("", "echo never", of="bare")
+    assert (run.status, run.record.reason) == (RunStatus.FAILED, Reason.COMMAND_NOT_FOUND)
+    assert run.exit_code is None
+    assert "'sh' can't be run in " in run.record.message
+    assert "qwex-test/bare:1: it isn't in the image" in run.record.message
+
+
+def test_an_image_without_python_runs_shell(there: There) -> None:
+    """Nothing of ours in the image needs Python; a cell that does says what is missing."""
+    assert there.says("sh", "command -v python3 || echo none") == "none\n"
+    run = there.end("python", "print(1)")
+    assert (run.status, run.record.reason) == (RunStatus.FAILED, Reason.COMMAND_NOT_FOUND)
+    assert "'python' can't be run" in run.record.message
+
+
+def test_an_entrypoint_stays(there: There) -> None:
+    """The image's ENTRYPOINT gets the command as its arguments, as with docker run."""
+    assert there.says("sh", 'echo "$MARK $1"', of="entry") == "entry \n"
+    assert there.says("sh -c 'echo $MARK'", of="entry") == "entry\n"
+
+
+def test_another_entrypoint_takes_its_place(there: There) -> None:
+    """``--entrypoint PROGRAM`` is one word and gets the command."""
+    line = "--entrypoint /bin/echo MARK"
+    assert there.says(line, of="entry") == "MARK\n"
+    assert there.says("--entrypoint /bin/env A=1 sh", 'echo "$MARK|$A"', of="entry") == "|1\n"
+    run = there.end("--entrypoint '/bin/env A=1' sh -c :", of="entry")
+    assert run.record.reason == Reason.COMMAND_NOT_FOUND
+
+
+@pytest.mark.parametrize("line", ["--entrypoint ''", "--entrypoint="])
+def test_no_entrypoint_takes_it_away(there: There, line: str) -> None:
+    """``--entrypoint ''`` leaves the command alone, also one of a single word."""
+    assert there.says(f"{line} sh", 'echo "[$MARK]"', of="entry") == "[]\n"
+    assert "MARK" not in there.says(f"{line} env", of="entry")
+    spec = there.spec(f"{line} env", of="entry")
+    assert JobSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert spec.options == {"entrypoint": ""}
+
+
+def test_a_failing_line_fails_a_cell(there: There) -> None:
+    """Without an interpreter the cell is sh -e where the image has no bash."""
+    run = there.end("", "echo one\nfalse\necho two")
+    assert (run.status, run.exit_code) == (RunStatus.FAILED, 1)
+    assert run.logs("stdout") == "one\n"
+
+
+def test_a_cell_is_bash_where_there_is_bash(there: There, here: Path) -> None:
+    """The image's bash is preferred, with a failure inside a pipe counted."""
+    bash = '#!/bin/sh\necho "bash $*" | sed s,/qwex/,,\n'
+    (here / "bash").write_text(bash)
+    (here / "bash").chmod(0o755)
+    line = f"-v {here}:/tools -e PATH=/tools:/bin"
+    assert there.says(line, "echo never") == "bash -eo pipefail cell.sh\n"
+
+
+def test_a_first_line_names_the_interpreter(there: There) -> None:
+    """A ``#!`` line wins over the default, with one argument, and is read here."""
+    cell = "#!/bin/sh -e\nfalse\necho never"
+    run = there.end("", cell)
+    assert (run.exit_code, run.logs("stdout")) == (1, "")
+    assert there.says("", "#!/bin/cat\nx\n") == "#!/bin/cat\nx\n"
+    assert there.says("cat", "#!/bin/sh\nx\n") == "#!/bin/sh\nx\n"
+
+
+def test_an_archive_ends_where_it_ends(home: str, here: Path) -> None:
+    """What is put into a container ends with the two blocks that end a tar, without padding."""
+    (here / "data").write_text("x" * 100_000)
+    spec = JobSpec(script="true", image="busybox", files=("data",), command=("sh",))
+    plan = docker_body.make_plan(spec, "r", "h")
+    (here / spec.script_name).write_text("true")
+    (here / "work").mkdir()
+    (here / "work" / "data").write_text("x" * 100_000)
+    with docker_body.archive(plan, str(here)) as file:
+        whole = file.read()
+    with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+        assert tar.getnames() == ["cell.sh", "work", "work/data"]
+        last = tar.getmembers()[-1]
+    assert len(whole) == last.offset_data + -(-last.size // 512) * 512 + 1024
+
+
+def test_a_script_has_arguments(there: There) -> None:
+    """The script's path stands where a lone dash stands."""
+    assert there.says("sh - 'a b' ''", 'echo "$0 $# $1"') == "/qwex/cell.sh 2 a b\n"
+
+
+def test_a_root_that_is_read_only(there: There, here: Path) -> None:
+    """With ``--read-only`` script, copies and home are there, and only those can be written."""
+    (here / "data").write_text("carried\n")
+    cell = "cat data; echo x > new && cat new; touch /x 2>/dev/null || echo refused"
+    assert there.says("--read-only --files data -- sh", cell) == "carried\nx\nrefused\n"
+    cell = "echo x > $HOME/new && cat $HOME/new; touch /x 2>/dev/null || echo refused"
+    assert there.says("--read-only --here sh", cell) == "x\nrefused\n"
+    assert there.says("--read-only sh", "touch /x 2>/dev/null || echo refused") == "refused\n"
+
+
+def test_an_image_with_a_user_and_a_folder(there: There, here: Path) -> None:
+    """An image's USER and WORKDIR hold; it can read the script and write where copies lie."""
+    (here / "data").write_text("carried\n")
+    assert there.says("sh", "id -u; pwd; cat $0", of="worker").startswith("1234\n/srv\n")
+    cell = "id -u; pwd; echo more >> data; cat data; touch new; ls"
+    said = there.says("--files data -- sh", cell, of="worker")
+    assert said == "1234\n/qwex/work\ncarried\nmore\ndata\nnew\n"
+    assert (here / "data").read_text() == "carried\n"
+
+
+def test_stdin_is_empty(there: There) -> None:
+    """A program that reads gets the end of the input at once."""
+    assert there.says("sh", "cat; read x || echo end") == "end\n"
+
+
+# -- variables -------------------------------------------------------------------------------------
+
+
+def test_variables_reach_the_program(
+    there: There, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given, inherited, from a file, or secret: the program sees each value."""
+    monkeypatch.setenv("FROM_HERE", "inherited")
+    monkeypatch.setenv("TOKEN", "hunter2 äö")
+    (here / "vars.env").write_text("# a comment\nF=1\nG=two  words\n")
+    line = "-e 'A=x  y' -e EMPTY= -e FROM_HERE --env-file vars.env --secret TOKEN sh"
+    cell = 'echo "$A|${EMPTY-unset}|$FROM_HERE|$F|$G|$TOKEN"'
+    assert there.says(line, cell) == "x  y||inherited|1|two  words|hunter2 äö\n"
+
+
+def test_an_env_file_is_read_as_docker_reads_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines end at newlines and nowhere else: a value keeps its other separators."""
+    monkeypatch.setenv("FROM_HERE", "inherited")
+    (here / "vars.env").write_bytes("F=a\u2028b\x0cc\r\nFROM_HERE\n  G= 1 \n".encode())
+    spec = JobSpec(command=("true",), env_files=("vars.env",))
+    assert values(spec) == {"F": "a\u2028b\x0cc", "FROM_HERE": "inherited", "G": " 1 "}
+
+
+def test_what_every_run_is_told(there: There, here: Path) -> None:
+    """QWEX_RUN_ID is the run's, and PYTHONUNBUFFERED is 1 unless any option sets it."""
+    run = there.end("sh", "echo $QWEX_RUN_ID $PYTHONUNBUFFERED")
+    assert run.logs("stdout") == f"{run.run_id} 1\n"
+    (here / "vars.env").write_text("PYTHONUNBUFFERED=\n")
+    for line in ("-e PYTHONUNBUFFERED=", "--env-file vars.env"):
+        assert there.says(f"{line} sh", 'env | grep UNBUFFERED; echo "[$PYTHONUNBUFFERED]"') == (
+            "PYTHONUNBUFFERED=\n[]\n"
+        )
+
+
+def test_an_inherited_value_goes_before_the_default(
+    there: There, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``-e NAME`` has the value of here, also for a variable that we would set."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "mine")
+    assert there.says("-e PYTHONUNBUFFERED sh", "echo $PYTHONUNBUFFERED") == "mine\n"
+    plan = there.manager.runner("docker").plan(there.spec("-e PYTHONUNBUFFERED true"), "r")
+    assert not [pair for pair in plan["body"]["Env"] if pair.startswith("PYTHONUNBUFFERED")]
+
+
+def test_a_secret_stands_in_no_file_of_ours(
+    there: There, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret is in no file, plan or dry run; whoever may inspect the container sees it."""
+    monkeypatch.setenv("TOKEN", "hunter2")
+    run = there.end("--secret TOKEN --keep sh", "echo ${#TOKEN}")
+    assert run.logs("stdout") == "7\n"
+    assert "TOKEN=hunter2" in there.inspect(run)["Config"]["Env"]
+    for path in Path(home).rglob("*"):
+        assert not path.is_file() or b"hunter2" not in path.read_bytes()
+    runner = there.manager.runner("docker")
+    plan = runner.plan(there.spec("--secret TOKEN sh", "true"), "20261124-120000-abcdef")
+    assert "hunter2" not in json.dumps(plan) + runner.show(plan) + json.dumps(run.record.to_json())
+    assert "-e TOKEN" in runner.show(plan)
+
+
+def test_a_python_script_imports_from_its_folder(there: There, here: Path) -> None:
+    """The working folder is on the path of a Python script; it has a name and a home."""
+    (here / "mine.py").write_text("NAME = 'of the folder'\n")
+    cell = "import mine, getpass, os\nprint(mine.NAME, getpass.getuser() != '', os.getcwd())"
+    said = there.says("--files mine.py -- python", cell, of="python")
+    assert said == "of the folder True /qwex/work\n"
+    said = there.says("--here python", cell + "\nopen(os.path.expanduser('~/x'), 'w')", of="python")
+    assert said == f"of the folder True {here}\n"
+
+
+PRINTS_PATH = "import os; print(os.environ['PYTHONPATH'])"
+
+
+@pytest.fixture
+def with_path(there: There) -> Iterator[Callable[[str], str]]:
+    """Runs a Python cell in an image with a PYTHONPATH; what the cell has of it."""
+    made = with_env(there.engine, "python", "PYTHONPATH=/opt/lib:/opt/more")
+
+    def run(line: str) -> str:
+        spec = replace(there.spec(line, PRINTS_PATH), image=made)
+        run = there.manager.submit(spec, "docker").wait(PATIENCE)
+        there.free(run)
+        return run.logs("stdout").removesuffix("\n")
+
+    yield run
+    client = there.engine.client()
+    client.remove_image(made, force=True)
+    client.close()
+
+
+def test_a_python_path_of_the_image_is_kept(
+    with_path: Callable[[str], str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working folder goes before an image's own PYTHONPATH; one that is given replaces both."""
+    (here / "mine.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", "/inherited")
+    assert with_path("--files mine.py -- python") == ".:/opt/lib:/opt/more"
+    assert with_path("-e PYTHONPATH=/mine python") == "/mine"
+    assert with_path("-e PYTHONPATH python") == "/inherited"
+
+
+def test_a_python_path_of_an_env_file_replaces_the_image_s(
+    with_path: Callable[[str], str], here: Path
+) -> None:
+    """A PYTHONPATH from an env file is one that is given."""
+    (here / "vars.env").write_text("PYTHONPATH=/of the file\n")
+    assert with_path("--env-file vars.env python") == "/of the file"
+
+
+def with_env(engine: Engine, name: str, pair: str) -> str:
+    """An image of the tests with one more variable; whoever makes it removes it."""
+    client = engine.client()
+    try:
+        made = client.create_container(image(engine, name), ["true"])
+        client.commit(made["Id"], "qwex-test/changed", "1", changes=[f"ENV {pair}"])
+        client.remove_container(made["Id"], v=True)
+    finally:
+        client.close()
+    return "qwex-test/changed:1"
+
+
+# -- folders and files -----------------------------------------------------------------------------
+
+
+def test_a_folder_to_work_in(there: There) -> None:
+    """``-w`` is a path inside; one that isn't there is made."""
+    assert there.says("-w /srv pwd") == "/srv\n"
+    assert there.says("-w /not/there pwd") == "/not/there\n"
+
+
+def test_a_folder_inside_is_a_whole_path(there: There) -> None:
+    """A relative folder means nothing in a container: refused, naming what does."""
+    with pytest.raises(SpecError, match=r"-w sub: .*--here.*--files"):
+        there.submit("-w sub pwd")
+    assert there.manager.history.run_ids() == []
+
+
+def test_copies_lie_in_the_working_folder(there: There, here: Path) -> None:
+    """Nested, with any name, executable or not, linked: copies are what the originals were."""
+    (here / "data" / "deep").mkdir(parents=True)
+    (here / "data" / "deep" / "ä b.txt").write_text("nested\n")
+    (here / "data" / "latest").symlink_to("deep")
+    (here / "data" / "nowhere").symlink_to("gone")
+    (here / "tool.sh").write_text("#!/bin/sh\necho executed\n")
+    (here / "tool.sh").chmod(0o700)
+    (here / "secret.txt").write_text("for me\n")
+    (here / "secret.txt").chmod(0o600)
+    cell = (
+        "cat 'data/latest/ä b.txt'; ./tool.sh; readlink data/latest; readlink data/nowhere;"
+        "cat secret.txt; test -x secret.txt || echo plain; ls"
+    )
+    expected = "nested\nexecuted\ndeep\ngone\nfor me\nplain\ndata\nsecret.txt\ntool.sh\n"
+    for user in ("", "-u 1234 "):
+        line = f"{user}--files data tool.sh secret.txt -- sh"
+        assert there.says(line, cell) == expected
+
+
+def test_a_nested_copy_keeps_its_relative_name(there: There, here: Path) -> None:
+    """``--files a/b/c`` lies at a/b/c, what is outside lies at its own name, all writable."""
+    (here / "a" / "b").mkdir(parents=True)
+    (here / "a" / "b" / "c").write_text("c\n")
+    (here.parent / "outside").write_text("outside\n")
+    cell = "cat a/b/c outside; touch a/b/new a/new new && find . -name new | sort"
+    said = there.says("-u 1234 --files a/b/c ../outside -- sh", cell)
+    assert said == "c\noutside\n./a/b/new\n./a/new\n./new\n"
+
+
+def test_a_large_copy_arrives_whole(there: There, here: Path) -> None:
+    """50 MB arrive byte by byte."""
+    block = os.urandom(1 << 20)
+    with (here / "large").open("wb") as file:
+        for number in range(50):
+            file.write(block[number:] + block[:number])
+    expected = subprocess.run(["sha256sum", "large"], capture_output=True, check=True).stdout
+    assert there.says("--files large -- sha256sum large") == expected.decode()
+
+
+@pytest.mark.parametrize("by", ["terminal", "magic"])
+def test_a_script_argument_goes_along(there: There, here: Path, by: str) -> None:
+    """``run --image=... sh script.sh`` carries the script that lies here."""
+    (here / "script.sh").write_text("echo carried $1\n")
+    line = f"run --image={image(there.engine, 'busybox')} sh script.sh 'x y'"
+    assert "carried x y\n" in terminal_or_magic(by, there, here, line)
+
+
+def terminal_or_magic(by: str, there: There, here: Path, line: str) -> str:
+    """What ``qwex LINE`` in a terminal, or ``%qwex LINE`` in IPython, prints."""
+    command = [sys.executable, "-m", "qwex_jupyter.cli", *split(line)]
+    if by == "magic":
+        cell = f"%load_ext qwex_jupyter\n%qwex {line}"
+        command = [sys.executable, "-m", "IPython", "--quick", "--colors=NoColor", "-c", cell]
+    more = {"DOCKER_HOST": there.engine.host, "QWEX_DISPLAY": "stream"}
+    env = environment(here.parent / "user", **more)
+    done = subprocess.run(command, env=env, cwd=here, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_this_folder_is_shared(there: There, here: Path) -> None:
+    """``--here`` is this folder at the same path; HOME can be written and is none of it."""
+    (here / "mine").write_text("mine\n")
+    cell = "pwd; cat mine; echo x > new; echo y > $HOME/y && cat $HOME/y; id -u; echo $USER"
+    said = there.says("--here sh", cell).splitlines()
+    assert said[:3] == [str(here), "mine", "y"]
+    assert said[3] == str(os.getuid())
+    assert sorted(p.name for p in here.iterdir()) == ["mine", "new"]
+    assert (here / "new").stat().st_uid == os.getuid()
+
+
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """A folder that another user may look into; pytest's own are closed again by any session."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else: run as root")
+def test_what_another_user_writes_here_is_theirs(there: There, everybodys: Path) -> None:
+    """``--here`` of uid 1234: its files, a HOME it can write, a name."""
+    here, home = everybodys / "here", everybodys / "home of 1234"
+    for folder in (here, home):
+        folder.mkdir(0o700)
+        os.chown(folder, 1234, 1234)
+    made = image(there.engine, "python")
+    program = f"""
+import os
+from qwex_jupyter.manager import RunManager
+from qwex_jupyter.runners import docker
+from qwex_jupyter.spec import JobSpec
+docker._IN_CONTAINER = ()
+# What is imported at first use may be where only root can read.
+before = RunManager({str(everybodys / "home of root")!r})
+before.submit(JobSpec(command=("python", "-V"), image={made!r}), "docker").wait(60)
+before.close()
+os.setgroups([]); os.setgid(1234); os.setuid(1234)
+cell = '''import getpass, os
+open("new", "w").write("x")
+os.mkdir("folder")
+open(os.path.expanduser("~/x"), "w")
+print(getpass.getuser(), os.getuid(), os.getgid(), os.getcwd())
+'''
+m = RunManager({str(home)!r})
+spec = JobSpec(script=cell, command=("python",), image={made!r}, here=True)
+run = m.submit(spec, "docker").wait(60, check=False)
+print(run.logs(), end=run.record.message)
+m.close()
+"""
+    socket = Path(there.engine.host.removeprefix("unix://"))
+    modes = {path: path.stat().st_mode & 0o7777 for path in (socket, socket.parent)}
+    socket.chmod(0o666)
+    socket.parent.chmod(0o711)
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "DOCKER_HOST": there.engine.host,
+        "PYTHONPATH": str(TESTS.parent),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=here, env=env, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    assert done.stdout == f"user 1234 1234 {here}\n", done.stdout + done.stderr
+    for name in ("new", "folder"):
+        assert (here / name).stat().st_uid == (here / name).stat().st_gid == 1234
+
+
+def test_a_home_of_ones_own_is_kept(there: There, here: Path) -> None:
+    """``-e HOME=...`` goes before the home that --here brings; -u before the user's own id."""
+    assert there.says("--here -e HOME=/root sh", "echo $HOME") == "/root\n"
+    assert there.says("--here -u 1234 sh", "echo $HOME $(id -u) [$USER]") == (
+        "/qwex/home 1234 []\n"
+    )
+
+
+def test_mounts(there: There, here: Path) -> None:
+    """``-v`` mounts a folder of the engine's machine, to write or only to read."""
+    (here / "data").mkdir()
+    (here / "data" / "x").write_text("x\n")
+    cell = "cat /data/x; touch /data/new 2>/dev/null && echo written || echo refused"
+    assert there.says(f"-v {here}/data:/data sh", cell) == "x\nwritten\n"
+    (here / "data" / "new").unlink()
+    assert there.says("-v ./data:/data:ro sh", cell) == "x\nrefused\n"
+    assert not (here / "data" / "new").exists()
+
+
+def test_a_named_volume(there: There) -> None:
+    """``-v NAME:PATH`` is a volume of the engine, which stays for the next run."""
+    name = f"qwex-test-{os.getpid()}"
+    try:
+        there.free(there.end(f"-v {name}:/data sh", "echo kept > /data/x"))
+        run = there.end(f"-v {name}:/data:ro sh", "cat /data/x")
+        assert run.logs("stdout") == "kept\n"
+        there.free(run)
+        assert name in there.volumes()
+    finally:
+        client = there.engine.client()
+        client.remove_volume(name)
+        client.close()
+
+
+def test_a_path_that_is_not_there(there: There, here: Path) -> None:
+    """A mount of nothing is refused, and nothing is made there; Podman makes a folder."""
+    line = f"-v {here}/nothing:/data ls /data"
+    if there.podman:
+        assert there.says(line) == ""
+        assert (here / "nothing").is_dir()
+        return
+    with pytest.raises(SubmitFailed) as caught:
+        there.submit(line)
+    assert f"The engine's machine has no such path ({here}/nothing)" in str(caught.value)
+    assert "--files" in str(caught.value)
+    assert list(here.iterdir()) == []
+    assert there.manager.history.run_ids() == []
+
+
+def test_no_volume_of_ours_is_left(there: There, here: Path) -> None:
+    """The volume that held script and copies goes with its container."""
+    (here / "data").write_text("x")
+    before = there.volumes()
+    run = there.end("--files data -- sh", "cat data")
+    there.free(run)
+    run = there.end("--keep --files data -- sh", "cat data")
+    assert there.volumes() > before
+    run.delete()
+    assert there.volumes() == before
+
+
+def test_what_is_kept_stays(there: There) -> None:
+    """``--keep`` leaves the container when the run has ended; without it none is left."""
+    kept, other = there.end("--keep true"), there.end("true")
+    there.settle(kept)
+    there.free(other)
+    assert there.left(kept)
+    kept.delete()
+    client = there.engine.client()
+    assert not client.containers(all=True, filters={"name": f"qwex-{kept.run_id}"})
+    client.close()
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+
+def test_cpus(there: There) -> None:
+    """``--cpus`` is a share of the CPUs, or a refusal in the engine's own words."""
+    try:
+        run = there.end("--cpus 1500m --keep true")
+    except SubmitFailed as error:
+        assert "can't keep a limit" in str(error)
+        assert there.manager.history.run_ids() == []
+        return
+    assert run.status is RunStatus.SUCCEEDED
+    host = there.inspect(run)["HostConfig"]
+    assert host["NanoCpus"] == 1_500_000_000
+
+
+def test_memory(there: There) -> None:
+    """``--memory`` is all it gets: no swap beside it."""
+    run = there.end("--memory 64m --keep true")
+    host = there.inspect(run)["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"]) == (64 << 20, 64 << 20)
+
+
+def test_too_little_memory(there: There) -> None:
+    """Less than an engine gives is refused before anything starts."""
+    with pytest.raises(QwexError, match="memory"):
+        there.end("--memory 1m true").wait(0)
+
+
+def test_shared_memory(there: There) -> None:
+    """``--shm-size`` is the size of /dev/shm inside."""
+    cell = "df -k /dev/shm | tail -1 | awk '{print $2}'"
+    assert there.says("sh", cell).strip() == {"podman": "64000"}.get(there.engine.kind, "65536")
+    assert there.says("--shm-size 100m sh", cell) == "102400\n"
+
+
+def test_gpus_bring_shared_memory(there: There) -> None:
+    """``--gpus`` asks for devices and gives data loaders 2 GiB of /dev/shm, unless told."""
+    runner = there.manager.runner("docker")
+    host = runner.plan(there.spec("--gpus 2 true"), "r")["body"]["HostConfig"]
+    assert host["DeviceRequests"] == [{"Driver": "", "Count": 2, "Capabilities": [["gpu"]]}]
+    assert host["ShmSize"] == 2 * 1024**3
+    host = runner.plan(there.spec("--gpus all --shm-size 1g true"), "r")["body"]["HostConfig"]
+    assert (host["DeviceRequests"][0]["Count"], host["ShmSize"]) == (-1, 1024**3)
+
+
+def test_gpus_that_are_not_there(there: There) -> None:
+    """An engine that can't give GPUs says so in a sentence, and no program runs without."""
+    if there.podman:
+        # It forgets the request, and would run the program without a word.
+        with pytest.raises(SubmitFailed, match="gives no GPUs"):
+            there.end("--gpus 1 echo never")
+        return
+    run = there.end("--gpus 1 echo never")
+    assert run.logs("stdout") == ""
+    assert (run.status, run.record.reason) == (RunStatus.FAILED, Reason.UNSCHEDULABLE)
+    assert run.exit_code is None
+    assert "NVIDIA Container Toolkit" in run.record.message
+
+
+# -- who, and what it can reach --------------------------------------------------------------------
+
+
+def test_a_user(there: There) -> None:
+    """``-u`` is a number, number:number, or a name of the image's."""
+    assert there.says("-u 1234 sh", "id -u; cat $0 > /dev/null && echo read") == "1234\nread\n"
+    assert there.says("-u 1234:4321 sh -c 'id -u; id -g'") == "1234\n4321\n"
+    assert there.says("-u worker sh", "id -un; id -u") == "worker\n1234\n"
+    assert there.says("-u 4444 sh -c 'id -u'") == "4444\n"
+
+
+def test_a_user_that_the_image_lacks(there: There) -> None:
+    """A name that the image doesn't know fails the run, naming the way out."""
+    run = there.end("-u nobodyhere true")
+    assert run.status is RunStatus.FAILED
+    assert "--user as a number" in run.record.message
+
+
+def test_a_network(there: There) -> None:
+    """``--network none`` is a loopback alone; host is the machine's own."""
+    cell = "cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' ' | sort"
+    assert "eth0" not in there.says("--network none sh", cell)
+    mine = sorted(os.listdir("/sys/class/net"))
+    assert sorted(there.says("--network host sh", cell).split()) == mine
+
+
+def test_a_network_that_is_not_there(there: There) -> None:
+    """A network that the engine lacks is named; nothing runs."""
+    try:
+        run = there.end("--network nowhere true")
+    except SubmitFailed as error:
+        message = str(error)
+    else:
+        assert run.status is RunStatus.FAILED
+        message = run.record.message
+    assert "network" in message and "docker network ls" in message
+
+
+def test_labels(there: There) -> None:
+    """The user's labels and ours are the container's; ours win."""
+    run = there.end("-l team=a -l tier= -l qwex.run=mine --keep true")
+    labels = there.inspect(run)["Config"]["Labels"]
+    assert (labels["team"], labels["tier"]) == ("a", "")
+    assert labels["qwex.run"] == run.run_id
+    assert labels["qwex.history"] == there.manager.history.id
+
+
+# -- by hand ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_hand(there: There, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[bytes]]:
+    """Runs a text in bash, with the docker client pointed at the engine."""
+    if which("docker") is None:
+        pytest.skip("no docker client here: apt-get install docker.io")
+    folder = tmp_path / "made for it"
+    folder.mkdir()
+    path = os.environ["PATH"]
+    if there.podman:
+        # Of a container with --rm Docker's client doesn't learn the exit code from Podman 4.3;
+        # those who have Podman have its own client under that name (Debian: podman-docker).
+        client = tmp_path / "bin" / "docker"
+        client.parent.mkdir()
+        client.write_text(
+            '#!/bin/sh\nunset DOCKER_CONFIG\nexec podman --remote --url "$DOCKER_HOST" "$@"\n'
+        )
+        client.chmod(0o755)
+        path = f"{client.parent}{os.pathsep}{path}"
+
+    def run(text: str) -> subprocess.CompletedProcess[bytes]:
+        more = {"PATH": path, "TMPDIR": str(folder), "DOCKER_HOST": there.engine.host}
+        env = {**os.environ, **more}
+        return subprocess.run(
+            ["bash", "-c", text], env=env, stdin=subprocess.DEVNULL, capture_output=True,
+            check=False, timeout=PATIENCE,
+        )  # fmt: skip
+
+    return run
+
+
+WORDS = shlex.join(WEIRD)
+SAYS_ALL = 'for a in "$@"; do printf "%s\\0" "$a"; done'
+# Image, line and cell of runs that say something about each part of what is handed over.
+BY_HAND: dict[str, tuple[str, str, str | None]] = {
+    "a failing script": ("busybox", "", "echo out; echo err >&2; (exit 7)\necho never"),
+    "a script of weird text": ("busybox", "cat", "\n".join(WEIRD) + "\n$d QWEX_CELL\nQWEX_CELL\n"),
+    "no newline at its end": ("busybox", "cat", "äöü\nQWEX_CELL"),
+    "a script with arguments": ("busybox", f"sh - {WORDS}", SAYS_ALL),
+    "a program with arguments": ("busybox", f"sh -c '{SAYS_ALL}' name {WORDS}", None),
+    "python": (
+        "python",
+        "python -",
+        "import sys, os; print(sys.argv, sys.path[:2], os.environ['PYTHONPATH'])",
+    ),
+    "a signal": ("busybox", "sh", "kill -9 $$"),
+    "variables": (
+        "busybox",
+        "-e 'A=x  $y' -e 'B=a\nb' -e EMPTY= -e FROM_HERE --secret TOKEN --env-file vars.env sh",
+        'echo "$A|$B|${EMPTY-unset}|$FROM_HERE|$TOKEN|$F|$G|$PYTHONUNBUFFERED"',
+    ),
+    "files": (
+        "busybox",
+        "-u 1234 --files data tool.sh a/b/c ../outside -- sh",
+        "pwd; find . | sort; cat 'data/ä b' a/b/c outside; ./tool.sh; echo >> a/b/c; touch new a/n",
+    ),
+    "everything here as files": ("busybox", "--files . -- sh", "find . | sort; touch new"),
+    "here": (
+        "busybox",
+        "--here sh",
+        "pwd; ls; id -u; id -g; echo $HOME $USER; touch $HOME/x && echo written",
+    ),
+    "a folder": ("busybox", "-w '/not there' pwd", None),
+    "an image's own folder and user": ("worker", "sh", "pwd; id -u"),
+    "a user": ("busybox", "-u worker:0 sh", "id -u; id -g; cat $0"),
+    "an entrypoint": ("entry", "sh", "echo $MARK"),
+    "another entrypoint": ("entry", "--entrypoint /bin/echo -- -n x", None),
+    "no entrypoint": ("entry", "--entrypoint '' sh", 'echo "[$MARK]"'),
+    "volumes": (
+        "busybox",
+        "-v ./data:/data:ro -v ./a:/a sh",
+        "ls /data /a; touch /data/x; touch /a/x && rm /a/x",
+    ),
+    "memory": ("busybox", "-m 64m sh", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes"),
+    "shared memory": ("busybox", "--shm-size 100m df -k /dev/shm", None),
+    "cpus": ("busybox", "--cpus 1.5 cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us", None),
+    "no network": ("busybox", "--network none --pull never cat /proc/net/dev", None),
+    "read-only": ("busybox", "--read-only sh", "touch /x; cat $0"),
+    "labels": ("busybox", "-l team=a -l 'tier=b c' true", None),
+    "no shell": ("bare", "echo 'a  b'", None),
+}
+# The plan is the same for all; what differs by engine is how a client gets on with it.
+FEW = ("a failing script", "variables", "files", "here", "no entrypoint", "volumes")
+CASES = [(kind, case) for kind in KINDS for case in (BY_HAND if kind == "docker" else FEW)]
+
+
+@pytest.mark.parametrize(("engine", "case"), CASES, indirect=["engine"])
+def test_a_dry_run_can_be_run_by_hand(
+    there: There,
+    here: Path,
+    case: str,
+    by_hand: Callable[[str], subprocess.CompletedProcess[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The text of a dry run gives the same output and exit code in a shell as the run."""
+    monkeypatch.setenv("FROM_HERE", "inherited  $x")
+    monkeypatch.setenv("TOKEN", "hunter2")
+    (here / "vars.env").write_text("F=1\nG=two  words\nPYTHONUNBUFFERED=no\n")
+    (here / "data").mkdir()
+    (here / "data" / "ä b").write_text("nested\n")
+    (here / "data" / "link").symlink_to("ä b")
+    (here / "a" / "b").mkdir(parents=True)
+    (here / "a" / "b" / "c").write_text("c\n")
+    (here / "tool.sh").write_text("#!/bin/sh\necho executed\n")
+    (here / "tool.sh").chmod(0o700)
+    (here.parent / "outside").write_text("outside\n")
+    of, line, cell = BY_HAND[case]
+    run = there.end(line, cell, of)
+    runner = there.manager.runner("docker")
+    text = runner.show(runner.plan(there.spec(line, cell, of), "20261124-120000-abcdef"))
+    there.free(run)
+    before = there.volumes()
+    done = by_hand(text)
+    assert done.returncode == run.exit_code, (text, done.stderr, run.record.message)
+    assert done.stdout == run.log.read("stdout"), text
+    assert done.stderr == run.log.read("stderr"), text
+    assert there.volumes() == before
+    assert (here / "a" / "b" / "c").read_text() == "c\n"
+
+
+def test_a_dry_run_of_what_is_kept_keeps_it(
+    there: There, by_hand: Callable[[str], subprocess.CompletedProcess[bytes]]
+) -> None:
+    """With ``--keep`` the line by hand leaves its container too, and only then."""
+    runner = there.manager.runner("docker")
+    for line in ("--keep -l qwex.test=kept true", "-l qwex.test=kept true"):
+        text = runner.show(runner.plan(there.spec(line), "20261124-120000-abcdef"))
+        assert by_hand(text).returncode == 0
+        assert len(there.engine.remove_containers("qwex.test=kept")) == ("--keep" in line)
+
+
+@pytest.mark.parametrize("by", ["terminal", "magic"])
+def test_a_dry_run_prints_a_text_for_a_shell(
+    there: There,
+    here: Path,
+    by: str,
+    by_hand: Callable[[str], subprocess.CompletedProcess[bytes]],
+) -> None:
+    """What ``--dry-run`` prints is the text, whole, and nothing else; nothing is left of it."""
+    line = (
+        f"run --dry-run --image={image(there.engine, 'busybox')} sh -c 'echo \"$0\"; exit 3' 'x  y'"
+    )
+    text = terminal_or_magic(by, there, here, line)
+    done = by_hand(text)
+    assert (done.returncode, done.stdout) == (3, b"x  y\n"), (text, done.stderr)
+    assert not list((here.parent / "user" / "home" / "runs").glob("*"))
+
+
+def test_a_dry_run_of_another_context_names_it(unreached: RunManager) -> None:
+    """The line by hand goes to the engine that the run would go to."""
+    plan = planned(unreached, "--context other true")
+    text = unreached.runner("docker").show(plan)
+    assert text.startswith("docker --context other run --rm ")
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unreached(home: str, monkeypatch: pytest.MonkeyPatch) -> RunManager:
+    """A manager whose engine isn't there: plans need none."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///not/there/sock")
+    return RunManager(home)
+
+
+def planned(manager: RunManager, line: str) -> dict[str, Any]:
+    """The plan of a magic's line."""
+    args, command = options.parse_run(["--image=busybox", *split(line)])
+    return manager.runner("docker").plan(options.make_spec(args, command, None, {}), "r")
+
+
+def test_a_rerun_keeps_the_other_options(unreached: RunManager) -> None:
+    """A rerun with one option changed keeps those that only containers have."""
+    given = {"entrypoint": "", "network": "none"}
+    spec = JobSpec(command=("true",), image="busybox", options=given)
+    run_id = "20261124-120000-abcdef"
+    fact = {"run_id": run_id, "runner": "docker", "cwd": "/", "spec": spec.to_json()}
+    unreached.history.create(spec, fact)
+    args, _ = options.parse_run(["--read-only"], "rerun")
+    _, again = unreached.again(run_id, **options.spec_values(args))
+    assert again.options == {**given, "read-only": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("-v pvc/data:/data", "--runner=k8s"),
+        ("--namespace mine", "because an engine has no namespaces.*--runner=k8s"),
+        ("--service-account me", "because .*--runner=k8s"),
+        ("--pod-patch {}", "because .*--runner=k8s"),
+    ],
+)
+def test_what_only_a_cluster_can_is_refused(unreached: RunManager, line: str, why: str) -> None:
+    """What an engine can't do is refused in one line that names the runner that can."""
+    with pytest.raises(UnsupportedOption, match=why) as caught:
+        planned(unreached, f"{line} true")
+    assert caught.value.can == ("k8s",) or list(caught.value.can) == ["k8s"]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("-v /data", "write SRC:DST"),
+        ("-v /a:b", "must be a path inside"),
+        ("-v /a:/b:rx", "ro or rw"),
+        ("-v 'a b:/b'", "neither a path"),
+        ("-v /a:/qwex/x", "where the cell's own script lies"),
+        ("--pull sometimes", "missing, always, never"),
+        ("-w relative", "begins with a slash"),
+    ],
+)
+def test_a_value_that_can_not_be_right_is_refused(
+    unreached: RunManager, line: str, why: str
+) -> None:
+    """A mistake in a word is told before anything exists."""
+    with pytest.raises(SpecError, match=why) as caught:
+        planned(unreached, f"{line} true")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["-v /data:/data", "--here"])
+def test_a_kernel_in_a_container_is_told_what_a_mount_means(
+    unreached: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """Where the kernel lives in a container itself, a path of its own is none of the engine's."""
+    mark = tmp_path / ".dockerenv"
+    monkeypatch.setattr(docker, "_IN_CONTAINER", (str(mark),))
+    assert planned(unreached, f"{line} true")
+    mark.touch()
+    with pytest.raises(SpecError, match="this kernel lives in a container") as caught:
+        planned(unreached, f"{line} true")
+    assert "--files" in str(caught.value) and "\n" not in str(caught.value)
+    assert planned(unreached, "-v name:/data true")

@@ -1,0 +1,79 @@
+"""K8sRunner on a real cluster, under exactly the Role of the docs: the whole contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+from clusters import Cluster
+from contract import RunnerContract, ShellPrograms
+from k8s_helpers import There
+
+from qwex_jupyter.runners import k8s_doctor
+
+
+def minimal(cluster: Cluster) -> str:
+    """A kubeconfig of somebody who has the documented Role in a namespace, and nothing else."""
+    rules = k8s_doctor.role("qwex", "anywhere")["rules"]
+    return str(cluster.kubeconfig(rules))
+
+
+class _OnACluster(RunnerContract):
+    runner = "k8s"
+    brief: ClassVar[float] = 5
+
+    def on(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Points kubectl's own variable at a cluster, and names an image there."""
+        monkeypatch.setenv("KUBECONFIG", minimal(cluster))
+        image = cluster.image("busybox")
+        self.programs = ShellPrograms(image=image)  # type: ignore[misc]
+
+
+class TestK8s(_OnACluster):
+    """A real Kubernetes with a real kubelet, which gives both streams as one."""
+
+    @pytest.fixture(autouse=True)
+    def _on(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on(cluster, monkeypatch)
+
+
+# What lets an API server ask for one stream, and a kubelet give one.
+GATE = "PodLogsQuerySplitStreams"
+
+
+@pytest.fixture(scope="class")
+def splitting(class_cluster: Callable[..., Cluster]) -> Cluster:
+    """A cluster that gives each stream by itself."""
+    return class_cluster(
+        kubelet={"featureGates": {GATE: True}},
+        flags={"apiserver": [f"--feature-gates={GATE}=true"]},
+    )
+
+
+class TestK8sSplit(_OnACluster):
+    """A real Kubernetes that gives each stream by itself."""
+
+    separates: ClassVar[bool] = True
+
+    @pytest.fixture(autouse=True)
+    def _on(self, splitting: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on(splitting, monkeypatch)
+
+
+def test_a_kubelet_that_gives_no_stream_by_itself(
+    own_cluster: Callable[..., Cluster], home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only the API server knows streams, nothing comes twice, live or at the end."""
+    cluster = own_cluster(flags={"apiserver": [f"--feature-gates={GATE}=true"]})
+    there = There(cluster, home, monkeypatch)
+    cell = "echo out; sleep 2; echo err >&2; sleep 1; echo last"
+    for followed in (True, False):
+        run = there.submit("sh", cell)
+        if followed:
+            with there.manager.following(run.run_id):
+                run.wait(90)
+        else:
+            run.wait(90)
+        assert (run.logs("stdout"), run.logs("stderr")) == ("out\nerr\nlast\n", "")
+    assert there.end("sh", "echo err >&2").logs("stdout") == "err\n"

@@ -1,0 +1,327 @@
+"""What a Job's program says, brought to disk from a real kubelet: complete, or said what is not."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from clusters import Cluster
+from k8s_helpers import There, until
+from kube_wire import KubeWire
+
+from qwex_jupyter import render
+from qwex_jupyter.run import Run
+from qwex_jupyter.runners.k8s_logs import Reader
+from qwex_jupyter.status import RunStatus
+
+Make = Callable[..., Cluster]
+
+
+@pytest.fixture
+def there(cluster: Cluster, home: str, monkeypatch: pytest.MonkeyPatch) -> There:
+    """A namespace of its own."""
+    return There(cluster, home, monkeypatch)
+
+
+def sha(data: bytes) -> str:
+    """Its digest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def numbers(count: int, first: int = 1) -> bytes:
+    """What ``seq`` prints."""
+    return b"".join(b"%d\n" % number for number in range(first, count + 1))
+
+
+def same(run: Run, expected: bytes) -> None:
+    """The log is byte by byte what was printed; a difference is not a megabyte of text."""
+    got = run.log.read("stdout")
+    if got != expected:
+        at = next((n for n, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), -1)
+        near = slice(max(0, at - 20), at + 40)
+        said = run.record.missing, run.log.read("stderr")[-200:]
+        raise AssertionError((len(got), len(expected), at, got[near], expected[near], *said))
+
+
+# -- a kubelet that keeps little -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="class")
+def small(class_cluster: Make) -> Cluster:
+    """A kubelet that keeps the newest 100 KiB or so of what a container says."""
+    return class_cluster(
+        kubelet={
+            "containerLogMaxSize": "100Ki",
+            "containerLogMaxFiles": 2,
+            "containerLogMonitorInterval": "3s",
+        }
+    )
+
+
+class TestRotation:
+    """Logs that are rotated while the program talks."""
+
+    @pytest.fixture
+    def there(self, small: Cluster, home: str, monkeypatch: pytest.MonkeyPatch) -> There:
+        """A namespace there."""
+        return There(small, home, monkeypatch)
+
+    # 280 kB in each of six turns, with time for a rotation between them. None after the last: of
+    # an empty newest file nobody can tell what was before it.
+    TALKS = (
+        "i=1; while [ $i -le 6 ]; do "
+        "sleep 3.5; seq $((i*100000+1)) $((i*100000+40000)); i=$((i+1)); done"
+    )
+    TALKED = b"".join(numbers(i * 100_000 + 40_000, i * 100_000 + 1) for i in range(1, 7))
+
+    def test_what_is_followed_is_complete(
+        self, there: There, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who follows from the start has every byte, over rotations.
+
+        On a busy machine a kubelet may leave out a file, where its follower, or we, are late; that
+        is said, and nothing else is missing.
+        """
+        monkeypatch.setattr("qwex_jupyter.runners.k8s_lines._FILE", 100 << 10)
+        run = there.submit("sh", self.TALKS)
+        with there.manager.following(run.run_id):
+            run.wait(120)
+        if run.record.missing:
+            assert "rotated away before it could be read" in run.record.missing
+            whole = set(self.TALKED.splitlines())
+            got = [line for line in run.log.read("stdout").splitlines() if line in whole]
+            assert sorted(set(got)) == got
+        else:
+            same(run, self.TALKED)
+            assert dict(run.record.log_missing) == {}
+
+    def test_what_was_left_out_while_the_reader_was_late_is_said(
+        self, small: Cluster, home: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A kubelet whose reader takes nothing for two rotations leaves out a file: it is said."""
+        with KubeWire(small) as wire:
+            there = There(small, home, monkeypatch)
+            monkeypatch.setenv("KUBECONFIG", str(wire.kubeconfig(namespace=there.namespace)))
+            rule = wire.stall("GET", r"/log\?.*follow", 1 << 20)
+            # Enough in each turn for all that lies on the way.
+            cell = (
+                "i=1; while [ $i -le 6 ]; do "
+                "seq $((i*1000000+1)) $((i*1000000+600000)) | sed 's/.*/&:&/'; "
+                "sleep 3.5; i=$((i+1)); done"
+            )
+            there.manager = there.another()
+            run = there.running("sh", cell)
+            with there.manager.following(run.run_id):
+                until(lambda: rule.hits, 60)
+                time.sleep(15)
+                wire.clear()
+                run.wait(120)
+        # A rotation may cut a line in two; where one half is left out, what is left is none.
+        halves = [line.split(b":") for line in run.log.read("stdout").splitlines()]
+        got = [each[0] for each in halves if len(each) == 2 and each[0] == each[1]]
+        assert sorted(set(got)) == got
+        assert len(got) < 3_600_000, "nothing was left out"
+        assert "rotated away before it could be read" in run.record.missing
+
+    def test_what_nobody_read_is_said_to_be_missing(
+        self, there: There, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was rotated away before anybody read it is never missing without a word."""
+        run = there.running("sh", self.TALKS)
+        there.manager.close()
+        name = there.pod(run)["metadata"]["name"]
+        there.cluster.api.wait(
+            there.at("pods", name), lambda pod: pod["status"]["phase"] == "Succeeded", 120
+        )
+        late = there.another().get(run.run_id).wait(90)
+        got = late.log.read("stdout")
+        assert self.TALKED.endswith(got) and len(got) < len(self.TALKED) // 2
+        assert late.status is RunStatus.SUCCEEDED
+        assert "rotated away" in late.record.missing
+        assert late.record.log_missing["stdout"] == -1
+        assert "rotated away" in render.card_text(render.Card(late.record))
+
+    def test_what_is_gathered_now_and_then(
+        self, there: There, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without anybody who looks, output is brought in turn; what a rotation took is said.
+
+        A kubelet reads only the newest file, so what was written between the last turn and a
+        rotation can't be had.
+        """
+        monkeypatch.setattr("qwex_jupyter.tracker._GATHER_EVERY", 1.0)
+        monkeypatch.setattr(type(there.manager.runner("k8s")), "polled_every", 1.0)
+        cell = "i=0; while [ $i -lt 50 ]; do seq 1 1000; sleep 0.3; i=$((i+1)); done"
+        run = there.submit("sh", cell)
+        run.wait(120)
+        got = run.log.read("stdout")
+        assert len(got) > 60_000, "no more than the newest file"
+        assert got == numbers(1000) * 50 or "rotated away" in run.record.missing
+
+    def test_gaps_between_two_looks_are_said(self, there: There) -> None:
+        """Looked at once, then left alone over rotations: what is missing between is said."""
+        run = there.running("sh", f"seq 1 1000; sleep 8; {self.TALKS}; echo end")
+        until(lambda: run.logs().endswith("1000\n"))
+        there.manager.close()
+        name = there.pod(run)["metadata"]["name"]
+        there.cluster.api.wait(
+            there.at("pods", name), lambda pod: pod["status"]["phase"] == "Succeeded", 120
+        )
+        late = there.another().get(run.run_id).wait(90)
+        got = late.log.read("stdout")
+        assert got.startswith(numbers(1000)) and got.endswith(b"end\n")
+        assert "rotated away" in late.record.missing
+        assert len(got) < len(self.TALKED)
+
+
+# -- lines of any kind -----------------------------------------------------------------------------
+
+PRINTS = """
+import sys, random
+out = sys.stdout.buffer
+for text in ("x", "äß€🎉"):
+    for size in (20_000, 54_000, 16_383, 16_384, 16_385, 16_386):
+        out.write((text * size)[:size].encode() + b"\\n")
+out.write(b"".join(b"\\r%3d%%" % n for n in range(101)) + b"\\n")
+out.write(b"no end")
+"""
+
+
+def printed() -> bytes:
+    """What `PRINTS` prints."""
+    made = b""
+    for text in ("x", "äß€🎉"):
+        for size in (20_000, 54_000, 16_383, 16_384, 16_385, 16_386):
+            made += (text * size)[:size].encode() + b"\n"
+    return made + b"".join(b"\r%3d%%" % n for n in range(101)) + b"\nno end"
+
+
+def test_long_lines(there: There) -> None:
+    """Lines that the runtime keeps in pieces, of characters of any size, arrive as they were."""
+    run = there.end("python", PRINTS, of="python")
+    assert run.status is RunStatus.SUCCEEDED, run.logs()
+    same(run, printed())
+
+
+def test_long_lines_are_followed(there: There) -> None:
+    """The same, brought while the program prints."""
+    run = there.submit("python", "import time; time.sleep(2)" + PRINTS, of="python")
+    with there.manager.following(run.run_id):
+        run.wait(90)
+    same(run, printed())
+
+
+def test_a_progress_bar(there: There) -> None:
+    """What is written over with CR arrives byte by byte, though its line ends late."""
+    cell = r"for i in 1 2 3; do printf '\r%s%%' $i; sleep 0.2; done; echo; printf 'more\r'"
+    run = there.end("sh", cell)
+    assert run.log.read("stdout") == b"\r1%\r2%\r3%\nmore\r"
+
+
+def test_bytes_of_any_kind(there: There) -> None:
+    """1 MB of random bytes arrives unchanged, but for CR in front of LF: containerd drops that CR.
+
+    Its ``readLine`` takes both away from each line, and puts LF back.
+    """
+    cell = "import random, sys; sys.stdout.buffer.write(random.Random(7).randbytes(1_000_000))"
+    run = there.end("python", cell, of="python")
+    assert run.status is RunStatus.SUCCEEDED, run.logs()[:200]
+    got = run.log.read("stdout")
+    expected = random.Random(7).randbytes(1_000_000)
+    assert b"\r\n" in expected
+    assert got in (expected, expected.replace(b"\r\n", b"\n"))
+
+
+def test_many_lines(there: There) -> None:
+    """300,000 lines are complete and in order, followed live and by whoever comes late."""
+    cell = "sleep 1; seq 1 300000; sleep 2; seq 300001 300010"
+    run = there.submit("sh", cell)
+    with there.manager.following(run.run_id):
+        until(lambda: run.log.size("stdout") > 1_000_000)
+        late = there.another()
+        lines = b"".join(data for _, data in late.get(run.run_id).follow())
+        run.wait(90)
+    assert sha(lines) == sha(numbers(300010))
+    same(run, numbers(300010))
+
+
+def test_a_late_attach(there: There) -> None:
+    """Who attaches when it has ended, or long runs, gets all from the beginning."""
+    run = there.running("sh", "seq 1 50000; sleep 3; echo last")
+    time.sleep(1)
+    got = b"".join(data for _, data in run.follow())
+    assert got == numbers(50000) + b"last\n"
+    assert b"".join(data for _, data in run.follow()) == got
+
+
+def test_the_four_hours_of_a_kubelet(
+    kube_wire: KubeWire, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that ends as it should while the program goes on, as after 4 h, is taken up again.
+
+    That limit is the kubelet's own and no setting: WriteTimeout in pkg/kubelet/server. Here each
+    stream is cut after a few hundred bytes.
+    """
+    there = There(kube_wire.cluster, home, monkeypatch)
+    monkeypatch.setenv("KUBECONFIG", str(kube_wire.kubeconfig(namespace=there.namespace)))
+    rule = kube_wire.cut("GET", r"/log\?.*follow", 900, times=None)
+    manager = there.another()
+    cell = "i=0; while [ $i -lt 40 ]; do echo line $i; sleep 0.1; i=$((i+1)); done"
+    run = manager.submit(there.spec("sh", cell), "k8s")
+    with manager.following(run.run_id):
+        run.wait(90)
+    assert rule.hits >= 2
+    assert run.logs("stdout") == "".join(f"line {n}\n" for n in range(40))
+    assert (run.status, run.record.missing) == (RunStatus.SUCCEEDED, "")
+
+
+def test_a_silent_program_is_listened_to_again(
+    there: There, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that is silent for long is opened anew, and nothing comes twice or is lost."""
+    monkeypatch.setattr(Reader, "silence", 1.0)
+    run = there.submit("sh", "echo one; sleep 5; echo two; sleep 3; printf three")
+    with there.manager.following(run.run_id):
+        run.wait(90)
+    assert run.logs("stdout") == "one\ntwo\nthree"
+
+
+def test_quick_programs_say_all(there: There) -> None:
+    """Ten programs that end at once, and are not followed, have said all they said."""
+    runs = [there.submit(f"echo out {n}") for n in range(10)]
+    for number, run in enumerate(runs):
+        assert run.wait(120).logs("stdout") == f"out {number}\n"
+
+
+def test_output_of_a_container_that_is_gone(there: There) -> None:
+    """What a kubelet says in the place of output is no output: it is said as what is missing."""
+    run = there.running("sh", "echo up; sleep 300")
+    there.manager.close()
+    name = there.pod(run)["metadata"]["name"]
+    # Its log file goes while it runs, as with a disk that is cleaned up by somebody.
+    folder = next(Path(there.cluster.machine.plan.data, "pods").glob(f"{there.namespace}_{name}_*"))
+    for path in (folder / "main").iterdir():
+        path.unlink()
+    late = there.another().get(run.run_id)
+    late.cancel(grace=0)
+    late.wait(90, check=False)
+    assert late.status is RunStatus.CANCELLED
+    # The first manager may have read it before it was closed.
+    assert late.logs("stdout") in ("", "up\n")
+    assert late.record.missing
+
+
+def test_threads_end(there: There) -> None:
+    """When its runs have ended and it was closed, nothing of a manager goes on reading."""
+    runs = [there.submit("sh", "echo x; sleep 1") for _ in range(3)]
+    for run in runs:
+        with there.manager.following(run.run_id):
+            run.wait(90)
+    there.manager.close()
+    names = ("qwex-follow", "qwex-err", "qwex-gather")
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith(names)])

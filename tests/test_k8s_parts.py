@@ -1,0 +1,312 @@
+"""No run is lost, doubled or given a wrong outcome when parts of its cluster die, or take its pod.
+
+Faults of the wire are in ``test_k8s_faults.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import k8s_chaos
+import pytest
+from clusters import Cluster
+from k8s_place import WAIT, Place, until
+
+from qwex_jupyter.run import Run
+from qwex_jupyter.runners import k8s_state
+from qwex_jupyter.status import Reason, RunStatus
+
+
+@pytest.fixture
+def place(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A namespace of the session's cluster, without a wire."""
+    here = Place(cluster, tmp_path)
+    monkeypatch.setenv("KUBECONFIG", here.kubeconfig)
+    yield here
+    here.close()
+
+
+@pytest.fixture
+def own_place(
+    own_cluster: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Place]]:
+    """Makes a cluster whose parts may be killed."""
+    places: list[Place] = []
+
+    def make(**settings: Any) -> Place:
+        here = Place(own_cluster(**settings), tmp_path)
+        monkeypatch.setenv("KUBECONFIG", here.kubeconfig)
+        places.append(here)
+        return here
+
+    yield make
+    for here in places:
+        here.close()
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+PARTS = ("apiserver", "etcd", "controller-manager", "kubelet", "containerd")
+SAY = "echo out; echo err >&2"
+
+
+def through(
+    place: Place, part: str, fault: Callable[[str], None], heal: Callable[[str], None]
+) -> None:
+    """A fault of one part at several points of runs' lives; each has its own code in the end."""
+    running = place.submit(f"{SAY}; sleep 4; {SAY}; exit 3")
+    ending = place.submit(f"{SAY}; sleep 1; exit 4")
+    over = place.submit(f"{SAY}; exit 5")
+    place.running(running, ending)
+    until(lambda: place.executions(over))
+    late = {}
+    late[6] = place.submit(f"{SAY}; exit 6")  # not started yet
+    fault(part)
+    if part not in ("apiserver", "etcd"):
+        late[7] = place.submit(f"{SAY}; exit 7")
+    time.sleep(3.0)
+    place.forget()
+    heal(part)
+    place.manager.take_up()
+    for code, run in {3: running, 4: ending, 5: over, **late}.items():
+        record = place.end(run)
+        told = (part, code, record.sentence)
+        if part == "containerd" and record.status is RunStatus.LOST:
+            # One that is killed may forget a container that ends meanwhile; it says 255 then.
+            assert (record.reason, record.exit_code) == (Reason.NODE_LOST, None), told
+            assert place.executions(run) <= 1, told
+            continue
+        assert (record.status, record.exit_code) == (RunStatus.FAILED, code), told
+        assert place.executions(run) == 1, told
+        times = 2 if code == 3 else 1
+        assert sorted(run.log.read("stdout").splitlines()) == sorted([b"out", b"err"] * times), told
+        assert record.log_missing == {}, told
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_part_loses_no_run(own_place: Callable[..., Place]) -> None:
+    """After SIGKILL of any part and its restart each run ends once, with its code and output."""
+    place = own_place()
+    for part in PARTS:
+        through(place, part, place.cluster.kill, place.cluster.restart)
+    assert not [run for run in place.manager.history.run_ids() if len(place.pods(run)) > 1]
+
+
+@pytest.mark.timeout(600)
+def test_a_frozen_part_loses_no_run(own_place: Callable[..., Place]) -> None:
+    """After SIGSTOP and SIGCONT of any part each run ends once, with its code and output."""
+    place = own_place()
+    for part in PARTS:
+        through(place, part, place.cluster.freeze, place.cluster.thaw)
+
+
+def test_a_stream_that_the_kubelet_closes_is_no_end(own_place: Callable[..., Place]) -> None:
+    """With a short idle timeout of the kubelet the output of a silent run is whole, and once."""
+    place = own_place(kubelet={"streamingConnectionIdleTimeout": "1s"})
+    run = place.submit("for i in 1 2 3; do echo line $i; sleep 2.5; done; printf last")
+    with place.manager.following(run.run_id):
+        record = place.end(run)
+    assert (record.exit_code, record.log_missing) == (0, {})
+    assert run.log.read("stdout") == b"line 1\nline 2\nline 3\nlast"
+
+
+# -- the node -------------------------------------------------------------------------------------
+
+SHORT = {
+    "kubelet": {"nodeStatusUpdateFrequency": "1s", "nodeLeaseDurationSeconds": 4},
+    "flags": {
+        "controller-manager": [
+            "--node-monitor-grace-period=5s",
+            "--node-monitor-period=1s",
+        ]
+    },
+}
+
+
+def test_a_lost_node_is_no_outcome(own_place: Callable[..., Place]) -> None:
+    """While nothing is heard of its node a run is RUNNING / NodeLost, and then as it really is."""
+    place = own_place(**SHORT)
+    taken = place.submit(f"{WAIT}; exit 5")
+    waits = place.submit(f"{WAIT}; exit 6")
+    ends = place.submit("sleep 20; echo said; exit 7")
+    place.running(taken, waits, ends)
+    place.cluster.kill("kubelet")
+    for run in (taken, waits, ends):
+        until(lambda run=run: place.manager.fresh(run.run_id).reason == Reason.NODE_LOST, 60)  # type: ignore[misc]
+        record = place.manager.record(run.run_id)
+        assert (record.status, record.exit_code) == (RunStatus.RUNNING, None)
+        assert place.cluster.node in record.message
+    deleted = place.pod_path(taken)
+    # As the cluster does by itself, unless all of its nodes are silent.
+    place.remove_pod(taken)
+    place.cluster.api.wait(deleted, lambda pod: pod["metadata"].get("deletionTimestamp"))
+    place.manager.look([taken.run_id])
+    assert place.manager.record(taken.run_id).status is RunStatus.RUNNING
+    place.cluster.start()
+    place.go()
+    codes = {run: place.end(run).exit_code for run in (waits, ends)}
+    assert list(codes.values()) == [6, 7]
+    assert ends.log.read("stdout") == b"said\n"
+    record = place.end(taken)
+    # It read the file in time, or was ended as the pod's deletion wants it.
+    assert record.exit_code in (5, 143, 137), record.sentence
+    assert record.status is RunStatus.FAILED
+    for run in (taken, waits, ends):
+        assert place.executions(run) == 1
+
+
+# -- the pod --------------------------------------------------------------------------------------
+
+_OBEYS = "trap 'exit {}' TERM; touch /counters/$QWEX_RUN_ID.up; while :; do sleep 0.1; done"
+
+
+def test_a_pod_that_is_taken_while_nobody_looks(place: Place) -> None:
+    """Evicted, deleted or force-deleted, a run has the code that was seen, or none."""
+    take = {
+        "evict": place.evict,
+        "delete": place.remove_pod,
+        "force": lambda run: place.remove_pod(run, force=True),
+    }
+    runs: dict[tuple[str, str], Run] = {}
+    for way in take:
+        runs[way, "sleeps"] = place.submit("touch /counters/$QWEX_RUN_ID.up; exec sleep 600")
+        runs[way, "nine"] = place.submit(_OBEYS.format(9))
+        runs[way, "zero"] = place.submit(_OBEYS.format(0))
+        runs[way, "ended"] = place.submit("touch /counters/$QWEX_RUN_ID.up; exit 4")
+        runs[way, "done"] = place.submit("touch /counters/$QWEX_RUN_ID.up; exit 0")
+    place.manager.close()
+    place.managers[-1] = place.manager = place.another()
+    for run in runs.values():
+        until(lambda run=run: (place.counters / f"{run.run_id}.up").exists())  # type: ignore[misc]
+    for (_, what), run in runs.items():
+        if what in ("ended", "done"):
+            until(lambda run=run: place.jobs(run.run_id)[0]["status"].get("conditions"))  # type: ignore[misc]
+    for (way, _), run in runs.items():
+        take[way](run)
+    until(lambda: all(_settled(place, run) for run in runs.values()), 60)
+    place.manager.take_up()
+    for (way, what), run in runs.items():
+        record = place.end(run)
+        told = (way, what, record.status, record.exit_code, record.reason, record.message)
+        print(*told)
+        assert place.executions(run) == 1, told
+        seen = {"sleeps": 143, "nine": 9, "zero": 0, "ended": 4, "done": 0}[what]
+        none = record.exit_code is None and record.reason in (Reason.EVICTED, Reason.VANISHED)
+        lost = none and record.status is not RunStatus.SUCCEEDED
+        if what in ("ended", "done"):
+            assert record.exit_code == seen, told
+        else:
+            assert record.exit_code == seen or lost, told
+        if record.exit_code is not None:
+            good = RunStatus.FAILED if record.exit_code else RunStatus.SUCCEEDED
+            assert record.status is good, told
+        if way == "evict" and none:
+            assert record.reason == Reason.EVICTED, told
+
+
+def _settled(place: Place, run: Run) -> bool:
+    (job,) = place.jobs(run.run_id)
+    return not place.pods(run.run_id) and bool(job["status"].get("conditions"))
+
+
+def test_a_restarted_controller_executes_nothing_twice(own_place: Callable[..., Place]) -> None:
+    """Jobs whose pods die while there is no controller are not executed again by the next one."""
+    place = own_place()
+    runs = {
+        "sleeps": place.submit("exec sleep 600"),
+        "taken": place.submit("exec sleep 600"),
+        "fails": place.submit(f"{WAIT}; exit 7"),
+    }
+    place.running(*runs.values())
+    place.forget()
+    place.manager.close()
+    place.cluster.kill("controller-manager")
+    place.remove_pod(runs["taken"], force=True)
+    place.evict(runs["sleeps"])
+    place.go()
+    time.sleep(3.0)
+    place.cluster.restart("controller-manager")
+    place.forget()
+    place.manager.take_up()
+    found = {name: place.end(run) for name, run in runs.items()}
+    assert found["fails"].exit_code == 7
+    for name in ("sleeps", "taken"):
+        record = found[name]
+        assert record.exit_code in (None, 143), record.sentence
+        assert record.status in (RunStatus.LOST, RunStatus.FAILED)
+    time.sleep(3.0)
+    assert {place.executions(run) for run in runs.values()} == {1}
+
+
+def test_a_sidecar_that_goes_on_keeps_no_run(place: Place) -> None:
+    """A run ends with its own program, though another container of its pod would go on for ever."""
+    beside = {"name": "beside", "image": place.image, "command": ["sleep", "600"]}
+    run = place.submit("echo said; exit 5", patch={"containers": [beside]})
+    record = place.end(run)
+    assert (record.exit_code, run.log.read("stdout")) == (5, b"said\n")
+    # What it was for is over: nothing of it runs on.
+    until(lambda: not [p for p in place.pods(run.run_id) if p["status"]["phase"] == "Running"], 60)
+
+
+# -- campaigns, see docs/reliability.md -----------------------------------------------------------
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("mode", k8s_chaos.MODES)
+def test_killed_kernels_lose_no_job(
+    own_cluster: Callable[..., Cluster], tmp_path: Path, chaos_seconds: int, mode: str
+) -> None:
+    """Whenever kernels are killed, answers spoiled or parts die, each Job ends once, rightly."""
+    campaign = k8s_chaos.K8sCampaign(str(tmp_path), 1, mode, own_cluster())
+    tally = campaign.run(chaos_seconds)
+    print("\n".join(f"{name:18} {count:>12,}" for name, count in tally.rows()), campaign.more)
+    assert tally.clean, "\n".join(tally.told[:20])
+    assert tally.kernel_kills
+    assert tally.right
+    assert tally.right + tally.never_started + tally.rightly_lost == tally.runs
+    assert bool(campaign.more["wire_faults"]) == (mode == "faults")
+    assert bool(campaign.more["parts_killed"] + campaign.more["parts_frozen"]) == (mode == "parts")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(0)
+def test_the_judge_sees_what_is_wrong_with_a_job(
+    own_cluster: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    """A campaign with a Job left behind, a lost byte and a second execution is not clean."""
+    campaign = k8s_chaos.K8sCampaign(str(tmp_path), 2, "kernel", own_cluster(), parallel=1)
+    judge = campaign._judge
+
+    def tamper(base: str, history: Any) -> None:
+        ended = [name for name in history.run_ids() if history.record(name).exit_code is not None]
+        lost, twice = ended[0], ended[-1]
+        log = Path(history.folder(lost), "stdout.log")
+        log.write_bytes(log.read_bytes()[:-1])
+        Path(base, "counters", twice).write_bytes(b"xx")
+        jobs = f"/apis/batch/v1/namespaces/{campaign._namespace}/jobs"
+        path = f"{jobs}/qwex-{lost}"
+        campaign._cluster.api.patch(path, {"spec": {"ttlSecondsAfterFinished": None}})
+        judge(base, history)
+
+    campaign._judge = tamper  # type: ignore[method-assign]
+    faults = campaign.run(12.0).faults
+    found = {name for name, count in faults.items() if count}
+    assert found == {"left_open", "lost_bytes", "double_executions"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "expected"),
+    [("Unknown", 255, None), ("Error", 255, 255), ("ContainerStatusUnknown", 137, None)],
+)
+def test_a_code_that_nobody_saw_is_none(reason: str, code: int, expected: int | None) -> None:
+    """What containerd and the kubelet say of a container they lost is NodeLost, without a code."""
+    ended = {"reason": reason, "exitCode": code, "startedAt": "2026-11-24T11:33:32Z"}
+    statuses = [{"name": "main", "state": {"terminated": ended}}]
+    pod = {"metadata": {"name": "p"}, "status": {"phase": "Failed", "containerStatuses": statuses}}
+    end = k8s_state.snapshot(k8s_state.Seen(None, pod, 1), None, 0.0).end
+    assert end is not None
+    assert (end.exit_code, end.reason == Reason.NODE_LOST) == (expected, expected is None)
