@@ -1,7 +1,8 @@
 """``python3 benchmarks``: ours, peers and the physical limit side by side in one run.
 
 Prints Markdown tables of medians and ratios; ``--save`` keeps them in docs/performance.md;
-names (``load noop many output latency history``) choose some. ``--rounds N`` sets how often.
+names (``load noop many output latency history containers jobs monitor``) choose some;
+``--rounds N`` sets how often.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import argparse
 import importlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
-ALL = ("load", "noop", "many", "output", "latency", "history")
+ALL = ("load", "noop", "many", "output", "latency", "history", "containers", "jobs", "monitor")
 BEGIN, END = "<!-- numbers: made by python3 benchmarks --save -->", "<!-- end of numbers -->"
 
 
@@ -29,13 +31,11 @@ def main() -> int:
     if not os.environ.get("QWEX_BENCHMARKS_READY"):
         return _again()
     sys.path.insert(0, str(HERE))
-    sections = []
     for name in args.names or ALL:
-        lines = importlib.import_module(name).main(rounds=args.rounds)
-        sections.append("\n".join(lines))
-        print(sections[-1] + "\n", flush=True)
-    if args.save:
-        _save("\n\n".join(sections))
+        text = "\n".join(importlib.import_module(name).main(rounds=args.rounds))
+        print(text + "\n", flush=True)
+        if args.save:
+            _save(name, text)
     return 0
 
 
@@ -49,12 +49,18 @@ def _again() -> int:
     return subprocess.run([interpreter, str(HERE), *sys.argv[1:]], env=env, check=False).returncode
 
 
-def _save(text: str) -> None:
+def _save(name: str, text: str) -> None:
+    """Puts one section in its place; the others stay as they are."""
     page = HERE.parent / "docs" / "performance.md"
     before, _, rest = page.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
+    numbers, _, after = rest.partition(END)
     machine = f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {platform.system()}"
-    page.write_text(f"{before}{BEGIN}\n\nMeasured on: {machine}.\n\n{text}\n\n{END}{after}")
+    found = dict(
+        re.findall(r"<!-- (\w+) -->\n(.*?)(?=\n<!-- \w+ -->|\Z)", numbers.strip(), re.DOTALL)
+    )
+    found[name] = f"\nMeasured on: {machine}.\n\n{text}\n"
+    sections = [f"<!-- {each} -->\n{found[each].strip(chr(10))}\n" for each in ALL if each in found]
+    page.write_text(f"{before}{BEGIN}\n\n" + "\n".join(sections) + f"\n{END}{after}")
 
 
 if __name__ == "__main__":
