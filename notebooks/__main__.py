@@ -1,10 +1,12 @@
 """``python3 notebooks``: sets everything up, runs the quickstart and shows what came out.
 
-``python3 notebooks --save`` runs the notebooks and keeps their outputs in the files.
+``python3 notebooks --save`` runs the notebooks and keeps their outputs in the files. With names,
+like ``03_kubernetes.ipynb``, only these are run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -29,27 +31,72 @@ def main() -> int:
 
 
 def _execute(*, save: bool) -> int:
-    import nbformat
-    from nbclient import NotebookClient
-
-    paths = sorted(HERE.glob("*.ipynb")) if save else [HERE / "01_quickstart.ipynb"]
+    named = [HERE / word for word in sys.argv[1:] if word.endswith(".ipynb")]
+    paths = named or (sorted(HERE.glob("*.ipynb")) if save else [HERE / "01_quickstart.ipynb"])
     for path in paths:
-        notebook = nbformat.read(path, as_version=4)
-        with tempfile.TemporaryDirectory() as folder:
-            # A history and a working folder of its own: the story is the same every time.
-            os.environ["QWEX_HOME"] = os.path.join(folder, "home")
-            if save:
-                os.environ["QWEX_DISPLAY"] = "pane"
-            client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}})
-            client.execute()
-        if save:
-            _settle(notebook)
-            text = nbformat.writes(notebook)
-            # A traceback names the history folder; in the saved story it is the usual one.
-            path.write_text(text.replace(os.environ["QWEX_HOME"], "~/.local/share/qwex"))
-        else:
-            _show(notebook)
+        with contextlib.ExitStack() as stack:
+            env = dict(os.environ)
+            if why := _bring(path, stack, env):
+                print(f"{path.name} stays as it is: {why}")
+                continue
+            _tell(path, env, save=save)
     return 0
+
+
+def _bring(path: Path, stack: contextlib.ExitStack, env: dict[str, str]) -> str:
+    """Brings what a notebook is about; why there is none, "" if there is, or if it needs none."""
+    if "docker" in path.stem:
+        return _bring_engine(stack, env)
+    if "kubernetes" in path.stem:
+        return _bring_cluster(stack, env)
+    return ""
+
+
+def _bring_cluster(stack: contextlib.ExitStack, env: dict[str, str]) -> str:
+    """Starts a cluster of the tests, or takes the user's; why there is none, "" if there is."""
+    from clusters import Cluster, available
+    from story import public_image_on
+
+    if why := available():
+        return why
+    cluster = stack.enter_context(Cluster())
+    public_image_on(cluster)
+    env["KUBECONFIG"] = str(cluster.kubeconfig())
+    return ""
+
+
+def _bring_engine(stack: contextlib.ExitStack, env: dict[str, str]) -> str:
+    """Starts an engine of the tests, or takes the user's; why there is none, "" if there is."""
+    from engines import CLIENT_VARIABLES, Engine, available
+    from story import public_image
+
+    if why := available("docker"):
+        return why
+    engine = stack.enter_context(Engine("docker"))
+    for name in CLIENT_VARIABLES:
+        env.pop(name, None)
+    env["DOCKER_HOST"] = engine.host
+    return stack.enter_context(public_image(engine))
+
+
+def _tell(path: Path, env: dict[str, str], *, save: bool) -> None:
+    import nbformat
+    from story import Client
+
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        # A history and a working folder of its own: the story is the same every time.
+        env["QWEX_HOME"] = os.path.join(folder, "home")
+        if save:
+            env["QWEX_DISPLAY"] = "pane"
+        Client(notebook, folder).run(env)
+    if not save:
+        _show(notebook)
+        return
+    _settle(notebook)
+    text = nbformat.writes(notebook)
+    # A traceback names the history folder; in the saved story it is the usual one.
+    path.write_text(text.replace(env["QWEX_HOME"], "~/.local/share/qwex"))
 
 
 def _settle(notebook: object) -> None:
