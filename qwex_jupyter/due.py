@@ -12,6 +12,10 @@ class Due:
     def __init__(self) -> None:
         self._at: dict[str, float] = {}
 
+    def __len__(self) -> int:
+        """Of how many runs there is something to be seen."""
+        return len(self._at)
+
     def among(self, run_ids: Iterable[str], most: float) -> tuple[set[str], float]:
         """Which of these are to be looked at now, and in how many seconds the next one is.
 

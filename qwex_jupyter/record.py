@@ -24,7 +24,7 @@ def is_run_id(text: str) -> bool:
     return _RUN_ID.fullmatch(text) is not None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """What is remembered of one run. Times are seconds since the epoch, sizes bytes.
 

@@ -7,6 +7,7 @@ fresh kernel begins with.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import threading
 import time
@@ -50,6 +51,8 @@ _RETRY = 2.0
 _DRAIN = 0.25
 # How often output that a backend doesn't keep is brought while nobody looks. Seconds.
 _GATHER_EVERY = 60.0
+# Above so many live runs each is polled less often, so that all the polls together cost the same.
+_AT_EASE = 1000
 # Who waits for an end relies on others' polls until so many should have come.
 _OWN_LOOK = 3.0
 
@@ -280,7 +283,8 @@ class Tracker:
             if not runner.promises.keeps_output:
                 self._gather(run_id)
             # All at the same moments, so that they share the polls.
-            self._due.again(run_id, runner.polled_every - time.monotonic() % runner.polled_every)
+            every = runner.polled_every * math.ceil(len(self._due) / _AT_EASE)
+            self._due.again(run_id, every - time.monotonic() % every)
         self._wishes(runner, run_id, spec_fact, answer)
         self.observations.note(RunRecord.submitted(spec_fact).seen(answer))
 

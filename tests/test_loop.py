@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from local_helpers import PATIENCE, end, launch_of, sh, until
 
-from qwex_jupyter import follow
+from qwex_jupyter import follow, tracker
 from qwex_jupyter.backends import Backend
 from qwex_jupyter.loop import Loop
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
+from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus
 from qwex_jupyter.views import Stream
 
@@ -166,3 +167,27 @@ def test_who_waits_for_an_end_asks_for_himself(
     waiting.join(PATIENCE)
     assert said == [RunStatus.LOST]
     assert run.reason == Reason.VANISHED
+
+
+def test_the_more_live_the_rarer_each_is_polled(
+    manager: RunManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands cost what a thousand cost, and are still polled at the same moments."""
+    monkeypatch.setattr(tracker, "_AT_EASE", 2)
+    runs = [manager.submit(JobSpec(script="sleep 3600"), "memory") for _ in range(5)]
+    until(lambda: all(run.status is RunStatus.RUNNING for run in runs))
+    moments: dict[str, float] = {}
+    every = 1e12  # the clock is at the beginning of the first such period, on any machine
+    monkeypatch.setattr(type(manager.runner("memory")), "polled_every", every)
+    alone = tracker.Tracker(manager.history.home)  # without a loop that looks meanwhile
+    monkeypatch.setattr(
+        alone._due,
+        "again",
+        lambda run_id, seconds, again=alone._due.again: (
+            again(run_id, seconds),
+            moments.update({run_id: time.monotonic() + seconds}),
+        ),
+    )
+    alone.look([run.run_id for run in runs])
+    assert len(moments) == len(runs)
+    assert list(moments.values()) == pytest.approx([3 * every] * len(runs), rel=0.001)

@@ -58,7 +58,8 @@ class Mirror:
         self._tells = tells
         self._run_of, self._kept, self._guard = run_of, kept, guard
         self._lock = threading.Lock()
-        self._found: dict[str, dict[str, dict[str, Any]]] = {}
+        # As text, a quarter of what the objects take: of thousands, few are asked for at a time.
+        self._found: dict[str, dict[str, str]] = {}
         self._version = self._identity = ""
         self._listed = 0.0
         self._told = False
@@ -67,7 +68,8 @@ class Mirror:
     def of(self, run_id: str) -> list[dict[str, Any]]:
         """What there is of a run."""
         with self._lock:
-            return list(self._found.get(run_id, {}).values())
+            found = list(self._found.get(run_id, {}).values())
+        return [json.loads(text) for text in found]
 
     def forget(self, run_id: str) -> None:
         """Nothing is asked about that run any more."""
@@ -113,7 +115,7 @@ class Mirror:
 
     def _list(self, notify: Notify) -> None:
         identity = self._cluster.where.identity
-        found: dict[str, dict[str, dict[str, Any]]] = {}
+        found: dict[str, dict[str, str]] = {}
         version = ""
         for page in self._cluster.pages(self._kind, self._selector):
             version = version or str((page.get("metadata") or {}).get("resourceVersion", ""))
@@ -127,11 +129,10 @@ class Mirror:
             if before.get(run_id) != found.get(run_id):
                 notify(run_id)
 
-    def _put(self, into: dict[str, dict[str, dict[str, Any]]], item: Mapping[str, Any]) -> str:
-        run_id = self._run_of(item)
-        if run_id:
-            into.setdefault(run_id, {})[str(item["metadata"].get("uid", ""))] = self._kept(item)
-        return run_id
+    def _put(self, into: dict[str, dict[str, str]], item: Mapping[str, Any]) -> None:
+        if run_id := self._run_of(item):
+            uid = str(item["metadata"].get("uid", ""))
+            into.setdefault(run_id, {})[uid] = _text(self._kept(item))
 
     def _watch(self, notify: Notify, stop: threading.Event) -> None:
         params = {
@@ -178,8 +179,9 @@ class Mirror:
         with self._lock:
             mine = self._found.setdefault(run_id, {})
             before = mine.get(uid)
-            last = self._kept(item)
-            told = self._tells is not None and before is not None and self._tells(last)
+            kept = self._kept(item)
+            last = _text(kept)
+            told = self._tells is not None and before is not None and self._tells(kept)
             if kind == "DELETED" and not told:
                 mine.pop(uid, None)
                 changed = before is not None
@@ -191,6 +193,11 @@ class Mirror:
                 self._found.pop(run_id, None)
         if changed:
             notify(run_id)
+
+
+def _text(kept: Mapping[str, Any]) -> str:
+    """Of equal objects the same."""
+    return json.dumps(kept, separators=(",", ":"), sort_keys=True)
 
 
 def _lines(reply: Any) -> Iterator[dict[str, Any]]:
