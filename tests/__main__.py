@@ -62,10 +62,13 @@ def main() -> int:
                 install_packages(packages, why=f"{program}, for the tests")
             else:
                 say(f"without {program} some tests are skipped: apt-get install {packages[0]}")
-    prepare_engines()
-    prepare_cluster()
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     main_python = environment(".venv", "[test]")
+    with ThreadPoolExecutor(1) as pool:
+        # Beside what is built, not beside tests that a busy machine disturbs.
+        others = pool.submit(_environments) if CI else None
+        prepare_engines()
+        prepare_cluster()
     if CI:
         checks = [
             ["-m", "ruff", "check", "."],
@@ -76,28 +79,30 @@ def main() -> int:
             say(" ".join(check[1:]))
             if subprocess.run([main_python, *check], cwd=ROOT, check=False).returncode:
                 return 1
-    if not CI:
+    if others is None:
         return _pytest(main_python, sys.argv[1:], clean)
     with ThreadPoolExecutor(1) as pool:
         # These mostly wait, for engines and for each other's timeouts: two at a time do it in
         # little more than half the time, also on two processors.
-        versions = pool.submit(_versions, main_python, clean)
+        versions = pool.submit(_versions, [main_python, *others.result()], clean)
         code = _pytest(main_python, sys.argv[1:] or ["-m", REST], clean)
         say("the other sessions, each when it has ended")
         return max(code, versions.result())
 
 
-def _versions(main_python: str, env: dict[str, str]) -> int:
-    """All that depends on versions, one environment after the other; the highest exit code."""
+def _environments() -> list[str]:
+    """The interpreters beside the main one: newer ones, and the oldest libraries'."""
     lowest = ROOT / "tests" / "lowest.txt"
-    calls = [(main_python, MATRIX)]
-    for version, name, constraints in (
-        ("3.12", ".venv-3.12", None),
-        ("3.13", ".venv-3.13", None),
-        ("3.11", ".venv-lowest", lowest),
-    ):
-        calls.append((environment(name, "[test]", constraints, version), MATRIX))
-    calls.append((calls[-1][0], CONTRACT))
+    return [
+        environment(".venv-3.12", "[test]", version="3.12"),
+        environment(".venv-3.13", "[test]", version="3.13"),
+        environment(".venv-lowest", "[test]", lowest, "3.11"),
+    ]
+
+
+def _versions(pythons: list[str], env: dict[str, str]) -> int:
+    """All that depends on versions, one environment after the other; the highest exit code."""
+    calls = [*((python, MATRIX) for python in pythons), (pythons[-1], CONTRACT)]
     return max(_pytest(python, arguments, env, aside=True) for python, arguments in calls)
 
 
@@ -127,7 +132,7 @@ def prepare_cluster() -> None:
 def _pytest(python: str, arguments: list[str], env: dict[str, str], *, aside: bool = False) -> int:
     """One session of pytest; what it says ``aside`` of another comes whole, at its end."""
     title = f"pytest {' '.join(arguments)} with {python}"
-    command = [python, "-m", "pytest", *arguments]
+    command = [python, "-m", "pytest", "--durations=15", *arguments]
     if not aside:
         say(title)
         return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode

@@ -107,7 +107,7 @@ def install_packages(packages: Sequence[str], why: str) -> bool:
         return False
     say(f"installing {' '.join(packages)} ({why})")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300"]
     subprocess.run([*apt, "update"], env=quiet, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(
         [*apt, "install", "-y", "--no-install-recommends", *packages],
