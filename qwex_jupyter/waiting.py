@@ -31,11 +31,11 @@ def wait(manager: RunManager, runs: Sequence[Run], publisher: Any, until: float 
     asked, aside = time.monotonic(), Aside()
     note, shown_at, shown, before = "", 0.0, False, -1
     while True:
-        live = [run_id for run_id in ids if not manager.ended(run_id)]
-        now = time.monotonic()
-        if live and until is not None and now >= until:
-            note = f"{len(live)} had not ended when the waiting did; they go on."
         try:
+            live = [run_id for run_id in ids if not manager.ended(run_id)]
+            now = time.monotonic()
+            if live and until is not None and now >= until:
+                note = f"{len(live)} had not ended when the waiting did; they go on."
             if note or len(live) != before or now - shown_at >= _TICK:
                 table = tables.Table(manager.records(ids), {}, time.time(), place, note)
                 publisher.publish(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from local_helpers import PATIENCE, end, launch_of, sh, until
 
-from qwex_jupyter import follow, tracker
+from qwex_jupyter import follow, tracker, waiting
 from qwex_jupyter.backends import Backend
 from qwex_jupyter.loop import Loop
 from qwex_jupyter.manager import RunManager
@@ -191,3 +193,26 @@ def test_the_more_live_the_rarer_each_is_polled(
     alone.look([run.run_id for run in runs])
     assert len(moments) == len(runs)
     assert list(moments.values()) == pytest.approx([3 * every] * len(runs), rel=0.001)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_an_interrupt_while_ends_are_looked_for_ends_the_table(
+    manager: RunManager, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """The stop button ends the waiting for several, whatever is done at that moment."""
+    runs = [manager.submit(JobSpec(script="sleep 3600"), "memory") for _ in range(2)]
+    asked = itertools.count(1)
+    real = manager.ended
+
+    def interrupted(run_id: str) -> bool:
+        here = threading.current_thread() is threading.main_thread()
+        if here and next(asked) == calls:
+            raise KeyboardInterrupt
+        return real(run_id)
+
+    monkeypatch.setattr(manager, "ended", interrupted)
+    shown: list[dict[str, Any]] = []
+    publisher = SimpleNamespace(publish=lambda **said: shown.append(said))
+    waiting.wait(manager, runs, publisher, None)
+    assert "No longer waited for" in shown[-1]["data"]["text/plain"]
+    assert not any(run.status.final for run in runs)
