@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qwex_jupyter import render, tables, terminal
 from qwex_jupyter.aside import Aside
 from qwex_jupyter.errors import QwexError
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.views import publish
 
@@ -63,7 +64,7 @@ class Cards:
         self._ended: deque[LiveCard] = deque()
         self._turn = 0
         self._lock = threading.Lock()
-        self._changed = threading.Event()
+        self._changed = Flag()
         self._thread: threading.Thread | None = None
         self._looking, self._fetching, self._look_at = Aside(), Aside(), 0.0
         manager.observe(self._notice)

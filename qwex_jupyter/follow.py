@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from qwex_jupyter import terminal
 from qwex_jupyter.aside import Aside
 from qwex_jupyter.errors import RunFailed, RunInterrupted
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.logs import Tail
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.status import RunStatus
@@ -45,7 +46,7 @@ def handing_over(view: View, asked: RunRecord) -> Iterator[None]:
         view: Where it is shown; `View.begin` was called.
         asked: The run as it is known so far.
     """
-    over = threading.Event()
+    over = Flag()
 
     def tick() -> None:
         while not over.wait(1.0):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from qwex_jupyter.errors import BackendUnreachable, QwexError, RunnerUnavailable
+from qwex_jupyter.flag import Flag
 
 # What one call of `Runner.follow` is, with everything but the stop bound: whether all that
 # there will be is on disk.
@@ -72,14 +73,14 @@ class Followers:
         with self._lock:
             if run_id not in self._live:
                 self._turns.setdefault(run_id, follow)
-                if self._gatherer is None:
+                if self._gatherer is None or not self._gatherer.is_alive():
                     self._gatherer = threading.Thread(
                         target=self._gather, name="qwex-gather", daemon=True
                     )
                     self._gatherer.start()
 
     def _gather(self) -> None:
-        once = threading.Event()
+        once = Flag()
         once.set()
         while True:
             with self._lock:
@@ -103,7 +104,9 @@ class Followers:
     def _ensure(self, run_id: str, follow: Follow, *, watched: bool) -> _Follower:
         with self._lock:
             found = self._live.get(run_id)
-            if found is None or not found.join(watched=watched):
+            # One that an interrupt kept from its start never lives.
+            dead = found is None or not found.thread.is_alive()
+            if found is None or dead or not found.join(watched=watched):
                 found = self._live[run_id] = _Follower(run_id, follow, self, watched=watched)
                 found.thread.start()
             return found
@@ -132,9 +135,9 @@ class _Follower:
     def __init__(self, run_id: str, follow: Follow, home: Followers, *, watched: bool) -> None:
         self.run_id, self._follow = run_id, follow
         self.watchers = int(watched)
-        self.finished = threading.Event()
+        self.finished = Flag()
         self.complete = False
-        self._stop, self._poked = threading.Event(), threading.Event()
+        self._stop, self._poked = Flag(), Flag()
         self._pause = _FIRST_PAUSE
         self.thread = threading.Thread(
             target=home._run, args=(self,), name=f"qwex-follow-{run_id[-6:]}", daemon=True

@@ -9,6 +9,7 @@ import time
 
 from qwex_jupyter.backends import Backend
 from qwex_jupyter.errors import QwexError
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.tracker import Tracker
 
 
@@ -30,7 +31,7 @@ class Loop:
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self._lock = threading.Lock()
-        self._wake, self._stop = threading.Event(), threading.Event()
+        self._wake, self._stop = Flag(), Flag()
         self._thread: threading.Thread | None = None
         self._watches: dict[Backend, threading.Thread] = {}
         self._changed: set[str] = set()
@@ -54,7 +55,7 @@ class Loop:
             if self._owner != os.getpid():
                 self._owner, self._thread, self._watches = os.getpid(), None, {}
             if self._thread is None or not self._thread.is_alive():
-                self._stop = threading.Event()
+                self._stop = Flag()
                 self._thread = threading.Thread(
                     target=self._run, args=(self._stop,), name="qwex-loop", daemon=True
                 )

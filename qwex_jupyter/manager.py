@@ -23,6 +23,7 @@ from qwex_jupyter.errors import (
     RunStillLive,
     SubmitFailed,
 )
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.history import new_run_id
 from qwex_jupyter.inputs import command_text, values
 from qwex_jupyter.loop import Loop
@@ -156,8 +157,7 @@ class RunManager(Tracker):
             # A twentieth of what it took so far: short runs are noticed at once, long ones
             # cost nothing.
             pause = min(max(0.0003, (now - begun) / 20), 0.05)
-            with self._end_seen:
-                self._end_seen.wait(pause if until is None else min(pause, until - now))
+            self._end_seen.wait(pause if until is None else min(pause, until - now))
         return self.record(run_id)
 
     def cancel(self, run_id: str, *, grace: float | None = None, who: str = "you") -> None:
@@ -318,7 +318,7 @@ def _unbroken(call: Callable[[], Run], undo: Callable[[Run], object]) -> Run:
     failed: list[BaseException] = []
     # Whoever takes it decides whether the call is made: the thread, or an interrupt before it.
     turn = threading.Lock()
-    finished = threading.Event()
+    finished = Flag()
 
     def work() -> None:
         if not turn.acquire(blocking=False):

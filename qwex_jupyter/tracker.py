@@ -29,6 +29,7 @@ from qwex_jupyter.errors import (
     RunStillLive,
     SpecError,
 )
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.followers import Followers
 from qwex_jupyter.history import RunHistory
 from qwex_jupyter.logs import RunLog
@@ -78,7 +79,7 @@ class Tracker:
         self._followers = Followers(self._drained, self._silent)
         self._gathered: dict[str, float] = {}
         # Who waits for an end in this process is told at once.
-        self._end_seen = threading.Condition()
+        self._end_seen = Flag()
 
     def runner(self, name: str, options: Mapping[str, str] | None = None) -> Runner:
         """The runner of that name, and of the backend that a spec's options choose.
@@ -342,8 +343,7 @@ class Tracker:
         sync = self.runner_of(run_id).writes_itself
         facts.link_once(self.history.folder(run_id), facts.RUN, record.to_json(), sync=sync)
         self._settle(run_id, free=False)
-        with self._end_seen:
-            self._end_seen.notify_all()
+        self._end_seen.wake()
 
     def _settle(self, run_id: str, *, free: bool = True) -> None:
         """Bookkeeping after an end, by whoever comes by: idempotent.
@@ -489,7 +489,7 @@ class Tracker:
         """Brings what the backend holds of a live run's output to disk."""
         if self.ended(run_id):
             return
-        now = threading.Event()
+        now = Flag()
         now.set()
         try:
             follow = self._follow(run_id)

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -90,8 +91,16 @@ class Actor:
             self.status = os.waitpid(self.pid, 0)[1]
         return os.waitstatus_to_exitcode(self.status)
 
-    def done(self) -> None:
-        """As `finish`, and asserts that its work did not fail."""
+    def done(self, within: float | None = None) -> None:
+        """As `finish`, and asserts that its work did not fail; nor last longer, in seconds."""
+        until = time.monotonic() + (within or 0.0)
+        while within is not None and self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = status if pid else None
+            if time.monotonic() > until:
+                os.kill(self.pid, signal.SIGKILL)
+                break
+            time.sleep(0.02)
         code = self.finish()
         told = self._diary.read_text() if self._diary is not None and self._diary.exists() else ""
         assert code == 0, f"exit code {code}\n{told}"

@@ -99,8 +99,8 @@ def test_what_a_supervisor_imports_is_plain(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUNNERS)
 def test_a_runner_knows_no_manager_and_no_sibling(name: str) -> None:
-    """Runners know specs, records, facts, processes and logs; of other runners only the seam."""
-    allowed = PLAIN | {"spec", "logs", "runners.base"}
+    """Runners know specs, records, facts, processes, logs and flags; of others only the seam."""
+    allowed = PLAIN | {"spec", "logs", "flag", "runners.base"}
     if name in ("local", "supervisor"):
         allowed |= {"runners.program", "runners.scribe"}
     # What runners of far backends have in common.
@@ -270,3 +270,14 @@ def test_all_json_of_a_run_is_written_in_one_room() -> None:
     assert {name for name, kinds in found.items() if "os.link" in kinds} == {"facts"}
     for name in ("json.dump", "write_text", "write_bytes", "pickle.dump", "hardlink_to"):
         assert not {room for room, kinds in found.items() if name in kinds}, name
+
+
+def test_nothing_waits_for_what_an_interrupt_breaks() -> None:
+    """Events and conditions hang when an interrupt comes at the wrong moment; `flag` says why."""
+    for path in FILES:
+        calls = {
+            ast.unparse(node.func)
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call)
+        }
+        assert not calls & {"threading.Event", "threading.Condition", "Event", "Condition"}, path

@@ -8,6 +8,7 @@ most, exactly one final record, which agrees with the execution counter, and not
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import itertools
 import json
 import os
@@ -26,6 +27,7 @@ from actors import Actor
 
 from qwex_jupyter import facts, launches, process
 from qwex_jupyter.errors import RunNotFound
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.logs import Lease, RunLog
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import RunRecord
@@ -690,7 +692,9 @@ def test_interrupts_at_random_moments(tmp_path: Path) -> None:
         spec = JobSpec(command=("/bin/sh", "-c", program))
 
         # Only there is an interrupt one of a cell, and not one of this test.
-        inside = threading.Event()
+        inside = Flag()
+        stack = open(tmp_path / "diary", "w")  # noqa: SIM115 - said there should this hang
+        faulthandler.dump_traceback_later(1.9 * PATIENCE, file=stack)
 
         def interrupt() -> None:
             nonlocal over
@@ -716,14 +720,7 @@ def test_interrupts_at_random_moments(tmp_path: Path) -> None:
                 taken += 1
 
     actor = Actor(loop, "", diary=tmp_path / "diary")
-    until = time.monotonic() + 2 * PATIENCE
-    while actor.status is None and time.monotonic() < until:
-        pid, status = os.waitpid(actor.pid, os.WNOHANG)
-        actor.status = status if pid else None
-        time.sleep(0.02)
-    if actor.status is None:
-        os.kill(actor.pid, signal.SIGKILL)
-    actor.done()
+    actor.done(within=2 * PATIENCE)
     manager = RunManager(home)
     lose_patience()
     until = time.monotonic() + PATIENCE
@@ -749,3 +746,41 @@ def test_interrupts_at_random_moments(tmp_path: Path) -> None:
             assert (record.exit_code, counter.stat().st_size) == (CODE, 1)
         else:
             assert record.status is RunStatus.CANCELLED, record.sentence
+
+
+@pytest.mark.parametrize("nth", range(6))
+def test_an_interrupt_leaves_no_lock_behind(tmp_path: Path, nth: int) -> None:
+    """One that comes when a lock was just taken hangs neither its cell nor the next.
+
+    Python looks for interrupts after each call of its own code, so also after that by which a
+    condition, and all that is made of one, takes its lock: then nobody gives it back.
+    """
+
+    def work() -> None:
+        stack = open(tmp_path / "diary", "w")  # noqa: SIM115 - said there should this hang
+        faulthandler.dump_traceback_later(0.9 * PATIENCE, file=stack)
+        manager, enter, entered = RunManager(str(tmp_path / "home")), threading.Condition, 0
+        real = enter.__enter__
+
+        def cut(self: threading.Condition) -> bool:
+            nonlocal entered
+            found = bool(real(self))
+            if threading.get_ident() == threading.main_thread().ident:
+                entered += 1
+                if entered == nth + 1:
+                    raise KeyboardInterrupt
+            return found
+
+        enter.__enter__ = cut  # type: ignore[method-assign,assignment]
+        spec = JobSpec(command=("/bin/sh", "-c", f"sleep 0.2; exit {CODE}"))
+        try:
+            manager.cancel(manager.submit(spec).run_id)
+            manager.submit(spec).wait(check=False)
+        except KeyboardInterrupt:
+            pass
+        enter.__enter__ = real  # type: ignore[method-assign]
+        assert manager.submit(spec).wait(check=False).exit_code == CODE
+        faulthandler.cancel_dump_traceback_later()
+
+    actor = Actor(work, "", diary=tmp_path / "diary")
+    actor.done(within=PATIENCE)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter import cache
 from qwex_jupyter.errors import QwexError
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.monitor import rows
 from qwex_jupyter.monitor.pulse import pulse
 from qwex_jupyter.monitor.rows import Rows
@@ -64,7 +65,7 @@ class Feed:
         self._number = 0
         self._stamp: tuple[int, ...] = ()
         self._forget: Callable[[], None] | None = None
-        self._over = threading.Event()
+        self._over = Flag()
 
     def join(self, listener: Listener) -> None:
         """Tells this listener of changes from now on."""
@@ -91,7 +92,7 @@ class Feed:
         if manager is None:
             return
         self._forget = manager.observe(self._note)
-        self._over = threading.Event()
+        self._over = Flag()
         self._read()
         threading.Thread(
             target=self._watch, args=(self._over,), name="qwex-monitor", daemon=True

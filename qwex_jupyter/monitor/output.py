@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter import terminal
 from qwex_jupyter.errors import QwexError
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.logs import STREAMS, RunLog, Tail
 from qwex_jupyter.monitor.pulse import EVERY, pulse
 
@@ -45,7 +46,7 @@ class Output:
         # How many finished lines were sent, and the unfinished ones behind them.
         self._sent, self._open, self._said_end = 0, [""], False
         self._skipped, self._ended = 0, False
-        self._over = threading.Event()
+        self._over = Flag()
         threading.Thread(target=self._run, name="qwex-output", daemon=True).start()
 
     def close(self) -> None:

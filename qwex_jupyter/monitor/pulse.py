@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from qwex_jupyter.flag import Flag
+
 Call = Callable[[], None]
 
 # Seconds between two messages to the same listener, and messages a second to all of them.
@@ -40,7 +42,7 @@ class Pulse:
         self._wanted: dict[Call, float] = {}
         self._called: dict[Call, float] = {}
         self._free = 0.0
-        self._changed = threading.Condition()
+        self._lock, self._changed = threading.Lock(), Flag()
         self._thread: threading.Thread | None = None
 
     def ask(self, call: Call, *, after: float = 0.0) -> None:
@@ -50,19 +52,19 @@ class Pulse:
             call: Takes no arguments.
             after: Not before so many seconds have passed.
         """
-        with self._changed:
+        with self._lock:
             if call in self._wanted:
                 return
             turn = self._called.get(call, float("-inf")) + self._every
             self._wanted[call] = max(self._clock() + after, turn)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="qwex-pulse", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            self._changed.set()
 
     def forget(self, call: Call) -> None:
         """It isn't called any more."""
-        with self._changed:
+        with self._lock:
             self._wanted.pop(call, None)
             self._called.pop(call, None)
 
@@ -81,14 +83,16 @@ class Pulse:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
+                self._changed.clear()
                 call, pause = self.take()
-                if call is None:
-                    self._changed.wait(pause)
+            if call is None:
+                self._changed.wait(pause)
+                with self._lock:
                     if pause == _IDLE and not self._wanted:
                         self._thread = None
                         return
-                    continue
+                continue
             try:
                 call()
             except Exception:

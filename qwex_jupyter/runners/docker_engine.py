@@ -19,6 +19,7 @@ from typing import Any
 
 from qwex_jupyter import process
 from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.runners.docker_endpoint import (
     Endpoint,
     Refused,
@@ -309,7 +310,7 @@ class Engine:
             )
         except (BackendUnreachable, RunnerUnavailable, Refused):
             return
-        done = threading.Event()
+        done = Flag()
         threading.Thread(
             target=_hang_up_at, args=(stop, done, reply), name="qwex-events", daemon=True
         ).start()

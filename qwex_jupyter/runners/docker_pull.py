@@ -19,6 +19,7 @@ from typing import Any
 
 from qwex_jupyter import facts, process
 from qwex_jupyter.errors import BackendUnreachable, QwexError, SubmitFailed
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.runners import docker_launch, docker_state
 from qwex_jupyter.runners.base import Plan, finish
 from qwex_jupyter.runners.docker_endpoint import Refused
@@ -154,7 +155,7 @@ class _Pull:
     def __init__(self, engine: Engine, image: str) -> None:
         self._engine, self._image = engine, image
         self._layers: dict[str, tuple[str, int, int]] = {}
-        self.done = threading.Event()
+        self.done = Flag()
         self.failed: tuple[Reason, str] | None = None
 
     def run(self) -> None:

@@ -17,6 +17,7 @@ from qwex_jupyter.errors import (
     RunNotFound,
     RunStillLive,
 )
+from qwex_jupyter.flag import Flag
 from qwex_jupyter.logs import RunLog
 from qwex_jupyter.runners import (
     k8s_doctor,
@@ -86,7 +87,7 @@ class K8sRunner(Runner):
         self._finder = Finder(self._cluster, history, self._guard)
         self._reader = Reader(self._cluster, self._finder.pod, self._guard)
         self._may_patch_pods = True
-        self._closing = threading.Event()
+        self._closing = Flag()
 
     def check(self) -> None:
         """See `Runner.check`."""
@@ -109,7 +110,7 @@ class K8sRunner(Runner):
     def close(self) -> None:
         """See `Runner.close`."""
         self._closing.set()
-        self._closing = threading.Event()  # it may be asked again
+        self._closing = Flag()  # it may be asked again
         self._cluster.close()
 
     def examine(self) -> Iterator[str]:
