@@ -487,3 +487,17 @@ def test_a_run_that_is_stopped_while_it_waits_says_so() -> None:
     ours = {**JOB, "metadata": {**JOB["metadata"], "annotations": {k8s_state.HANDOVER: "x"}}}
     assert not seen(waits, job=ours).accepted
     assert seen(waits, job={**JOB, "metadata": {"name": "j", "annotations": None}}).accepted
+
+
+@pytest.mark.parametrize(
+    ("image", "message", "said"),
+    [
+        ("team/x509:1", "failed to pull {}: it is late", "tries again"),
+        ("team/certificate:1", "failed to pull {}: 429 too many requests", "no more images"),
+        ("team/app:1", "failed to pull {}: not found", "no image team/app:1"),
+    ],
+)
+def test_the_name_of_an_image_is_no_cause(image: str, message: str, said: str) -> None:
+    """The cause is read from the node's words, whatever the image is called."""
+    waiting = {"reason": "ErrImagePull", "message": message.format(f'"{image}"')}
+    assert said in seen(pod(image=image, waiting=waiting)).message

@@ -273,6 +273,7 @@ def _asked_at(stop: Mapping[str, Any]) -> float:
     return float(stop.get("clock") or stop.get("at") or 0.0)
 
 
+_ADDRESS = re.compile(r"https?://\S+|[0-9a-f]{12,}")
 # What an engine says of a pull that failed -> (reason, sentence).
 _PULL: tuple[tuple[str, Reason, str], ...] = (
     (
@@ -286,7 +287,7 @@ _PULL: tuple[tuple[str, Reason, str], ...] = (
         "there is no image {image}: check its name and tag",
     ),
     (
-        "unauthorized|authentication required|no basic auth|access forbidden|403",
+        "unauthorized|authentication required|no basic auth|access forbidden|\\b403\\b",
         Reason.IMAGE_PULL_FAILED,
         "you have no access to {image}, or it doesn't exist: {login}, then run it again",
     ),
@@ -301,7 +302,7 @@ _PULL: tuple[tuple[str, Reason, str], ...] = (
         "the engine's disk is full, so {image} can't be pulled: see docker system df",
     ),
     (
-        "toomanyrequests|rate limit|429",
+        "toomanyrequests|rate limit|\\b429\\b",
         Reason.IMAGE_PULL_FAILED,
         "the registry gives you no more images for a while: {login}, or wait",
     ),
@@ -351,8 +352,10 @@ def failed_pull(text: str, name: str) -> tuple[Reason, str]:
     login = f"docker login {registry(name)}".strip()
     where = registry(name) or "Docker Hub"
     about = {"image": name, "login": login, "registry": where, "text": words.one_line(text)}
+    # What the image is called, where it is and its digest are no cause: 403 may stand there.
+    said = _ADDRESS.sub("", text.replace(name, ""))
     for pattern, reason, sentence in _PULL:
-        if re.search(pattern, text, re.IGNORECASE):
+        if re.search(pattern, said, re.IGNORECASE):
             return reason, sentence.format(**about)
     return Reason.IMAGE_PULL_FAILED, f"{name} could not be pulled: {about['text']}"
 

@@ -268,7 +268,9 @@ def snapshot(
         if failed and _says_nothing(waiting):
             waiting = {**waiting, "message": failed[-1].message}
             text = f"{waiting['reason']} {waiting['message']}"
-        reason, why, never = _told(_CONTAINER, text, _about(pod, waiting))
+        about = _about(pod, waiting)
+        # What the image is called is no cause, whatever words stand there.
+        reason, why, never = _told(_CONTAINER, text.replace(about["image"], ""), about)
         if waiting["reason"] in _PULLS:
             # A pull may succeed later: the kubelet is to have tried twice.
             twice = waiting["reason"] == "ImagePullBackOff" and _age(pod, now) > _TWICE
