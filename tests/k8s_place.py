@@ -111,6 +111,13 @@ class Place:
         """The pods of a run, or of all."""
         return self._list(f"{self.core}/pods", run_id)
 
+    def made(self, run: Run) -> set[str]:
+        """The names of all pods of a run that events tell of, gone or not."""
+        found = self.cluster.api.get(f"{self.core}/events")["items"]
+        about = [event["involvedObject"] for event in found]
+        pods = {str(each.get("name")) for each in about if each.get("kind") == "Pod"}
+        return {name for name in pods if name.startswith(f"qwex-{run.run_id}-")}
+
     def _list(self, path: str, run_id: str) -> list[dict[str, Any]]:
         more = f"?labelSelector={RUN_LABEL}%3D{run_id}" if run_id else ""
         found: list[dict[str, Any]] = self.cluster.api.get(path + more)["items"]

@@ -80,7 +80,12 @@ def through(
             assert place.executions(run) <= 1, told
             continue
         assert (record.status, record.exit_code) == (RunStatus.FAILED, code), told
-        assert place.executions(run) == 1, told
+        if part in ("apiserver", "etcd") and code == 6 and place.executions(run) > 1:
+            # The answer to the making of its pod was lost, and its controller made another:
+            # kubernetes.io/docs/concepts/workloads/controllers/job says that this may happen.
+            until(lambda run=run: len(place.made(run)) == place.executions(run))  # type: ignore[misc]
+        else:
+            assert place.executions(run) == 1, told
         times = 2 if code == 3 else 1
         assert sorted(run.log.read("stdout").splitlines()) == sorted([b"out", b"err"] * times), told
         assert record.log_missing == {}, told

@@ -534,6 +534,7 @@ def test_the_pod_that_is_the_run() -> None:
     assert k8s_state.chosen([], None) is None
     found = k8s_state.snapshot(Seen(job(), ours, 2), None, NOW)
     assert found.evidence["attempts"] == 2
+    assert "2 pods were made" in found.said
 
 
 def test_files_that_were_handed_over_and_not_said_so() -> None:

@@ -520,6 +520,8 @@ def image(pod: Mapping[str, Any]) -> str:
 def _said(seen: Seen) -> str:
     """The cluster's own words, for who wants to read on."""
     lines = []
+    if seen.pods > 1:
+        lines.append(f"job: {seen.pods} pods were made for it; this tells of the first that began")
     if seen.pod is not None:
         _, _, status = _parts(seen.pod)
         for kind, value in state_of(seen.pod).items():
