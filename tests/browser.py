@@ -288,6 +288,13 @@ class Page:
         notebook.ready(kernel=kernel)
         return notebook
 
+    def leave(self) -> None:
+        """Has the next notebook opened in a page that knows nothing of this one.
+
+        One that is loaded anew opens the notebook of its address some time later, be it once more.
+        """
+        self._at_home = False
+
     def _go(self, address: str) -> None:
         mark = "&" if "?" in address else "?"
         self.web.goto(f"{self.jupyter.url}/{address}{mark}token={self.jupyter.token}")
@@ -483,10 +490,12 @@ class Notebook:
         self.web.wait_for_selector(".jp-Dialog", state="detached")
         self.web.wait_for_function(f"() => {_KERNEL}?.status === 'idle'")
 
-    def reload(self) -> None:
+    def reload(self, *, save: bool = True) -> None:
         """Saves and loads the page anew, as the browser's own button does."""
-        self.save()
+        if save:
+            self.save()
         self.web.reload()
+        self.page.leave()
         self.web.wait_for_function("() => window.jupyterapp !== undefined")
         self.web.evaluate("() => window.jupyterapp.restored.then(() => null)")
         self.ready(kernel=False)
@@ -524,16 +533,20 @@ class Notebook:
         )
 
 
-_PANEL = "window.jupyterapp.shell.currentWidget"
+# Kept when it is ready: what a front end restores late becomes its current one.
+_PANEL = "window.panelOfTest"
 # A front end draws the cells of a long notebook bit by bit.
-_READY = f"""name => {{
-    const panel = {_PANEL};
-    return panel?.context?.isReady && panel.context.path.endsWith(name)
+_READY = """name => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    const ready = panel?.context?.isReady && panel.context.path.endsWith(name)
         && panel.content.widgets.length > 0
         && panel.content.widgets.length === panel.content.model.cells.length;
-}}"""
+    if (ready) window.panelOfTest = panel;
+    return ready;
+}"""
 _KERNEL = f"{_PANEL}?.sessionContext?.session?.kernel"
 _RUN = f"""([command, index]) => {{
+    window.jupyterapp.shell.activateById({_PANEL}.id);
     {_PANEL}.content.activeCellIndex = index;
     {_PANEL}.content.deselectAll();
     window.cellsDone = false;

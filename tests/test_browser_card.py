@@ -116,10 +116,7 @@ def test_a_page_that_comes_back_after_the_end_shows_it(lab: Opener, jupyter: Jup
     notebook.save()
     (jupyter.work / "enough").touch()
     notebook.until(1, "✓ succeeded")
-    notebook.web.reload()
-    notebook.web.wait_for_function("() => window.jupyterapp !== undefined")
-    notebook.web.evaluate("() => window.jupyterapp.restored.then(() => null)")
-    notebook.ready(kernel=False)
+    notebook.reload(save=False)
     text = notebook.until(1, "✓ succeeded")
     assert "running" not in text
     assert "output: 41 lines" in text
