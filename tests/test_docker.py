@@ -10,6 +10,8 @@ from engines import Engine
 from images import image
 
 from qwex_jupyter.manager import RunManager
+from qwex_jupyter.record import RunRecord
+from qwex_jupyter.run import Run
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus
 
@@ -21,7 +23,24 @@ class _OnAnEngine(RunnerContract):
     def on(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         """Points the docker client's own variable at an engine, and names an image there."""
         monkeypatch.setenv("DOCKER_HOST", engine.host)
+        self._log = engine.log if engine.owned else None
+        self._log_size = self._log.stat().st_size if self._log else 0
         self.programs = ShellPrograms(image=image(engine, "busybox"))  # type: ignore[misc]
+
+    def end(self, run: Run) -> RunRecord:
+        """As everywhere, unless the engine itself says that it dropped the output of a program.
+
+        One that doesn't get to open a stream before a short program has ended, on a busy
+        machine, closes it unread; to whoever asks it that looks like no output.
+        """
+        record = super().end(run)
+        ran = record.exit_code is not None and record.reason in ("", Reason.NON_ZERO_EXIT)
+        if ran and self._log is not None and self._log.exists():
+            with self._log.open("rb") as file:
+                file.seek(self._log_size)
+                if b"reading from a closed fifo" in file.read():
+                    pytest.xfail("the engine dropped output: reading from a closed fifo")
+        return record
 
 
 class TestDocker(_OnAnEngine):
@@ -38,6 +57,16 @@ class TestMoby(_OnAnEngine):
     @pytest.fixture(autouse=True)
     def _on(self, moby_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.on(moby_engine, monkeypatch)
+
+    def test_what_the_engine_says_it_dropped_is_told_apart(self, manager: RunManager) -> None:
+        """A run is let off for that only by the engine's own words."""
+        assert self._log is not None
+        self.end(self.submit(manager, self.programs.exits(0)))
+        run = self.submit(manager, self.programs.exits(0))
+        with self._log.open("ab") as log:
+            log.write(b'level=error msg="copy stream failed" error="reading from a closed fifo"\n')
+        with pytest.raises(pytest.xfail.Exception):
+            self.end(run)
 
 
 class TestPodman(_OnAnEngine):
