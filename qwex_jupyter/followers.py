@@ -105,8 +105,7 @@ class Followers:
         with self._lock:
             found = self._live.get(run_id)
             # One that an interrupt kept from its start never lives.
-            dead = found is None or not found.thread.is_alive()
-            if found is None or dead or not found.join(watched=watched):
+            if found is None or not found.thread.is_alive() or not found.join(watched=watched):
                 found = self._live[run_id] = _Follower(run_id, follow, self, watched=watched)
                 found.thread.start()
             return found

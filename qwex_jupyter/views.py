@@ -271,5 +271,17 @@ def publish(publisher: Any, card: render.Card, display_id: str, *, update: bool)
         "text/html": render.card_html(card),
         "text/plain": render.card_text(card if full else replace(card, log=render.LogView())),
     }
-    publisher.publish(data=bundle, metadata={}, transient={"display_id": display_id}, update=update)
+    put(publisher, bundle, display_id, update=update)
     return sum(map(len, bundle.values()))
+
+
+def put(
+    publisher: Any, bundle: Any, display_id: str, *, update: bool, metadata: Any = None
+) -> None:
+    """Shows a bundle of forms, or replaces what is shown under that id."""
+    publisher.publish(
+        data=bundle,
+        metadata=metadata or {},
+        transient={"display_id": display_id},
+        update=update,
+    )

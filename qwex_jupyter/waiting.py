@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter import tables
 from qwex_jupyter.aside import Aside
+from qwex_jupyter.views import put
 
 if TYPE_CHECKING:
     from qwex_jupyter.manager import RunManager
@@ -38,12 +39,7 @@ def wait(manager: RunManager, runs: Sequence[Run], publisher: Any, until: float 
                 note = f"{len(live)} had not ended when the waiting did; they go on."
             if note or len(live) != before or now - shown_at >= _TICK:
                 table = tables.Table(manager.records(ids), {}, time.time(), place, note)
-                publisher.publish(
-                    data=table.bundle(),
-                    metadata={},
-                    transient={"display_id": place},
-                    update=shown,
-                )
+                put(publisher, table.bundle(), place, update=shown)
                 shown, shown_at, before = True, now, len(live)
             if note or not live:
                 return

@@ -20,6 +20,7 @@ from qwex_jupyter.aside import Aside
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.monitor.pulse import pulse
 from qwex_jupyter.monitor.widget import Widget
+from qwex_jupyter.views import put
 
 if TYPE_CHECKING:
     from qwex_jupyter.manager import RunManager
@@ -95,8 +96,7 @@ class LiveCard(Widget):
         super().close()
 
     def _publish(self, data: Any, metadata: Any, *, update: bool) -> None:
-        transient = {"display_id": self._output}
-        self._publisher.publish(data=data, metadata=metadata, transient=transient, update=update)
+        put(self._publisher, data, self._output, update=update, metadata=metadata)
 
     # -- what the page is told ---------------------------------------------------------------
 

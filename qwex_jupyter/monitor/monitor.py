@@ -17,6 +17,7 @@ from qwex_jupyter.monitor.feed import Message, feed_of
 from qwex_jupyter.monitor.output import Output
 from qwex_jupyter.monitor.pulse import pulse
 from qwex_jupyter.monitor.widget import Widget
+from qwex_jupyter.views import put
 
 if TYPE_CHECKING:
     from qwex_jupyter.manager import RunManager
@@ -188,5 +189,4 @@ class _Shown:
         self._publisher, self._place = get_ipython().display_pub, place
 
     def publish(self, *, data: dict[str, str], update: bool) -> None:
-        transient = {"display_id": self._place}
-        self._publisher.publish(data=data, metadata={}, transient=transient, update=update)
+        put(self._publisher, data, self._place, update=update)
