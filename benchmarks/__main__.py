@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+TESTS = HERE.parent / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "rigs")]
 ALL = ("load", "noop", "many", "output", "latency", "history", "containers", "jobs", "monitor")
 BEGIN, END = "<!-- numbers: made by python3 benchmarks --save -->", "<!-- end of numbers -->"
 

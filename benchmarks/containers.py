@@ -1,6 +1,6 @@
 """Containers: from create to outcome, many at once, many that live, long output, and a line's way.
 
-On a private engine of this machine (Debian's Docker, see tests/engines.py) with an image made
+On a private engine of this machine (Debian's Docker, see tests/rigs/engines.py) with an image made
 on the spot. Beside ours: HTTP on the engine's socket by hand, docker-py, the docker client.
 """
 

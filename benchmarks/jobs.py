@@ -1,6 +1,6 @@
 """Jobs of Kubernetes: from submit to outcome, an end's way, many live, many at once, long output.
 
-On a private cluster of this machine (see tests/clusters.py), its many Jobs on nodes that kwok
+On a private cluster of this machine (see tests/rigs/clusters.py), its many Jobs on nodes that kwok
 plays. Beside ours: HTTP by hand (a POST and a watch), the kubernetes client, kubectl.
 """
 

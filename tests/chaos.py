@@ -37,7 +37,7 @@ from qwex_jupyter.manager import RunManager
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "rigs"))
 import workload
 
 MODES = ("kernel", "supervisor", "notebook")

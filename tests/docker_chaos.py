@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "rigs"))
 import docker_workload
 from engines import KINDS, LABEL, Engine
 from images import image

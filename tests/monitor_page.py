@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 from environment import CACHE
 
 import qwex_jupyter
+from qwex_jupyter import facts
 from qwex_jupyter.history import new_run_id
+from qwex_jupyter.manager import RunManager
 from qwex_jupyter.monitor import rows
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.status import RunStatus
@@ -82,6 +84,14 @@ def many(count: int) -> list[RunRecord]:
     """So many runs of all statuses, oldest first."""
     words = ("SUCCEEDED", "FAILED", "SUCCEEDED", "RUNNING", "CANCELLED", "PENDING", "LOST")
     return [record(i, words[i % len(words)], name=f"job-{i % 10}") for i in range(count)]
+
+
+def put(manager: RunManager, made: RunRecord) -> str:
+    """A run that has ended, in the history."""
+    folder = Path(manager.history.runs_folder) / made.run_id
+    folder.mkdir(mode=0o700)
+    facts.link_once(str(folder), facts.RUN, made.to_json(), sync=False)
+    return made.run_id
 
 
 def whole(records: Sequence[RunRecord], number: int = 1, before: str = "") -> dict[str, Any]:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import old_kernel
 import pytest
 from converted import FORMATS, convert
-from monitor_page import axe, many
-from test_monitor import put
+from monitor_page import axe, many, put
 
 from qwex_jupyter.manager import RunManager
 

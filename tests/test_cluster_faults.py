@@ -13,19 +13,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import cluster_build
 import cluster_folder
 import cluster_machine
 import clusters
+import go_build
 import leftovers
 import pytest
 from cluster_api import Api, ApiFailed
+from cluster_helpers import as_account, ended, job, pod
 from cluster_parts import PARTS
 from clusters import Cluster, available
-from environment import ROOT
+from environment import CACHE, ROOT
 from kube_wire import KubeWire
 from leftovers import alive
-from test_cluster import as_account, ended, job, pod
 
 Make = Callable[..., Cluster]
 HERE = Path(__file__).parent
@@ -152,7 +152,7 @@ import os, signal, sys
 from pathlib import Path
 import cluster_folder
 from clusters import Cluster
-from test_cluster import job, pod
+from cluster_helpers import job, pod
 cluster_folder.FOLDER = Path(sys.argv[1])
 cluster = Cluster(private=sys.argv[2] == "own").start()
 namespace = cluster.namespace()
@@ -174,7 +174,7 @@ def test_a_killed_session_does_not_break_the_next(
     dead = subprocess.run(
         [sys.executable, "-c", SESSION, str(tmp_path), whose],
         cwd=HERE,
-        env={**os.environ, "XDG_CACHE_HOME": str(cluster_build.MODULES[0].folder.parent.parent)},
+        env={**os.environ, "XDG_CACHE_HOME": str(CACHE.parent)},
         capture_output=True,
         text=True,
         check=False,
@@ -334,8 +334,8 @@ def test_what_is_missing_is_said_with_the_way_to_get_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(clusters, "has", lambda program: False)
     assert re.search(r"apt-get install runc .*busybox-static", available())
     monkeypatch.setattr(clusters, "missing", list)
-    monkeypatch.setattr(cluster_build, "built", lambda: False)
-    assert available().endswith("python3 tests/clusters.py")
+    monkeypatch.setattr(go_build, "built", lambda modules: False)
+    assert available().endswith("python3 tests/rigs/clusters.py")
 
 
 def test_a_users_own_cluster_is_used_but_not_touched(

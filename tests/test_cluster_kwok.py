@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cluster_helpers import as_account, ended, job, pod
 from cluster_kwok import LABEL, WORDS, Kwok
 from clusters import Cluster
-from test_cluster import as_account, ended, job, pod
 
 
 @pytest.fixture

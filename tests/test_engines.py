@@ -14,6 +14,7 @@ from typing import Any
 
 import engine_folder
 import engines
+import go_build
 import images
 import leftovers
 import pytest
@@ -278,8 +279,8 @@ def test_what_is_missing_is_said_with_the_way_to_get_it(
     monkeypatch.setattr(engines, "which", lambda program: None)
     assert re.search(r"apt-get install .*\bbusybox-static$", available(kind))
     monkeypatch.setattr(engines, "has", lambda program: True)
-    monkeypatch.setattr(engines, "FOLDER", Path("/nowhere"))
-    assert available(kind).endswith("python3 tests/engines.py") == (kind == "moby")
+    monkeypatch.setattr(go_build, "built", lambda modules: False)
+    assert available(kind).endswith("python3 tests/rigs/engines.py") == (kind == "moby")
 
 
 # -- which tests are run --------------------------------------------------------------------------

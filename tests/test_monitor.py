@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monitor_page import many, record
+from monitor_page import many, put, record
 
 from qwex_jupyter import facts, tables
 from qwex_jupyter.errors import FactUnreadable
@@ -21,7 +21,6 @@ from qwex_jupyter.monitor.about import about
 from qwex_jupyter.monitor.feed import CHUNK, FIRST, Feed, feed_of
 from qwex_jupyter.monitor.output import Output
 from qwex_jupyter.monitor.pulse import EVERY, Pulse
-from qwex_jupyter.record import RunRecord
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import RunStatus
 
@@ -35,14 +34,6 @@ def until(said: Callable[[], Any], patience: float = 20.0) -> Any:
         assert time.monotonic() < end, "not seen in time"
         time.sleep(0.01)
     return found
-
-
-def put(manager: RunManager, made: RunRecord) -> str:
-    """A run that has ended, in the history."""
-    folder = Path(manager.history.runs_folder) / made.run_id
-    folder.mkdir(mode=0o700)
-    facts.link_once(str(folder), facts.RUN, made.to_json(), sync=False)
-    return made.run_id
 
 
 def unpack(packed: Message) -> list[Message]:

@@ -11,9 +11,8 @@ import nbformat
 import pytest
 from converted import FORMATS, convert
 from kernel import PATIENCE, end_runs, environment
-from monitor_page import record
+from monitor_page import put, record
 from nbclient import NotebookClient
-from test_monitor import put
 
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.monitor.feed import FIRST

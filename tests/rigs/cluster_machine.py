@@ -12,10 +12,10 @@ from pathlib import Path
 
 import images
 from cluster_api import PATIENCE, Api
-from cluster_build import program
 from cluster_folder import ClusterFolder
 from cluster_parts import NODE, PARTS, PAUSE, Options, Plan, environment
 from engines import answers
+from go_build import program
 
 
 class ClusterFailed(Exception):

@@ -353,7 +353,7 @@ def config(name: str, diff_ids: list[str]) -> dict[str, Any]:
         "created": "2026-01-01T00:00:00Z",
         "config": {"Env": _ENV, "Labels": {MADE_OF: _made_of(name)}, **recipe.config},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        "history": [{"created_by": f"tests/images.py {name}"} for _ in diff_ids],
+        "history": [{"created_by": f"tests/rigs/images.py {name}"} for _ in diff_ids],
     }
 
 

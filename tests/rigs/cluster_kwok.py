@@ -7,9 +7,9 @@ import signal
 import textwrap
 from typing import TYPE_CHECKING, Any, Self
 
-from cluster_build import MODULE, program
 from cluster_folder import free_port
 from cluster_parts import certificate
+from go_build import CLUSTER, program
 
 if TYPE_CHECKING:
     from clusters import Cluster
@@ -114,7 +114,7 @@ class Kwok:
         ended = textwrap.indent(_ENDED.replace("EXIT", EXIT), " " * 6).strip()
         # A year is never.
         delay = round((365 * 86400 if seconds is None else seconds) * 1000)
-        stages = (MODULE / "kwok/stages.yaml").read_text()
+        stages = (CLUSTER / "kwok/stages.yaml").read_text()
         for word, value in {"MILLISECONDS": delay, "LOG": self._log, "ENDED": ended}.items():
             stages = stages.replace(f": {word}\n", f": {value}\n")
             stages = stages.replace(f" {word}\n", f" {value}\n")

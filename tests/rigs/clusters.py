@@ -5,8 +5,8 @@ folder of its own under ``.clusters`` of this checkout and on ports of its own. 
 One session at a time has such a folder, and whoever takes one over first clears away what is left
 of the session before, as with the engines.
 
-``python3 tests/clusters.py`` builds what it is made of and says whether one can be started;
-``python3 tests/clusters.py run`` starts one and keeps it until it is interrupted.
+``python3 tests/rigs/clusters.py`` builds what it is made of and says whether one can be started;
+``python3 tests/rigs/clusters.py run`` starts one and keeps it until it is interrupted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import cluster_build
+import go_build
 import images
 from cluster_api import Api
 from cluster_kwok import Kwok
@@ -76,8 +76,8 @@ def available() -> str:
         )
     if packages := missing():
         return f"no Kubernetes for the tests: apt-get install {' '.join(packages)}"
-    if not cluster_build.built():
-        return "the Kubernetes of the tests isn't built: python3 tests/clusters.py"
+    if not go_build.built(go_build.KUBERNETES):
+        return "the Kubernetes of the tests isn't built: python3 tests/rigs/clusters.py"
     return ""
 
 
@@ -301,7 +301,7 @@ class Cluster:
         return done.stdout + (done.stderr if done.returncode else "")
 
     def _kubectl(self) -> list[str]:
-        return [cluster_build.program("kubectl"), f"--kubeconfig={self.admin_kubeconfig}"]
+        return [go_build.program("kubectl"), f"--kubeconfig={self.admin_kubeconfig}"]
 
     def namespace(
         self,
@@ -397,8 +397,8 @@ class Cluster:
 
 
 def build() -> None:
-    """Builds once what a cluster is made of, as ``cluster_build.build`` says."""
-    cluster_build.build()
+    """Builds once what a cluster is made of, as ``go_build.build`` says."""
+    go_build.build(go_build.KUBERNETES)
 
 
 def _run() -> None:
@@ -409,7 +409,7 @@ def _run() -> None:
             print(f"image: {cluster.image(recipe)}", flush=True)
         minimal = cluster.folder / "minimal.kubeconfig"
         shutil.copy(cluster.kubeconfig(namespace=namespace, seconds=10**8), minimal)
-        print(f"kubectl: {cluster_build.program('kubectl')}")
+        print(f"kubectl: {go_build.program('kubectl')}")
         print(f"administrator: {cluster.admin_kubeconfig}")
         print(f"minimal Role in the namespace {namespace}: {minimal}")
         print(f"SIGINT or SIGTERM to {os.getpid()} ends it", flush=True)

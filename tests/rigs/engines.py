@@ -5,7 +5,7 @@ images, so that the next session is ready in seconds. One session at a time has 
 (a lock says so, and the kernel lets go of it when the session dies); another takes the next
 one, and whoever takes one over first clears away what is left of the session before.
 
-``python3 tests/engines.py`` builds the current engine and says which ones this machine has.
+``python3 tests/rigs/engines.py`` builds the current engine and says which ones this machine has.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import engine_build
+import go_build
 import leftovers
-from engine_folder import FOLDER, Folder
+from engine_folder import Folder
 
 KINDS = ("docker", "moby", "podman")
 PATIENCE = 60.0
@@ -137,14 +137,14 @@ def available(kind: str) -> str:
     packages = [name for program, name in needed.items() if not has(program)]
     if packages:
         return f"no {kind} engine for the tests: apt-get install {' '.join(packages)}"
-    if kind == "moby" and not engine_build.moby_built(FOLDER / "bin"):
-        return "the current Docker engine isn't built: python3 tests/engines.py"
+    if kind == "moby" and not go_build.built(go_build.MOBY):
+        return "the current Docker engine isn't built: python3 tests/rigs/engines.py"
     return ""
 
 
 def build_moby() -> None:
-    """Builds the current Docker engine once, as ``engine_build.build`` says."""
-    engine_build.build(FOLDER / "bin")
+    """Builds the current Docker engine once, as ``go_build.build`` says."""
+    go_build.build(go_build.MOBY)
 
 
 class Engine:
@@ -403,8 +403,9 @@ class Engine:
         ]
         if self.kind == "moby":
             # Debian's runc is too old for it.
-            env["PATH"] = f"{FOLDER}/bin{os.pathsep}{_PATH}"
-            command = [f"{FOLDER}/bin/dockerd", *command[1:], "--ip6tables=false"]
+            moby, runc = (module.folder for module in go_build.MOBY)
+            env["PATH"] = f"{runc}{os.pathsep}{_PATH}"
+            command = [f"{moby}/dockerd", *command[1:], "--ip6tables=false"]
         else:
             command[0] = which("dockerd") or "dockerd"
         return command
