@@ -1,43 +1,49 @@
-"""``python3 tests``: sets everything up and runs all tests. Arguments go to pytest.
+"""``python3 tests``: sets everything up and runs the tests. Three tiers, see docs/testing.md.
 
-With ``CI=true`` it also installs what the machine lacks, builds a current Docker engine and a
-Kubernetes (this also with ``QWEX_TEST_CLUSTER=1``), runs every supported Python and both ends of
-the dependency ranges, in two sessions at a time, and a skipped test is a failure.
-Without, it uses what is there, brings a Docker engine up where none answers and it may, and says
-what was skipped and how to get it.
+``python3 tests`` takes some minutes and uses what is at hand; ``--all`` (or ``CI=true``) installs
+and builds what is missing, and then a skipped test is a failure; ``--long`` is all of that on three
+engines and four environments, with campaigns of ``--chaos-seconds``. Other arguments go to pytest,
+and what they name is run in any tier.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "rigs"))
 import clusters
 import engines
-from environment import CI, ROOT, environment, install_packages, may_install, say
+import go_build
+import shared
+from environment import CI, ROOT, SUPPORTED, environment, install_packages, say
 
 SYSTEM = {
-    "chromium": ["chromium", "fonts-dejavu-core"],
-    "ps": ["procps"],
-    "faketime": ["faketime"],
-    "npm": ["npm"],
+    "chromium": "chromium fonts-dejavu-core",
+    "ps": "procps",
+    "faketime": "faketime",
+    "npm": "npm",
+    "ip": "iproute2",
 }
 # What gives the tests their engines; the last three build the current one.
-DOCKER = {
+ENGINES = {
     "dockerd": "docker.io",
     "containerd": "containerd",
     "runc": "runc",
     "iptables": "iptables",
     "busybox": "busybox-static",
-}
-ENGINES = {
-    **DOCKER,
     "podman": "podman",
     "catatonit": "catatonit",
     "docker-registry": "docker-registry",
@@ -45,111 +51,198 @@ ENGINES = {
     "pkg-config": "pkg-config",
     "libseccomp": "libseccomp-dev",
 }
-# What doesn't depend on the versions of Python and of the libraries is run once.
-REST = "browser or chaos or engine or cluster"
-MATRIX = ["-m", f"not ({REST})"]
+# Where each session leaves what it said, and its results as JUnit's XML.
+RESULTS = ROOT / ".tests"
+LOWEST = ROOT / "tests" / "lowest.txt"
+# They mostly wait, for engines and for each other's ends.
+WORKERS = min(2 * (os.cpu_count() or 2), 8)
 # The whole contract on an engine and a cluster, with the oldest libraries that may talk to them.
 CONTRACT = ["tests/test_docker.py", "tests/test_k8s.py::TestK8s", "--engines", "docker"]
+# Pages lose their connections when the machine's network changes, as it does with each container
+# of a cluster. In a network of their own it doesn't.
+_ALONE = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+
+
+@dataclass
+class Session:
+    """One process of pytest, or several that share its tests, or a check.
+
+    Attributes:
+        name: What its files are called.
+        command: After the interpreter.
+        ports: The first of those that are its own.
+        aside: It is told of when it has ended, whole; else as it goes.
+        before: What its command is handed to.
+    """
+
+    name: str
+    command: Sequence[str]
+    ports: int = shared.FIRST
+    aside: bool = True
+    before: Sequence[str] = ()
+
+    def run(self, python: str, env: dict[str, str]) -> int:
+        """Runs it to its end; its exit code."""
+        command = [*self.before, python, "-m", *self.command]
+        env = {**env, shared.PORTS: str(self.ports)}
+        began = time.monotonic()
+        if not self.aside:
+            say(f"{self.name}: {' '.join(self.command)}")
+            code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+        else:
+            log = RESULTS / f"{self.name}.log"
+            with log.open("wb") as file:
+                code = subprocess.run(
+                    command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file,
+                    stderr=subprocess.STDOUT, check=False,
+                ).returncode  # fmt: skip
+            with _SAYING:
+                say(f"{self.name}: {' '.join(self.command)}")
+                sys.stdout.buffer.write(log.read_bytes())
+        say(f"{self.name}: {'failed' if code else 'done'} after {time.monotonic() - began:.0f} s")
+        return code
+
 
 _SAYING = threading.Lock()
 
 
 def main() -> int:
-    """Runs it all; the exit code."""
-    for program, packages in SYSTEM.items():
-        if shutil.which(program) is None:
-            if CI:
-                install_packages(packages, why=f"{program}, for the tests")
-            else:
-                say(f"without {program} some tests are skipped: apt-get install {packages[0]}")
-    clean = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
-    main_python = environment(".venv", "[test]")
-    with ThreadPoolExecutor(1) as pool:
-        # Beside what is built, not beside tests that a busy machine disturbs.
-        others = pool.submit(_environments) if CI else None
-        prepare_engines()
-        prepare_cluster()
-    if CI:
-        checks = [
-            ["-m", "ruff", "check", "."],
-            ["-m", "ruff", "format", "--check", "."],
-            ["-m", "mypy"],
-        ]
-        for check in checks:
-            say(" ".join(check[1:]))
-            if subprocess.run([main_python, *check], cwd=ROOT, check=False).returncode:
-                return 1
-    if others is None:
-        return _pytest(main_python, sys.argv[1:], clean)
-    with ThreadPoolExecutor(1) as pool:
-        # These mostly wait, for engines and for each other's timeouts: two at a time do it in
-        # little more than half the time, also on two processors.
-        versions = pool.submit(_versions, [main_python, *others.result()], clean)
-        code = _pytest(main_python, sys.argv[1:] or ["-m", REST], clean)
-        say("the other sessions, each when it has ended")
-        return max(code, versions.result())
-
-
-def _environments() -> list[str]:
-    """The interpreters beside the main one: newer ones, and the oldest libraries'."""
-    lowest = ROOT / "tests" / "lowest.txt"
-    return [
-        environment(".venv-3.12", "[test]", version="3.12"),
-        environment(".venv-3.13", "[test]", version="3.13"),
-        environment(".venv-lowest", "[test]", lowest, "3.11"),
-    ]
-
-
-def _versions(pythons: list[str], env: dict[str, str]) -> int:
-    """All that depends on versions, one environment after the other; the highest exit code."""
-    calls = [*((python, MATRIX) for python in pythons), (pythons[-1], CONTRACT)]
-    return max(_pytest(python, arguments, env, aside=True) for python, arguments in calls)
-
-
-def prepare_engines() -> None:
-    """Brings up what the tests need for their engines, as far as it may; says what it may not."""
-    wanted = ENGINES if CI else DOCKER if engines.available("docker") and may_install() else {}
-    missing = [packages for program, packages in wanted.items() if not engines.has(program)]
-    if missing:
-        install_packages(" ".join(missing).split(), why="container engines, for the tests")
-    if CI:
-        engines.build_moby()
-    for kind in engines.KINDS:
-        if why := engines.available(kind):
-            say(f"some tests are skipped: {why}")
-
-
-def prepare_cluster() -> None:
-    """Brings up what the tests need for their Kubernetes, where it was asked for."""
-    if CI or os.environ.get("QWEX_TEST_CLUSTER") == "1":
-        if missing := clusters.missing():
-            install_packages(missing, why="a Kubernetes, for the tests")
-        clusters.build()
-    if why := clusters.available():
-        say(f"some tests are skipped: {why}")
-
-
-def _pytest(python: str, arguments: list[str], env: dict[str, str], *, aside: bool = False) -> int:
-    """One session of pytest; what it says ``aside`` of another comes whole, at its end."""
-    title = f"pytest {' '.join(arguments)} with {python}"
-    command = [python, "-m", "pytest", "--durations=15", *arguments]
-    if not aside:
-        say(title)
+    """Runs what was asked for; the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 tests", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--all", action="store_true", help="everything, on real backends")
+    parser.add_argument("--long", action="store_true", help="all of that, for long")
+    parser.add_argument("--list", metavar="TIER", help="print the tests of a tier by backend")
+    asked, rest = parser.parse_known_args()
+    tier = "long" if asked.long else "all" if asked.all or (CI and not rest) else "quick"
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    if asked.list:
+        listing = ["-m", "pytest", "--collect-only", "-qq", "--by-backend", "--tier", asked.list]
+        subprocess.run([environment(".venv", "[test]"), *listing, *rest], cwd=ROOT, check=False)
+        return 0
+    if rest and not (asked.all or asked.long or rest == ["--times"]):
+        command = [environment(".venv", "[test]"), "-m", "pytest", *rest]
         return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
-    done = subprocess.run(
-        # Behind the other, whose engines and clusters have timeouts of their own.
-        ["nice", "-n", "10", *command],
-        cwd=ROOT,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    with _SAYING:
-        say(title)
-        sys.stdout.buffer.write(done.stdout + done.stderr)
-        sys.stdout.flush()
-    return done.returncode
+    if tier != "quick":
+        env["CI"] = "true"  # nothing is skipped
+        install()
+    RESULTS.mkdir(exist_ok=True)
+    return Run(tier, rest, env).run()
+
+
+def install() -> None:
+    """Installs what the machine lacks."""
+    wanted = {**SYSTEM, **ENGINES}
+    lacking = [packages for program, packages in wanted.items() if not engines.has(program)]
+    if packages := [*" ".join(lacking).split(), *clusters.missing()]:
+        install_packages(
+            sorted(set(packages)), why="engines, a cluster and a browser for the tests"
+        )
+
+
+class Run:
+    """A tier from its environments to the last session."""
+
+    def __init__(self, tier: str, rest: Sequence[str], env: dict[str, str]) -> None:
+        self.tier, self.rest, self.env = tier, rest, env
+        self.pool = ThreadPoolExecutor()
+
+    def run(self) -> int:
+        """Runs it; the highest exit code."""
+        began = time.monotonic()
+        whole = self.tier != "quick"
+        builds = self.pool.submit(_build) if whole else None
+        newest = SUPPORTED[-1] if whole else None
+        python = environment(f".venv-{newest}" if newest else ".venv", "[test]", version=newest)
+        with contextlib.ExitStack() as kept:
+            kept.callback(self.pool.shutdown)
+            others = self.pool.submit(_environments, self.tier)
+            subprocess.run([python, str(ROOT / "tests/rigs/fetched.py")], env=self.env, check=False)
+            rigs = self.pool.submit(kept.enter_context, _rigs(python, builds, self.env))
+            aside = self.pool.submit(self._aside, python, others, rigs)
+            command = [*self._pytest("shared"), "-n", str(WORKERS), "--dist", "loadgroup"]
+            command.append("--no-loadscope-reorder")
+            first = Session("shared", command, shared.FIRST + shared.EACH, aside=False)
+            code = max(first.run(python, {**self.env, **rigs.result()}), aside.result())
+        say(f"{'failed' if code else 'all passed'} after {time.monotonic() - began:.0f} s")
+        if more := _left_out():
+            say(more)
+        return code
+
+    def _aside(
+        self, python: str, others: Future[dict[str, str]], rigs: Future[dict[str, str]]
+    ) -> int:
+        """What runs beside the largest session, one after the other; the highest exit code."""
+        ports = shared.FIRST + 9 * shared.EACH
+        browser = self._pytest("browser")
+        own = _ALONE if os.geteuid() == 0 and shutil.which("unshare") and engines.has("ip") else ()
+        codes = [Session("browser", browser, ports, before=own).run(python, self.env)]
+        env = {**self.env, **rigs.result()}
+        codes.append(Session("alone", self._pytest("alone"), ports).run(python, env))
+        if self.tier == "quick":
+            return max(codes)
+        for check in ("ruff check .", "ruff format --check .", "mypy"):
+            codes.append(Session(check.split()[0], check.split()).run(python, env))
+        for name, other in others.result().items():
+            session = Session(name, self._pytest("versions", name), ports)
+            codes.append(session.run(other, env))
+        contract = Session("contract", [*self._pytest(None, "contract"), *CONTRACT], ports)
+        codes.append(contract.run(others.result()["lowest"], env))
+        return max(codes)
+
+    def _pytest(self, lane: str | None, name: str = "") -> list[str]:
+        name = name or lane or ""
+        chosen = ["--tier", self.tier, *(["--lane", lane] if lane else [])]
+        return ["pytest", "-q", f"--junitxml={RESULTS / name}.xml", *chosen, *self.rest]
+
+
+def _build() -> None:
+    go_build.build([*go_build.MOBY, *go_build.KUBERNETES])
+
+
+def _environments(tier: str) -> dict[str, str]:
+    """The interpreters beside the newest, by name: older ones, and the oldest libraries'."""
+    made: dict[str, str] = {}
+    if tier != "quick":
+        for version in SUPPORTED[:-1] if tier == "long" else ():
+            made[version] = environment(f".venv-{version}", "[test]", version=version)
+        made["lowest"] = environment(".venv-lowest", "[test]", LOWEST, SUPPORTED[0])
+    return made
+
+
+@contextlib.contextmanager
+def _rigs(
+    python: str, builds: Future[None] | None, env: dict[str, str]
+) -> Iterator[dict[str, str]]:
+    """The variables that hand down engines and cluster, which end with the block."""
+    if builds:
+        builds.result()
+    names = []
+    for name in (*engines.KINDS, "cluster"):
+        if why := clusters.available() if name == "cluster" else engines.available(name):
+            say(f"some tests are skipped: {why}")
+        elif name == "cluster" or os.geteuid() == 0:
+            names.append(name)
+    if not names:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="rigs-") as folder:
+        file = Path(folder, "rigs.json")
+        keeper = subprocess.Popen(
+            [python, str(ROOT / "tests/rigs/keeper.py"), str(file), *names],
+            cwd=ROOT, env=env, stdin=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        try:
+            while not file.exists() and keeper.poll() is None:
+                time.sleep(0.1)
+            yield {shared.FILE: str(file)} if file.exists() else {}
+        finally:
+            keeper.communicate()
+
+
+def _left_out() -> str:
+    said = (RESULTS / "alone.log").read_text(errors="replace")
+    found = re.findall(r"^[\d,]+ more with --\w+$", said, re.MULTILINE)
+    return found[-1] if found else ""
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+import tiers
 from cluster_fixtures import (
     FIXTURES,
     class_cluster,
@@ -18,11 +20,13 @@ from cluster_fixtures import (
     own_cluster,
     session_cluster,
 )
-from engines import CLIENT_VARIABLES, KINDS, LABEL, Engine, EngineFailed, available
+from engines import CLIENT_VARIABLES, HISTORY, KINDS, Engine, EngineFailed, available
 from registry import Registry
 from registry import available as registry_available
+from shared import Owned
+from times import Times
 
-from qwex_jupyter import process
+from qwex_jupyter import facts, process
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import is_run_id
 
@@ -82,6 +86,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("QWEX_TEST_ENGINES", ",".join(KINDS)),
         help="only tests with engines of these kinds (default: $QWEX_TEST_ENGINES or %(default)s)",
     )
+    parser.addoption("--times", action="store_true", help="tell what took how long")
+    parser.addoption("--by-backend", action="store_true", help="list tests by what they need")
+    tiers.add_options(parser)
+
+
+# What finds new examples is for long runs; a gate says the same every time.
+hypothesis.settings.register_profile("gate", derandomize=True, database=None)
+hypothesis.settings.register_profile("long", database=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Settles what depends on the options."""
+    hypothesis.settings.load_profile("long" if config.getoption("--tier") == "long" else "gate")
+    if config.getoption("--times"):
+        config.pluginmanager.register(Times(), "times")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m is looked at
@@ -101,8 +120,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not (kinds or {"docker"}) <= wanted:
             left_out.append(item)
     if left_out:
-        items[:] = [item for item in items if item not in left_out]
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
         config.hook.pytest_deselected(items=left_out)
+    tiers.choose(config, items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """With ``--by-backend``, lists the tests and runs none."""
+    if session.config.getoption("--by-backend"):
+        print("\n".join(tiers.listed(session.items)))
+        session.items.clear()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Names what a tier leaves out."""
+    if more := config.stash.get(tiers.LEFT_OUT, 0):
+        terminalreporter.write_line(f"{more:,} more with {tiers.NEXT[config.getoption('--tier')]}")
 
 
 @pytest.fixture
@@ -156,17 +192,19 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_containers_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Removes our containers from the engines that a test used; nothing where it used none."""
+def no_containers_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """Removes what a test left in the engines that it used: its runs', and its registries'."""
     yield
     if _ENGINES.keys() & set(request.fixturenames):
         for engine in _session_engines.values():
-            if engine.owned:
+            if engine.owned is Owned.ALONE:
                 engine.start()  # in case that the test ended it
                 engine.thaw()
-            engine.remove_containers(LABEL)
-            if {"registry", "private_registry"} & set(request.fixturenames):
-                engine.remove_pulled()
+            for history in _histories(tmp_path):
+                engine.remove_containers(f"{HISTORY}={history}")
+            for address in _registries:
+                engine.remove_pulled(address)
+    _registries.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -190,12 +228,24 @@ def nothing_left(no_containers_left: None, tmp_path: Path) -> Iterator[None]:
         _end_programs({run_id for home in homes for run_id in _run_ids(home)})
 
 
+def _run_folders(root: Path) -> set[Path]:
+    """The folders ``runs`` of the homes in and at this folder."""
+    places = {root, *root.glob("*"), *root.glob("*/*")}
+    found = {place if place.name == "runs" else place / "runs" for place in places}
+    return {folder for folder in found if folder.is_dir()}
+
+
 def _run_ids(root: Path) -> Iterator[str]:
-    for folder in (root, *root.glob("*"), *root.glob("*/*")):
-        if folder.name == "runs" and folder.is_dir():
-            yield from (entry.name for entry in folder.iterdir() if is_run_id(entry.name))
-        elif (folder / "runs").is_dir():
-            yield from (e.name for e in (folder / "runs").iterdir() if is_run_id(e.name))
+    for folder in _run_folders(root):
+        yield from (entry.name for entry in folder.iterdir() if is_run_id(entry.name))
+
+
+def _histories(root: Path) -> Iterator[str]:
+    """The ids of the histories in this folder, which are labels of their containers."""
+    for folder in _run_folders(root):
+        found = facts.read_fact(str(folder.parent), "id")
+        if found is not None:
+            yield str(found["id"])
 
 
 def marked(run_ids: set[str]) -> list[int]:
@@ -246,6 +296,8 @@ def manager(home: str) -> RunManager:
 # -- real engines ---------------------------------------------------------------------------------
 
 _session_engines: dict[str, Engine] = {}
+# The addresses of those that the test at hand had.
+_registries: list[str] = []
 
 
 def _started(engine: Engine) -> Engine:
@@ -255,15 +307,24 @@ def _started(engine: Engine) -> Engine:
         pytest.skip(str(why))
 
 
+def _session_engine(kind: str) -> Engine:
+    """The one that all processes share; where these tests are the only process, its own."""
+    try:
+        found = Engine.shared(kind)
+    except EngineFailed as why:
+        pytest.skip(str(why))
+    if found is None and (why := available(kind)):
+        pytest.skip(why)
+    return _started(found or Engine(kind))
+
+
 @pytest.fixture(scope="session")
 def session_engine() -> Iterator[Callable[[str], Engine]]:
-    """The session's engine of a kind, started when it is first asked for."""
+    """The session's engine of a kind; others may use it too."""
 
     def get(kind: str) -> Engine:
         if kind not in _session_engines:
-            if why := available(kind):
-                pytest.skip(why)
-            _session_engines[kind] = _started(Engine(kind))
+            _session_engines[kind] = _session_engine(kind)
         return _session_engines[kind]
 
     yield get
@@ -322,7 +383,7 @@ def own_engine() -> Iterator[Callable[..., Engine]]:
             config=config,
             flags=flags,
         )
-        if not engine.owned:
+        if not engine.owned.ours:
             pytest.skip("only root may start an engine: run the tests as root")
         made.append(_started(engine))
         return engine
@@ -348,4 +409,5 @@ def _registry(private: bool) -> Iterator[Registry]:
     if why := registry_available():
         pytest.skip(why)
     with Registry(private=private) as made:
+        _registries.append(made.address)
         yield made

@@ -5,17 +5,11 @@ What costs seconds in JupyterLab takes a fraction of one here: rows, sorting, ke
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-
-from environment import CACHE
 
 import qwex_jupyter
 from qwex_jupyter import facts
@@ -27,7 +21,6 @@ from qwex_jupyter.status import RunStatus
 
 FOLDER = Path(qwex_jupyter.__file__).parent / "monitor"
 BEGAN = 1_790_000_000.0
-AXE = "4.14.1"
 
 _PLAY = """async ([code, css, state]) => {
     document.body.replaceChildren();
@@ -299,31 +292,3 @@ def blank_page(
         assert page.errors == []
     finally:
         web.close()
-
-
-def axe() -> tuple[Path | None, str]:
-    """The script of axe-core, got once with npm and kept; or why it isn't there."""
-    script = CACHE / f"axe-core-{AXE}" / "axe.min.js"
-    if script.exists():
-        return script, ""
-    npm = shutil.which("npm")
-    if npm is None:
-        return None, "no npm to get axe-core with: apt-get install npm"
-    script.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [npm, "pack", "--silent", f"axe-core@{AXE}"],
-        cwd=script.parent,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if done.returncode:
-        return None, f"axe-core could not be had from npm: {done.stderr.strip()[-200:]}"
-    with tarfile.open(script.parent / done.stdout.split()[-1]) as archive:
-        member = archive.extractfile("package/axe.min.js")
-        assert member is not None
-        part = script.with_suffix(f".{os.getpid()}")
-        part.write_bytes(member.read())
-        part.rename(script)
-    return script, ""

@@ -70,7 +70,7 @@ def public_image(engine: Engine) -> Iterator[str]:
 
     client = engine.client()
     try:
-        if engine.owned:
+        if engine.owned.ours:
             repository, _, tag = PUBLIC.rpartition(":")
             client.tag(image(engine, "python"), repository, tag)
         try:
@@ -80,7 +80,7 @@ def public_image(engine: Engine) -> Iterator[str]:
         else:
             yield ""
     finally:
-        if engine.owned:
+        if engine.owned.ours:
             with contextlib.suppress(docker.errors.APIError):
                 client.remove_image(PUBLIC, noprune=True)
         client.close()
@@ -88,4 +88,4 @@ def public_image(engine: Engine) -> Iterator[str]:
 
 def public_image_on(cluster: Cluster) -> str:
     """`PUBLIC`, on the node of a cluster of the tests; a user's own one gets it by itself."""
-    return cluster.image("python", PUBLIC) if cluster.owned else PUBLIC
+    return cluster.image("python", PUBLIC) if cluster.owned.ours else PUBLIC

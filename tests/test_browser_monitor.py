@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import fetched
 import old_kernel
 import pytest
 from converted import FORMATS, convert
-from monitor_page import axe, many, put
+from monitor_page import many, put
 
 from qwex_jupyter.manager import RunManager
 
@@ -225,7 +226,7 @@ def test_it_works_while_the_kernel_is_busy(lab: Opener) -> None:
 @pytest.fixture(scope="session")
 def kernel_6(jupyter: Jupyter) -> str:
     """The name of a kernel as it was before kernels had subshells."""
-    folder, why = old_kernel.packages()
+    folder, why = fetched.kernel()
     if folder is None:
         pytest.skip(why)
     return old_kernel.install(folder, jupyter.root / "data" / "kernels")
@@ -373,7 +374,7 @@ def test_in_the_dark_it_can_be_read(request: pytest.FixtureRequest, kind: str) -
     faint = {k: v for k, v in notebook.contrast(3).items() if v < 4.5}
     disabled = {"Cancel", "Compare", "Delete", "Rerun"}
     assert not faint.keys() - disabled
-    script, why = axe()
+    script, why = fetched.axe()
     if script is None:
         pytest.skip(why)
     notebook.web.evaluate(script.read_text())

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from card_page import CardPage, message
-from monitor_page import axe, blank_page, record
+from fetched import axe
+from monitor_page import blank_page, record
 
 from qwex_jupyter.status import RunStatus
 

@@ -15,6 +15,7 @@ from qwex_jupyter import process
 
 pytestmark = [
     pytest.mark.chaos,
+    pytest.mark.forks,
     pytest.mark.timeout(0),  # how long it takes is asked for
     pytest.mark.skipif(not process.use_proc, reason="needs Linux: it looks into /proc"),
 ]

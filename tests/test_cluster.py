@@ -20,7 +20,7 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 def test_it_is_the_kubernetes_that_it_claims_to_be(cluster: Cluster) -> None:
     """The apiserver and the kubelet are of version 1.34.4, and the node is ready."""
-    cluster.must_be_owned()
+    cluster.must_be_ours()
     node = cluster.api.get(f"/api/v1/nodes/{cluster.node}")
     assert cluster.api.get("/version")["gitVersion"].startswith("v1.34.4")
     assert node["status"]["nodeInfo"]["kubeletVersion"].startswith("v1.34.4")

@@ -26,6 +26,7 @@ from clusters import Cluster, available
 from environment import CACHE, ROOT
 from kube_wire import KubeWire
 from leftovers import alive
+from shared import Owned
 
 Make = Callable[..., Cluster]
 HERE = Path(__file__).parent
@@ -149,6 +150,7 @@ def test_nothing_is_left_when_a_cluster_has_stopped(own_cluster: Make) -> None:
 
 SESSION = """
 import os, signal, sys
+sys.path.insert(0, "rigs")
 from pathlib import Path
 import cluster_folder
 from clusters import Cluster
@@ -346,7 +348,7 @@ def test_a_users_own_cluster_is_used_but_not_touched(
     monkeypatch.setattr(clusters, "_USERS", users)
     assert available() == ""
     with Cluster() as theirs:
-        assert (theirs.owned, str(theirs.admin_kubeconfig)) == (False, users)
+        assert (theirs.owned, str(theirs.admin_kubeconfig)) == (Owned.USERS, users)
         assert theirs.address() == cluster.address()
         for act in (theirs.kill, theirs.freeze, theirs.restart):
             with pytest.raises(pytest.skip.Exception, match="the user's own"):

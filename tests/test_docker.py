@@ -23,7 +23,7 @@ class _OnAnEngine(RunnerContract):
     def on(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         """Points the docker client's own variable at an engine, and names an image there."""
         monkeypatch.setenv("DOCKER_HOST", engine.host)
-        self._log = engine.log if engine.owned else None
+        self._log = engine.log if engine.owned.ours else None
         self._log_size = self._log.stat().st_size if self._log else 0
         self.programs = ShellPrograms(image=image(engine, "busybox"))  # type: ignore[misc]
 

@@ -248,7 +248,7 @@ def test_the_table_of_places_is_what_is_observed(
     docker_engine: Engine, cluster: Cluster, tmp_path: Path
 ) -> None:
     """What ``docs/options.md`` says of each option on each place is what running it shows."""
-    cluster.must_be_owned()
+    cluster.must_be_ours()
     found = places.Places(docker_engine, cluster, tmp_path).table()
     assert found == places.saved(), "python tests/places.py --save"
 
@@ -257,7 +257,7 @@ def test_a_place_that_differs_without_a_reason_is_no_row(
     docker_engine: Engine, cluster: Cluster, tmp_path: Path
 ) -> None:
     """A difference that nobody wrote down fails; one that is gone fails too."""
-    cluster.must_be_owned()
+    cluster.must_be_ours()
     made = places.Places(docker_engine, cluster, tmp_path)
     different = next(probe for probe in places.PROBES if probe.about == "the environment")
     assert "the image's" in made.row(different)

@@ -22,6 +22,7 @@ import requests
 from engines import KINDS, Engine, available
 from environment import ROOT, install_packages
 from leftovers import alive
+from shared import Owned
 
 Make = Callable[..., Engine]
 DOCKERS = ("docker", "moby")
@@ -38,7 +39,7 @@ def container(
         host = client.create_host_config(network_mode="none", **options)
         made = client.create_container(name, list(command), host_config=host, labels=["qwex.run"])
         yield client, made["Id"]
-        if engine.pid or not engine.owned:
+        if engine.pid or not engine.owned.ours:
             client.remove_container(made["Id"], v=True, force=True)
     finally:
         client.close()
@@ -69,7 +70,7 @@ def test_each_engine_is_the_one_it_claims_to_be(engine: Engine) -> None:
         client.close()
     names = [each["Name"] for each in version["Components"]]
     assert ("Podman Engine" in names) == (engine.kind == "podman")
-    if engine.owned:
+    if engine.owned.ours:
         assert version["ApiVersion"] == ("1.56" if engine.kind == "moby" else "1.41")
 
 
@@ -94,6 +95,7 @@ def test_nothing_is_left_when_an_engine_has_stopped(own_engine: Make, kind: str)
 
 SESSION = """
 import os, signal, sys
+sys.path.insert(0, "rigs")
 from pathlib import Path
 import engine_folder, images
 from engines import Engine
@@ -248,7 +250,7 @@ def test_a_users_own_engine_is_used_but_not_touched(
     assert available("docker") == ""
     assert "run the tests as root" in available("moby")
     theirs = Engine("docker").start()
-    assert (theirs.owned, theirs.pid, theirs.host) == (False, 0, docker_engine.host)
+    assert (theirs.owned, theirs.pid, theirs.host) == (Owned.USERS, 0, docker_engine.host)
     for act in (theirs.kill, theirs.freeze, theirs.restart):
         with pytest.raises(pytest.skip.Exception, match="the user's own"):
             act()

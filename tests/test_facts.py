@@ -18,6 +18,7 @@ from qwex_jupyter import facts
 from qwex_jupyter.errors import FactUnreadable, HomeUnusable
 from qwex_jupyter.history import RunHistory
 
+pytestmark = pytest.mark.forks
 NAMES = [facts.SPEC, facts.LAUNCH, facts.STOP, facts.KILL, facts.RUN]
 STEPS = ["create", "write", "fsync", "link", "linked", "unlink"]
 WRITERS = 8

@@ -916,6 +916,7 @@ def test_a_submit_that_fails_leaves_nothing(
     assert history.open_ids() == []
 
 
+@pytest.mark.forks
 def test_a_submitter_killed_at_any_file_operation_leaves_no_half_run(
     history: RunHistory, tmp_path: Path
 ) -> None:

@@ -248,7 +248,7 @@ class Webhook(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def webhook(there: There, tmp_path: Path) -> Iterator[str]:
     """A webhook that denies the pods of the namespace; its name."""
-    there.cluster.must_be_owned()
+    there.cluster.must_be_ours()
     (tmp_path / "webhook").mkdir()
     made, key = certificate(tmp_path / "webhook")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Webhook)

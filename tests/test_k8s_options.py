@@ -394,7 +394,7 @@ def test_a_gpu_that_is_not_there(there: There) -> None:
 @pytest.fixture
 def gpu(cluster: Cluster) -> Iterator[str]:
     """A resource of the node that stands for two GPUs; kubelets count what they don't know too."""
-    cluster.must_be_owned()
+    cluster.must_be_ours()
     name = "tests.qwex/gpu"
     at = f"/api/v1/nodes/{cluster.node}/status"
     cluster.api.patch(at, {"status": {"capacity": {name: "2"}}})

@@ -317,6 +317,7 @@ def test_reused_pids_in_a_namespace_of_their_own(tmp_path: Path) -> None:
     assert done.stdout == "survived\n", done.stderr
 
 
+@pytest.mark.forks
 def test_a_zombie_is_gone(local: RunManager) -> None:
     """A process that ended and that nobody reaped doesn't keep a run alive."""
     read, write = os.pipe()

@@ -211,6 +211,7 @@ def test_two_histories_don_t_see_each_other(manager: RunManager, home: str) -> N
     assert isinstance(other.runner("memory").poll([run.run_id])[run.run_id], RunNotFound)
 
 
+@pytest.mark.forks
 def test_in_a_fork_the_world_is_empty(manager: RunManager) -> None:
     """A forked child doesn't hold its parent's runs, and doesn't call them lost."""
     run = manager.submit(JobSpec(script="sleep 9"))
@@ -226,6 +227,7 @@ def test_in_a_fork_the_world_is_empty(manager: RunManager) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.forks
 def test_a_run_of_a_process_that_is_gone_is_lost(
     manager: RunManager, home: str, clock: Clock
 ) -> None:

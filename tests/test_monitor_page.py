@@ -11,6 +11,7 @@ from typing import Any
 
 import monitor_page
 import pytest
+from fetched import axe
 from monitor_page import BEGAN, MonitorPage, many, record
 
 from qwex_jupyter import terminal
@@ -817,7 +818,7 @@ def test_it_fits_where_it_is(chromium: Any, width: int) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing(chromium: Any, dark: bool) -> None:
     """Axe has no finding: table, details, output in colours, question, keys, empty state."""
-    script, why = monitor_page.axe()
+    script, why = axe()
     if script is None:
         pytest.skip(why)
     with monitor_page.monitor_page(chromium, dark=dark) as page:
@@ -844,7 +845,7 @@ def test_axe_finds_nothing(chromium: Any, dark: bool) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_where_the_kernel_is_silent(chromium: Any, dark: bool) -> None:
     """Axe has no finding: comparison, a busy kernel, one that is gone, one that can't come back."""
-    script, why = monitor_page.axe()
+    script, why = axe()
     if script is None:
         pytest.skip(why)
     with monitor_page.monitor_page(chromium, dark=dark) as page:

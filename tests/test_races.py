@@ -35,7 +35,10 @@ from qwex_jupyter.runners import local, supervisor
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus
 
-pytestmark = pytest.mark.skipif(not process.use_proc, reason="needs Linux: it stops and looks")
+pytestmark = [
+    pytest.mark.forks,
+    pytest.mark.skipif(not process.use_proc, reason="needs Linux: it stops and looks"),
+]
 
 CODE = 7
 PATIENCE = 60.0

@@ -22,14 +22,18 @@ def _started(cluster: Cluster) -> Cluster:
 
 @pytest.fixture(scope="session")
 def session_cluster() -> Iterator[Callable[[], Cluster]]:
-    """The session's cluster, started when it is first asked for."""
+    """The session's cluster; others may use it too."""
     made: list[Cluster] = []
 
     def get() -> Cluster:
         if not made:
-            if why := available():
+            try:
+                found = Cluster.shared()
+            except ClusterFailed as why:
+                pytest.skip(str(why))
+            if found is None and (why := available()):
                 pytest.skip(why)
-            made.append(_started(Cluster()))
+            made.append(_started(found or Cluster()))
         return made[0]
 
     yield get

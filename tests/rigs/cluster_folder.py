@@ -18,6 +18,7 @@ from pathlib import Path
 import leftovers
 from engine_folder import Folder
 from environment import ROOT
+from shared import EACH, FIRST, PORT_RANGE
 
 FOLDER = ROOT / ".clusters"
 # Where kubelets put links to the logs of containers, whatever their own folders are.
@@ -100,18 +101,22 @@ def _shim_sockets(run: Path) -> list[Path]:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody has, below those that the system gives to clients."""
+    """A port on loopback that nobody has, of those that belong to this process."""
     while True:
-        port = random.randrange(20000, 30000)
+        port = random.choice(PORT_RANGE)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
 
 def free_network() -> str:
-    """The first three numbers of a network that this machine has no route to, ``10.N.N``."""
+    """The first three numbers of a network that this machine has no route to, ``10.N.N``.
+
+    The second goes by the ports of this process, so that no two take one at the same time.
+    """
+    seconds = [128 + 12 * (at - FIRST) // EACH for at in (PORT_RANGE.start, PORT_RANGE.stop)]
     routes = [line.split()[1] for line in Path("/proc/net/route").read_text().splitlines()[1:]]
     while True:
-        numbers = (10, random.randrange(128, 256), random.randrange(256))
+        numbers = (10, random.randrange(*seconds), random.randrange(256))
         little = "".join(f"{number:02X}" for number in (*numbers, 0)[::-1])
         if little not in routes:
             return ".".join(map(str, numbers))

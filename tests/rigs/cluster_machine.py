@@ -8,7 +8,9 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import images
 from cluster_api import PATIENCE, Api
@@ -28,15 +30,23 @@ class Machine:
     Args:
         options: What is different about it.
         private: In a folder that goes with it, with the logs.
+        found: What another process's `handed_down` said, whose machine it is.
 
     Attributes:
         folder: What it works in.
         plan: How its parts are started.
     """
 
-    def __init__(self, options: Options, *, private: bool) -> None:
-        self.folder = ClusterFolder.claim("cluster", private=private)
+    def __init__(
+        self, options: Options, *, private: bool, found: Mapping[str, Any] | None = None
+    ) -> None:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._theirs: Mapping[str, int] = found["pids"] if found else {}
+        if found:
+            self.folder = ClusterFolder(Path(found["path"]), Path(found["run"]), private, -1)
+            self.plan = Plan(self.folder, options, found)
+            return
+        self.folder = ClusterFolder.claim("cluster", private=private)
         try:
             for log in self.folder.path.glob("*.log"):
                 log.unlink()
@@ -44,6 +54,16 @@ class Machine:
         except BaseException:
             self.folder.release()
             raise
+
+    def handed_down(self) -> dict[str, Any]:
+        """What another process needs to use it too."""
+        return {
+            "path": str(self.folder.path),
+            "run": str(self.folder.run),
+            "token": self.plan.token,
+            "ports": self.plan.ports,
+            "pids": {part: self.pid(part) for part in PARTS},
+        }
 
     def start(self) -> None:
         """Starts what doesn't run, and waits until the node is ready.
@@ -76,6 +96,8 @@ class Machine:
 
     def pid(self, part: str) -> int:
         """Its process; 0 while it isn't running."""
+        if part in self._theirs:
+            return self._theirs[part]
         process = self._processes.get(part)
         return process.pid if process is not None and process.poll() is None else 0
 

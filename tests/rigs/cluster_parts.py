@@ -72,6 +72,7 @@ class Plan:
     Args:
         folder: What it works in.
         options: What is different about it.
+        found: Token and ports of one that another process wrote; None: it is written now.
 
     Attributes:
         ports: Where the parts listen on loopback.
@@ -80,14 +81,19 @@ class Plan:
         ca_file: What signed the apiserver's certificate, once it has run.
     """
 
-    def __init__(self, folder: ClusterFolder, options: Options) -> None:
+    def __init__(
+        self, folder: ClusterFolder, options: Options, found: Mapping[str, Any] | None = None
+    ) -> None:
         self.folder, self.options = folder, options
-        self.token = secrets.token_hex(16)
         self.data, self.run, self.etc = folder.path / "data", folder.run, folder.path / "data/etc"
-        self.ports = {name: free_port() for name in ("peer", *PARTS) if name != "containerd"}
-        self.server = f"https://127.0.0.1:{self.ports['apiserver']}"
         self.ca_file = self.etc / "certs/apiserver.crt"
-        self._write()
+        if found is None:
+            self.token = secrets.token_hex(16)
+            self.ports = {name: free_port() for name in ("peer", *PARTS) if name != "containerd"}
+            self._write()
+        else:
+            self.token, self.ports = found["token"], dict(found["ports"])
+        self.server = f"https://127.0.0.1:{self.ports['apiserver']}"
 
     def command(self, part: str) -> list[str]:
         """How a part is started."""

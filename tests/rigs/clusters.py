@@ -33,6 +33,7 @@ from cluster_kwok import Kwok
 from cluster_machine import ClusterFailed, Machine
 from cluster_parts import CNI, NODE, PARTS, Options, environment, kubeconfig, write_private
 from engines import has
+from shared import Owned, note
 
 # As the machine was when the tests began; a test takes these variables away.
 _USERS = os.environ.get("QWEX_TEST_KUBECONFIG", "")
@@ -94,8 +95,8 @@ class Cluster:
             ``{"controller-manager": ["--node-monitor-grace-period=4s"]}``.
 
     Attributes:
-        owned: Whether the tests started it; of a user's own (``QWEX_TEST_KUBECONFIG``) no part is
-            killed, and it has no images of the tests.
+        owned: Whose it is. Only of one that is ours alone parts are killed; a user's own
+            (``QWEX_TEST_KUBECONFIG``) has no images of the tests.
         admin_kubeconfig: The path of a kubeconfig that may do everything.
         server: The URL of its apiserver.
         node: The name of its node; empty for a user's own.
@@ -110,8 +111,8 @@ class Cluster:
         flags: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.private = private
-        self.owned = not _USERS
-        self.node = NODE if self.owned else ""
+        self.owned = Owned.USERS if _USERS else Owned.ALONE
+        self.node = NODE if self.owned.ours else ""
         self.options = Options(
             dict(kubelet or {}), {name: tuple(more) for name, more in (flags or {}).items()}
         )
@@ -123,6 +124,28 @@ class Cluster:
         self._loaded: set[str] = set()
         self._namespaces: list[str] = []
         self._files = ""
+
+    @classmethod
+    def shared(cls) -> Self | None:
+        """The cluster that was handed down; None: none was.
+
+        Raises:
+            ClusterFailed: It did not come up where it was started.
+        """
+        found = note("cluster")
+        if found is None:
+            return None
+        if "failed" in found:
+            raise ClusterFailed(found["failed"])
+        cluster = cls()
+        cluster.owned = Owned.SHARED
+        cluster._machine = Machine(cluster.options, private=False, found=found)
+        cluster._loaded.update(found["images"])
+        return cluster
+
+    def handed_down(self) -> dict[str, Any]:
+        """What `shared` needs in another process."""
+        return {**self.machine.handed_down(), "images": sorted(self._loaded)}
 
     @property
     def machine(self) -> Machine:
@@ -150,12 +173,13 @@ class Cluster:
             ClusterFailed: It doesn't come up.
         """
         try:
-            if not self.owned:
+            if self.owned is Owned.USERS:
                 self._join()
             else:
                 if self._machine is None:
                     self._machine = Machine(self.options, private=self.private)
-                self._machine.start()
+                if self.owned is Owned.ALONE:
+                    self._machine.start()
                 plan = self._machine.plan
                 self.admin_kubeconfig = plan.kubeconfig
                 self._api = Api(plan.server, plan.ca_file.read_text(), plan.token)
@@ -166,12 +190,12 @@ class Cluster:
 
     def stop(self) -> None:
         """Ends it with everything in it; no process and no mount of it remains."""
-        if self._machine is not None:
+        if self.owned is Owned.ALONE and self._machine is not None:
             machine, self._machine = self._machine, None
             machine.release()
             self._loaded.clear()
             self._namespaces.clear()
-        elif not self.owned and self._api is not None:
+        elif self._api is not None:
             self.remove_namespaces()
         if self._proxy is not None:
             self._proxy.terminate()
@@ -250,8 +274,13 @@ class Cluster:
         return "\n".join(words[-lines:])
 
     def must_be_owned(self) -> None:
-        """Skips the test where the cluster isn't ours."""
-        if not self.owned:
+        """Skips the test where the cluster isn't ours; one that others use is an error."""
+        assert self.owned is not Owned.SHARED, "others use it: take own_cluster"
+        self.must_be_ours()
+
+    def must_be_ours(self) -> None:
+        """Skips the test where the cluster is the user's own."""
+        if self.owned is Owned.USERS:
             import pytest
 
             pytest.skip(f"the cluster of {_USERS} is the user's own: unset QWEX_TEST_KUBECONFIG")
@@ -277,7 +306,7 @@ class Cluster:
             name: What pods call it.
             archive: As ``docker save``, ``images.archive`` or ``images.packed`` make it.
         """
-        self.must_be_owned()
+        self.must_be_ours()
         self.machine.load(archive)
         self._loaded.add(name)
 
@@ -361,7 +390,7 @@ class Cluster:
         token = self.token(name, rules, namespace, seconds)
         if not self._files:
             # Where it goes even if nobody stops the cluster.
-            parent = self.machine.folder.run if self.owned else "/tmp"
+            parent = self.machine.folder.run if self.owned.ours else "/tmp"
             self._files = tempfile.mkdtemp(prefix="kube-", dir=parent)
         path = Path(self._files, name)
         server, ca = address or self.address()

@@ -28,10 +28,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import go_build
 import leftovers
 from engine_folder import Folder
+from shared import Owned, note
 
 KINDS = ("docker", "moby", "podman")
 PATIENCE = 60.0
 LABEL = "qwex.run"
+HISTORY = "qwex.history"
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 # What would make an engine, or a client, talk to something else.
@@ -160,7 +162,7 @@ class Engine:
 
     Attributes:
         host: Its address, ``unix://PATH``; empty until the first start.
-        owned: Whether the tests started it. A user's own is neither killed nor frozen.
+        owned: Whose it is. Only one that is ours alone is killed or frozen.
     """
 
     def __init__(
@@ -176,8 +178,8 @@ class Engine:
         assert kind in KINDS, kind
         self.kind = kind
         self.private = private
-        self.owned = os.geteuid() == 0
-        self.host = "" if self.owned else users_host()
+        self.owned = Owned.ALONE if os.geteuid() == 0 else Owned.USERS
+        self.host = "" if self.owned.ours else users_host()
         self.settings: dict[str, Any] = {
             **_SETTINGS,
             "live-restore": live_restore,
@@ -188,21 +190,46 @@ class Engine:
         self.flags = tuple(flags)
         self._folder: Folder | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._note: dict[str, Any] = {}
+
+    @classmethod
+    def shared(cls, kind: str) -> Self | None:
+        """The engine of this kind that was handed down; None: none was.
+
+        Raises:
+            EngineFailed: It did not come up where it was started.
+        """
+        found = note(kind)
+        if found is None:
+            return None
+        if "failed" in found:
+            raise EngineFailed(found["failed"])
+        engine = cls(kind)
+        engine.owned, engine.host, engine._note = Owned.SHARED, found["host"], found
+        return engine
+
+    def handed_down(self) -> dict[str, Any]:
+        """What `shared` needs in another process."""
+        return {"host": self.host, "folder": str(self.folder), "pid": self.pid}
 
     @property
     def folder(self) -> Path:
         """Where its data, its log and its lock are."""
+        if self._note:
+            return Path(self._note["folder"])
         assert self._folder is not None, "it wasn't started, or isn't ours"
         return self._folder.path
 
     @property
     def name(self) -> str:
         """What the tests call it: the name of its folder, or where it is if it isn't ours."""
-        return self.folder.name if self._folder else self.host or self.kind
+        return self.folder.name if self.owned.ours else self.host or self.kind
 
     @property
     def pid(self) -> int:
         """The engine's process; 0 while it isn't running."""
+        if self._note:
+            return int(self._note["pid"])
         process = self._process
         return process.pid if process is not None and process.poll() is None else 0
 
@@ -227,7 +254,7 @@ class Engine:
         Raises:
             EngineFailed: It doesn't come up.
         """
-        if not self.owned:
+        if self.owned is not Owned.ALONE:
             if not answers(self.host):
                 raise EngineFailed(f"the engine at {self.host or 'the default socket'} is gone")
             return self
@@ -310,7 +337,7 @@ class Engine:
         import docker
 
         # To be asked for its version costs Podman 0.3 s.
-        version = version or ("1.41" if self.owned and self.kind != "moby" else "auto")
+        version = version or ("1.41" if self.owned.ours and self.kind != "moby" else "auto")
         return docker.APIClient(base_url=self.host, version=version, timeout=timeout)
 
     def remove_containers(self, label: str = "") -> list[str]:
@@ -326,7 +353,8 @@ class Engine:
         filters = {"label": label} if label else {}
         try:
             for found in client.containers(all=True, filters=filters):
-                if not self.owned and not found["Image"].startswith(("qwex-test/", "127.0.0.1:")):
+                of_tests = found["Image"].startswith(("qwex-test/", "127.0.0.1:"))
+                if not (self.owned.ours or of_tests):
                     continue
                 try:
                     client.remove_container(found["Id"], v=True, force=True)
@@ -339,13 +367,17 @@ class Engine:
             client.close()
         return removed
 
-    def remove_pulled(self) -> None:
-        """Removes the images that came from a registry of the tests, in use or not."""
+    def remove_pulled(self, registry: str = "127.0.0.1") -> None:
+        """Removes the images that came from a registry of the tests, in use or not.
+
+        Args:
+            registry: ``127.0.0.1:PORT``; by default all of them.
+        """
         client = self.client()
         try:
             for found in client.images():
                 for name in found["RepoTags"] or ():
-                    if name.startswith("127.0.0.1:"):
+                    if name.startswith((f"{registry}:", f"{registry}/")):
                         client.remove_image(name, force=True)
         finally:
             client.close()
@@ -353,7 +385,8 @@ class Engine:
     # -- inside ---------------------------------------------------------------------------------
 
     def _must_be_owned(self) -> None:
-        if not self.owned:
+        assert self.owned is not Owned.SHARED, "others use it: take own_engine"
+        if self.owned is Owned.USERS:
             import pytest
 
             pytest.skip(f"the engine at {self.host} is the user's own: run the tests as root")

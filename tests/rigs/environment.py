@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
-OLDEST = (3, 11)
+# The Pythons that are tested, the newest last.
+SUPPORTED = ("3.11", "3.12", "3.13")
 # What is got or built once and kept. As it is when the tests begin; a test has a cache folder of
 # its own.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwex-tests"
@@ -27,14 +28,14 @@ def say(text: str) -> None:
 
 
 def python(version: str | None = None) -> str:
-    """An interpreter of that version ("3.12"), or the newest tested one.
+    """An interpreter of that version ("3.12"), or any that is tested: this one, else the oldest.
 
     Looked for: this one, on PATH, and in pyenv's folder.
 
     Raises:
         SystemExit: There is none; says what to install.
     """
-    wanted = [version] if version else ["3.11", "3.12", "3.13"]
+    wanted = [version] if version else list(SUPPORTED)
     if f"{sys.version_info[0]}.{sys.version_info[1]}" in wanted:
         return sys.executable
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -70,7 +71,9 @@ def environment(
     folder = ROOT / name
     interpreter = folder / "bin" / "python"
     base = python(version)
-    made_of = (ROOT / "pyproject.toml").read_bytes() + f"{base} {extras}".encode()
+    settings = (ROOT / "pyproject.toml").read_bytes()
+    # What stands there of tools installs nothing.
+    made_of = settings.partition(b"\n[tool.")[0] + f"{base} {extras}".encode()
     made_of += constraints.read_bytes() if constraints else b""
     stamp, state = folder / "made-of", hashlib.sha256(made_of).hexdigest()
     if stamp.exists() and stamp.read_text() == state and _works(str(interpreter)):

@@ -7,41 +7,12 @@ before version 7.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from environment import CACHE
+import fetched
 
-VERSION = "6.29.5"
-# What that needs and what this environment's own kernel doesn't bring.
-_WANTED = (f"ipykernel=={VERSION}", "nest-asyncio==1.6.0")
-
-
-def packages() -> tuple[Path | None, str]:
-    """The folder of the older kernel, got once and kept; or why it isn't there."""
-    folder = CACHE / f"ipykernel-{VERSION}"
-    if folder.is_dir():
-        return folder, ""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    part = CACHE / f"{folder.name}-{os.getpid()}"
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*pip, "--no-deps", "--no-compile", "--target", str(part), *_WANTED],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        shutil.rmtree(part, ignore_errors=True)
-        return None, f"no ipykernel {VERSION} from the package index: {done.stderr.strip()[-200:]}"
-    try:
-        part.rename(folder)
-    except OSError:
-        shutil.rmtree(part)  # another session was faster
-    return folder, ""
+VERSION = fetched.KERNEL
 
 
 def install(folder: Path, kernels: Path) -> str:

@@ -1,0 +1,112 @@
+"""Which tests belong to a tier, which process runs them, and in which order.
+
+A test is of the tier of its mark ``tier("quick")``, ``tier("all")`` or ``tier("long")``. Without
+one, what needs an engine, a cluster, a browser or a campaign is of ``all``, and the rest is quick.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+TIERS = ("quick", "all", "long")
+# What runs what a tier leaves out.
+NEXT = {"quick": "--all", "all": "--long"}
+LEFT_OUT = pytest.StashKey[int]()
+# What doesn't depend on the versions of Python and of the libraries.
+BACKENDS = ("engine", "cluster", "browser", "chaos")
+# One process each; ``shared`` may be several.
+LANES = ("shared", "alone", "browser", "versions")
+# Ours, from the costliest on: who is late with them is late with everything.
+_COSTLY = ("class_cluster", "own_cluster", "own_engine", "cluster", "session_cluster", "engine")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Adds ``--tier`` and ``--lane``."""
+    parser.addoption("--tier", choices=TIERS, help="only tests of this tier and those below it")
+    parser.addoption("--lane", choices=LANES, help="only tests that this process is for")
+
+
+def tier(item: pytest.Item) -> str:
+    """The tier of a test."""
+    mark = item.get_closest_marker("tier")
+    if mark is not None:
+        return str(mark.args[0])
+    return "all" if any(map(item.get_closest_marker, BACKENDS)) else "quick"
+
+
+def lane(item: pytest.Item) -> str:
+    """Which process is for a test.
+
+    ``alone`` is for what forks the process that tests, which must have no further threads;
+    ``browser`` for pages, which lose their connections when the machine's network changes, as it
+    does with each container of a cluster.
+    """
+    if item.get_closest_marker("forks"):
+        return "alone"
+    return "browser" if item.get_closest_marker("browser") else "shared"
+
+
+def backend(item: pytest.Item) -> str:
+    """What a test needs, for lists: ``engine``, ``cluster``, ``browser``, ``chaos`` or nothing."""
+    return " ".join(name for name in BACKENDS if item.get_closest_marker(name)) or "nothing"
+
+
+def listed(items: Sequence[pytest.Item]) -> Iterator[str]:
+    """The tests under what they need, as lines."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        found[backend(item)].append(item.nodeid)
+    for name, ids in sorted(found.items()):
+        yield f"\nneeds {name}: {len(ids):,} tests"
+        yield from (f"  {each}" for each in sorted(ids))
+
+
+def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what isn't of the tier and lane that were asked for, and puts the rest in order.
+
+    Tests that share a fixture of a class or a module stay together, in one process.
+    """
+    most, only = config.getoption("--tier"), config.getoption("--lane")
+    above = {item for item in items if most and TIERS.index(tier(item)) > TIERS.index(most)}
+    config.stash[LEFT_OUT] = len(above)
+
+    def wanted(item: pytest.Item) -> bool:
+        if item in above:
+            return False
+        if only == "versions":
+            return not any(map(item.get_closest_marker, BACKENDS))
+        return only in (None, lane(item))
+
+    left_out = [item for item in items if not wanted(item)]
+    if left_out:
+        items[:] = [item for item in items if wanted(item)]
+        config.hook.pytest_deselected(items=left_out)
+    if only:
+        items.sort(key=_order)
+    for item in items:
+        if name := _together(item):
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
+def _order(item: pytest.Item) -> tuple[bool, int]:
+    names: Sequence[str] = getattr(item, "fixturenames", ())
+    costs = [at for at, name in enumerate(_COSTLY) if name in names]
+    return item.get_closest_marker("chaos") is None, min(costs, default=len(_COSTLY))
+
+
+def _together(item: pytest.Item) -> str:
+    """The class or module whose tests share a fixture with this one; empty for none."""
+    found = getattr(item, "_fixtureinfo", None)
+    scopes = {
+        definition.scope
+        for definitions in (found.name2fixturedefs.values() if found else ())
+        for definition in definitions
+        if definition.baseid and "conftest" not in definition.func.__module__
+    }
+    parts = item.nodeid.split("::")
+    if "module" in scopes:
+        return parts[0]
+    return "::".join(parts[:2]) if "class" in scopes and len(parts) > 2 else ""
