@@ -104,6 +104,7 @@ class Session:
 
 
 _SAYING = threading.Lock()
+_Names = dict[str, str]
 
 
 def main() -> int:
@@ -168,9 +169,7 @@ class Run:
             say(more)
         return code
 
-    def _aside(
-        self, python: str, others: Future[dict[str, str]], rigs: Future[dict[str, str]]
-    ) -> int:
+    def _aside(self, python: str, others: Future[_Names], rigs: Future[_Names]) -> int:
         """What runs beside the largest session, one after the other; the highest exit code."""
         ports = shared.FIRST + 9 * shared.EACH
         browser = self._pytest("browser")
@@ -180,8 +179,8 @@ class Run:
         codes.append(Session("alone", self._pytest("alone"), ports).run(python, env))
         if self.tier == "quick":
             return max(codes)
-        for check in ("ruff check .", "ruff format --check .", "mypy"):
-            codes.append(Session(check.split()[0], check.split()).run(python, env))
+        checks = {"ruff": "ruff check .", "format": "ruff format --check .", "mypy": "mypy"}
+        codes += [Session(name, words.split()).run(python, env) for name, words in checks.items()]
         for name, other in others.result().items():
             session = Session(name, self._pytest("versions", name), ports)
             codes.append(session.run(other, env))
@@ -199,9 +198,9 @@ def _build() -> None:
     go_build.build([*go_build.MOBY, *go_build.KUBERNETES])
 
 
-def _environments(tier: str) -> dict[str, str]:
+def _environments(tier: str) -> _Names:
     """The interpreters beside the newest, by name: older ones, and the oldest libraries'."""
-    made: dict[str, str] = {}
+    made: _Names = {}
     if tier != "quick":
         for version in SUPPORTED[:-1] if tier == "long" else ():
             made[version] = environment(f".venv-{version}", "[test]", version=version)
@@ -210,9 +209,7 @@ def _environments(tier: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _rigs(
-    python: str, builds: Future[None] | None, env: dict[str, str]
-) -> Iterator[dict[str, str]]:
+def _rigs(python: str, builds: Future[None] | None, env: _Names) -> Iterator[_Names]:
     """The variables that hand down engines and cluster, which end with the block."""
     if builds:
         builds.result()

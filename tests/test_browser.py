@@ -49,6 +49,7 @@ def nothing_waits(jupyter: Jupyter) -> None:
         (jupyter.work / name).unlink(missing_ok=True)
 
 
+@pytest.mark.tier("quick")
 def test_a_run_outlives_the_kernel_and_is_found_again(lab: Opener, jupyter: Jupyter) -> None:
     """Lines come live, and a detached run is greeted, attached and judged after a restart."""
     notebook = lab([LOAD, EPOCHS, TRAIN, "%qwex attach", "%qwex runs"])
@@ -133,6 +134,7 @@ def test_notebook_7_shows_lines_live(notebook7: Opener, jupyter: Jupyter) -> Non
     assert "⊘ cancelled" in notebook.until(1, "cancelled")
 
 
+@pytest.mark.tier("quick")
 def test_the_stop_button_cancels(lab: Opener) -> None:
     """The stop button ends the program; the cell says that it was cancelled and how to redo it."""
     notebook = lab([LOAD, '%%qwex\necho "pid $$"\nsleep 1000', "print('after')"])

@@ -49,6 +49,7 @@ def tick(notebook: Notebook, index: int = 1, above: int = 0) -> int:
     return last(notebook.until(index, lambda text: last(text) > above))
 
 
+@pytest.mark.tier("quick")
 def test_a_card_lives_and_its_button_cancels(lab: Opener) -> None:
     """Lines and clock go on, once; Cancel works while another cell runs; the end is static."""
     notebook = lab([LOAD, TICKS, BUSY])

@@ -174,6 +174,7 @@ def test_a_failed_run_is_found_read_and_run_again_by_keys_alone(lab: Opener) -> 
     monitor.until_row("◐ running ticks")
 
 
+@pytest.mark.tier("quick")
 def test_output_comes_live_and_cancel_is_obeyed(lab: Opener) -> None:
     """A click on a row shows its output as it comes; Cancel ends it, and the row says so."""
     monitor = opened(lab([LOAD, TICKS, "%qwex monitor"]), 2)

@@ -39,6 +39,7 @@ def _train(**values: Any) -> Any:
     return record(0, "RUNNING", name="train", **{"started_at": time.time() - 41, **values})
 
 
+@pytest.mark.tier("quick")
 def test_it_shows_the_card_and_hides_the_other(page: CardPage) -> None:
     """Status, name, command, clock and lines stand there once, with a button beside them."""
     made = _train()
@@ -100,6 +101,7 @@ def test_a_clock_of_the_page_that_is_wrong_does_no_harm(page: CardPage) -> None:
     assert page.text(".qwex-clock") in ("0:00:43", "0:00:44")
 
 
+@pytest.mark.tier("quick")
 def test_cancel_is_sent_once_and_stays_at_the_keys(page: CardPage) -> None:
     """The button asks the kernel, says so, and is off afterwards without losing the focus."""
     made = _train()

@@ -58,6 +58,7 @@ def _about(page: MonitorPage, *runs: str, **more: Any) -> None:
     page.tell({"kind": "about", "number": number, "runs": answers})
 
 
+@pytest.mark.tier("quick")
 def test_a_row_says_what_is_known_of_a_run(page: MonitorPage) -> None:
     """A row has handle, status with its reason, name, runner, times, exit code and command."""
     made = record(
@@ -71,6 +72,7 @@ def test_a_row_says_what_is_known_of_a_run(page: MonitorPage) -> None:
     assert page.text(".count") == "1 run"
 
 
+@pytest.mark.tier("quick")
 def test_the_newest_is_on_top_and_what_waits_above_it(page: MonitorPage) -> None:
     """Runs come newest first; those that haven't started yet stand above all."""
     records = [record(0), record(1), record(2, "PENDING"), record(3, "RUNNING")]

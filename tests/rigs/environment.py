@@ -81,12 +81,20 @@ def environment(
     say(f"installing into {name} (Python {version or base}); this takes a minute or two")
     shutil.rmtree(folder, ignore_errors=True)
     _make_venv(base, folder)
-    command = [str(interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    if constraints:
-        command += ["-c", str(constraints)]
-    subprocess.run([*command, "-e", f"{ROOT}{extras}"], check=True)
+    words = ["-c", str(constraints)] if constraints else []
+    _install(str(interpreter), [*words, "-e", f"{ROOT}{extras}"])
     stamp.write_text(state)
     return str(interpreter)
+
+
+def _install(interpreter: str, words: Sequence[str]) -> None:
+    """Installs by uv, in a tenth of pip's time; by pip where uv or its index can't be had."""
+    pip = [interpreter, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    uv = [interpreter, "-m", "uv", "pip", "install", "-q", "--python", interpreter]
+    for command in ([*pip, "uv"], [*uv, *words]):
+        if subprocess.run(command, check=False).returncode:
+            subprocess.run([*pip, *words], check=True)
+            return
 
 
 def _make_venv(base: str, folder: Path) -> None:
