@@ -95,7 +95,7 @@ KUBERNETES = (
             "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
             "github.com/containerd/containerd/v2/cmd/ctr",
         ),
-        minutes=1.5,
+        minutes=1.0,
         tags="no_btrfs,no_devmapper,no_zfs",
     ),
     Module(
@@ -109,14 +109,14 @@ KUBERNETES = (
             "k8s.io/kubernetes/cmd/kubelet",
             "./pause",
         ),
-        minutes=5.0,
+        minutes=4.0,
         # Without a name for its version it says that it is v0.0.0.
         linked=f"-s -w -X k8s.io/component-base/version.gitVersion={_kubernetes()}",
         more=("pause/main.go",),
     ),
     # Debian's lacks what an apiserver needs to answer lists, and begin watches, from its memory.
     Module("etcd", CLUSTER / "etcd", ("go.etcd.io/etcd/server/v3",), 0.5, program="etcd"),
-    Module("kwok", CLUSTER / "kwok", ("sigs.k8s.io/kwok/cmd/kwok",), 1.0),
+    Module("kwok", CLUSTER / "kwok", ("sigs.k8s.io/kwok/cmd/kwok",), 0.5),
 )
 
 

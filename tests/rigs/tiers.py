@@ -15,6 +15,8 @@ TIERS = ("quick", "all", "long")
 # What runs what a tier leaves out.
 NEXT = {"quick": "--all", "all": "--long"}
 LEFT_OUT = pytest.StashKey[int]()
+# The names of the tests, or of their classes, that only ``--long`` runs.
+LONG = pytest.StashKey[list[set[str]]]()
 # What doesn't depend on the versions of Python and of the libraries.
 BACKENDS = ("engine", "cluster", "browser", "chaos")
 # One process each; ``shared`` may be several.
@@ -72,6 +74,7 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     most, only = config.getoption("--tier"), config.getoption("--lane")
     above = {item for item in items if most and TIERS.index(tier(item)) > TIERS.index(most)}
     config.stash[LEFT_OUT] = len(above)
+    config.stash[LONG] = [_names(item) for item in items if tier(item) == "long"]
 
     def wanted(item: pytest.Item) -> bool:
         if item in above:
@@ -89,6 +92,10 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if name := _together(item):
             item.add_marker(pytest.mark.xdist_group(name))
+
+
+def _names(item: pytest.Item) -> set[str]:
+    return {part.partition("[")[0] for part in item.nodeid.split("::")[1:]}
 
 
 def _order(item: pytest.Item) -> tuple[bool, int]:
