@@ -60,7 +60,7 @@ WORKERS = min(2 * (os.cpu_count() or 2), 8)
 CONTRACT = ["tests/test_docker.py", "tests/test_k8s.py::TestK8s", "--engines", "docker"]
 # Pages lose their connections when the machine's network changes, as it does with each container
 # of a cluster. In a network of their own it doesn't.
-_ALONE = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+_APART = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
 @dataclass
@@ -172,20 +172,24 @@ class Run:
     def _aside(self, python: str, others: Future[_Names], rigs: Future[_Names]) -> int:
         """What runs beside the largest session, one after the other; the highest exit code."""
         ports = shared.FIRST + 9 * shared.EACH
-        browser = self._pytest("browser")
-        own = _ALONE if os.geteuid() == 0 and shutil.which("unshare") and engines.has("ip") else ()
-        codes = [Session("browser", browser, ports, before=own).run(python, self.env)]
+        codes = []
+        if self.tier != "quick":
+            # Neither needs what may have to be built first.
+            checks = {"ruff": "ruff check .", "format": "ruff format --check .", "mypy": "mypy"}
+            codes += [
+                Session(each, words.split()).run(python, self.env) for each, words in checks.items()
+            ]
+            for name, other in others.result().items():
+                session = Session(name, self._pytest("versions", name), ports)
+                codes.append(session.run(other, self.env))
         env = {**self.env, **rigs.result()}
+        apart = os.geteuid() == 0 and shutil.which("unshare") and engines.has("ip")
+        pages = Session("browser", self._pytest("browser"), ports, before=_APART if apart else ())
+        codes.append(pages.run(python, env))
         codes.append(Session("alone", self._pytest("alone"), ports).run(python, env))
-        if self.tier == "quick":
-            return max(codes)
-        checks = {"ruff": "ruff check .", "format": "ruff format --check .", "mypy": "mypy"}
-        codes += [Session(name, words.split()).run(python, env) for name, words in checks.items()]
-        for name, other in others.result().items():
-            session = Session(name, self._pytest("versions", name), ports)
-            codes.append(session.run(other, env))
-        contract = Session("contract", [*self._pytest(None, "contract"), *CONTRACT], ports)
-        codes.append(contract.run(others.result()["lowest"], env))
+        if self.tier != "quick":
+            contract = Session("contract", [*self._pytest(None, "contract"), *CONTRACT], ports)
+            codes.append(contract.run(others.result()["lowest"], env))
         return max(codes)
 
     def _pytest(self, lane: str | None, name: str = "") -> list[str]:
