@@ -63,8 +63,8 @@ class Client:
 def public_image(engine: Engine) -> Iterator[str]:
     """Empty while an engine has `PUBLIC`, else why it hasn't; nothing is ever pulled.
 
-    An engine of the tests gets it under that name for as long as the block; in a user's own
-    engine no name is touched.
+    An engine of the tests gets it under that name, and keeps it: others may be using it by then.
+    In a user's own engine no name is touched.
     """
     import docker.errors
 
@@ -80,9 +80,6 @@ def public_image(engine: Engine) -> Iterator[str]:
         else:
             yield ""
     finally:
-        if engine.owned.ours:
-            with contextlib.suppress(docker.errors.APIError):
-                client.remove_image(PUBLIC, noprune=True)
         client.close()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import pytest
 from contract import RunnerContract, ShellPrograms
-from engines import Engine
+from engines import Engine, available
 from images import image
 
 from qwex_jupyter.manager import RunManager
@@ -23,7 +24,11 @@ class _OnAnEngine(RunnerContract):
     def on(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         """Points the docker client's own variable at an engine, and names an image there."""
         monkeypatch.setenv("DOCKER_HOST", engine.host)
-        self._log = engine.log if engine.owned.ours else None
+        # An engine doesn't say of which container it speaks, so it must have those of this test
+        # alone.
+        self._log = engine.log if engine.private and engine.owned.ours else None
+        if self._log:
+            engine.remove_containers()
         self._log_size = self._log.stat().st_size if self._log else 0
         self.programs = ShellPrograms(image=image(engine, "busybox"))  # type: ignore[misc]
 
@@ -43,8 +48,23 @@ class _OnAnEngine(RunnerContract):
         return record
 
 
+def private(kind: str, get: Callable[[str], Engine]) -> Iterator[Engine]:
+    """An engine whose words are about the runs of one class alone, or a user's own."""
+    if available(kind) or not (engine := Engine(kind, private=True)).owned.ours:
+        yield get(kind)
+        return
+    with engine:
+        yield engine
+
+
 class TestDocker(_OnAnEngine):
     """Debian's Docker engine, API 1.41."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def docker_engine(cls, session_engine: Callable[[str], Engine]) -> Iterator[Engine]:
+        """One of this class's own."""
+        yield from private("docker", session_engine)
 
     @pytest.fixture(autouse=True)
     def _on(self, docker_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +73,12 @@ class TestDocker(_OnAnEngine):
 
 class TestMoby(_OnAnEngine):
     """A current Docker engine, API 1.56."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def moby_engine(cls, session_engine: Callable[[str], Engine]) -> Iterator[Engine]:
+        """One of this class's own."""
+        yield from private("moby", session_engine)
 
     @pytest.fixture(autouse=True)
     def _on(self, moby_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

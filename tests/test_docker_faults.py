@@ -24,7 +24,7 @@ import docker_kills
 import leftovers
 import pytest
 from actors import Actor
-from engines import LABEL, Engine
+from engines import HISTORY, LABEL, Engine
 from images import image
 from wire import Wire
 
@@ -249,8 +249,9 @@ def test_an_engine_that_is_always_too_busy_takes_nothing(docker_place: Place) ->
     with pytest.raises(SubmitFailed, match="could not be made"):
         docker_place.submit("exit 0")
     assert docker_place.manager.history.run_ids() == []
+    label = f"{HISTORY}={docker_place.manager.history.id}"
     with docker_place.client() as client:
-        assert client.containers(all=True, filters={"label": LABEL}) == []
+        assert client.containers(all=True, filters={"label": label}) == []
 
 
 def test_errors_of_the_api_are_no_outcome(docker_place: Place) -> None:
@@ -303,7 +304,7 @@ def test_a_stranger_of_our_name_is_left_alone(
     """A container of a run's name with other labels is never started, stopped or removed."""
     run_id = manager.new_run_id(time.time())
     monkeypatch.setattr(manager, "new_run_id", lambda _: run_id)
-    labels = {LABEL: run_id, "qwex.history": "another"} if labelled else {}
+    labels = {LABEL: run_id, HISTORY: "another"} if labelled else {}
     with docker_place.client() as client:
         sleep = "sleep 600" if state == "running" else "exit 0"
         config = client.create_host_config(network_mode="none")
@@ -901,9 +902,10 @@ def test_the_judge_sees_a_container_that_is_left(docker_engine: Engine, tmp_path
 
     def tamper(base: str, history: Any) -> None:
         run_id = next(iter(sorted(os.listdir(f"{base}/counters"))))
-        labels = {LABEL: run_id, "qwex.history": history.id}
+        labels = {LABEL: run_id, HISTORY: history.id}
         client = docker_engine.client()
-        client.create_container(campaign._image, ["true"], name="qwex-left", labels=labels)
+        name = f"qwex-left-{run_id}"
+        client.create_container(campaign._image, ["true"], name=name, labels=labels)
         client.close()
         log = Path(history.folder(run_id), "stdout.log")
         log.write_bytes(log.read_bytes()[:-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import signal
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 from actors import Actor
 from engines import LABEL, Engine
@@ -34,22 +32,9 @@ DOCKERS = pytest.mark.parametrize("engine", ["docker", "moby"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
-def pointed(engine: Engine, manager: RunManager, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The docker client's own variable says which engine; what was pulled is removed again."""
+def pointed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The docker client's own variable says which engine."""
     monkeypatch.setenv("DOCKER_HOST", engine.host)
-    yield
-    manager.close()
-    client = engine.client()
-    try:
-        while client.containers(all=True, filters={"label": LABEL}):
-            with contextlib.suppress(docker.errors.APIError):  # another removes it just now
-                engine.remove_containers(LABEL)
-        for found in client.images():
-            for tag in found["RepoTags"] or ():
-                if tag.startswith("127.0.0.1:"):
-                    client.remove_image(tag, force=True)
-    finally:
-        client.close()
 
 
 def submit(manager: RunManager, image: str, script: str = "echo here", **more: Any) -> Run:

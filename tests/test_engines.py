@@ -20,7 +20,7 @@ import leftovers
 import pytest
 import requests
 from engines import KINDS, Engine, available
-from environment import ROOT, install_packages
+from environment import CACHE, ROOT, install_packages
 from leftovers import alive
 from shared import Owned
 
@@ -31,16 +31,20 @@ HERE = Path(__file__).parent
 
 @contextmanager
 def container(
-    engine: Engine, recipe: str, command: Sequence[str], **options: Any
+    engine: Engine, recipe: str, command: Sequence[str], user: str = "", **options: Any
 ) -> Iterator[tuple[Any, str]]:
     """A client and a container of this image without a network, created; both gone afterwards."""
     name, client = images.image(engine, recipe), engine.client()
     try:
         host = client.create_host_config(network_mode="none", **options)
-        made = client.create_container(name, list(command), host_config=host, labels=["qwex.run"])
-        yield client, made["Id"]
-        if engine.pid or not engine.owned.ours:
-            client.remove_container(made["Id"], v=True, force=True)
+        made = client.create_container(
+            name, list(command), user=user or None, host_config=host, labels=["qwex.run"]
+        )
+        try:
+            yield client, made["Id"]
+        finally:
+            if engine.pid or not engine.owned.ours:
+                client.remove_container(made["Id"], v=True, force=True)
     finally:
         client.close()
 
@@ -121,6 +125,7 @@ def test_a_killed_session_does_not_break_the_next(
     dead = subprocess.run(
         [sys.executable, "-c", SESSION, kind, str(tmp_path)],
         cwd=HERE,
+        env={**os.environ, "XDG_CACHE_HOME": str(CACHE.parent)},  # where the current engine lies
         capture_output=True,
         text=True,
         check=False,
@@ -255,17 +260,19 @@ def test_a_users_own_engine_is_used_but_not_touched(
         with pytest.raises(pytest.skip.Exception, match="the user's own"):
             act()
     client = theirs.client()
-    client.tag("qwex-test/busybox:1", "somebodys", "1")
+    # Others use this engine too.
+    somebodys = label = f"somebodys-{os.getpid()}"
+    client.tag("qwex-test/busybox:1", somebodys, "1")
     try:
         host = client.create_host_config(network_mode="none")
         made = {
-            name: client.create_container(name, "true", host_config=host, labels=["qwex.run"])["Id"]
-            for name in ("somebodys:1", "qwex-test/busybox:1")
+            name: client.create_container(name, "true", host_config=host, labels=[label])["Id"]
+            for name in (f"{somebodys}:1", "qwex-test/busybox:1")
         }
-        assert theirs.remove_containers("qwex.run") == [made["qwex-test/busybox:1"]]
-        client.remove_container(made["somebodys:1"])
+        assert theirs.remove_containers(label) == [made["qwex-test/busybox:1"]]
+        client.remove_container(made[f"{somebodys}:1"])
     finally:
-        client.remove_image("somebodys:1", force=True)
+        client.remove_image(f"{somebodys}:1", force=True)
         client.close()
     theirs.stop()
     assert engines.answers(docker_engine.host)
@@ -352,18 +359,11 @@ def test_an_image_is_what_it_says(engine: Engine, recipe: str) -> None:
 
 def test_the_python_image_works_for_any_user(engine: Engine) -> None:
     """A user without rights finds the interpreter and all of its libraries."""
-    name, client = images.image(engine, "python"), engine.client()
-    try:
-        host = client.create_host_config(network_mode="none")
-        made = client.create_container(
-            name, ["python3", "-c", "import os, ssl; print(os.getuid())"], user="1234",
-            host_config=host, labels=["qwex.run"],
-        )  # fmt: skip
-        client.start(made["Id"])
-        assert client.wait(made["Id"])["StatusCode"] == 0
-        assert client.logs(made["Id"]) == b"1234\n"
-    finally:
-        client.close()
+    command = ["python3", "-c", "import os, ssl; print(os.getuid())"]
+    with container(engine, "python", command, user="1234") as (client, name):
+        client.start(name)
+        assert client.wait(name)["StatusCode"] == 0
+        assert client.logs(name) == b"1234\n"
 
 
 def test_the_bare_image_has_no_shell(engine: Engine) -> None:
@@ -389,19 +389,20 @@ def test_the_image_of_another_architecture_can_not_run(engine: Engine) -> None:
 
 
 def test_an_image_is_made_anew_only_when_it_changed(
-    docker_engine: Engine, monkeypatch: pytest.MonkeyPatch
+    own_engine: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same recipe gives the image that is there, another one replaces it."""
     made: list[str] = []
     before = images.archive
     monkeypatch.setattr(images, "archive", lambda *a: made.append(a[0]) or before(*a))
-    images.image(docker_engine, "bare")
+    engine = own_engine()
+    images.image(engine, "bare")
     made.clear()
-    images.image(docker_engine, "bare")
+    images.image(engine, "bare")
     assert made == []
     monkeypatch.setattr(images, "_made_of", lambda name: "something else")
-    images.image(docker_engine, "bare")
-    images.image(docker_engine, "bare")
+    images.image(engine, "bare")
+    images.image(engine, "bare")
     assert made == ["bare"]
 
 

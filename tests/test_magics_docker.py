@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import LABEL, Engine
+from engines import HISTORY, Engine
 from images import image
 from kernel import PATIENCE, Cell, Kernel, end_runs, environment, kernel, lent, qwex
 from registry import Registry
 from wire import Wire
 
+from qwex_jupyter import facts
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.status import Reason
 from qwex_jupyter.views import Stream
@@ -58,17 +59,21 @@ def freed(request: pytest.FixtureRequest) -> Iterator[None]:
     engine = request.getfixturevalue("docker_engine") if "k" in request.fixturenames else None
     yield
     if engine is not None:
+        home = request.getfixturevalue("shared").home
         until = time.monotonic() + PATIENCE
-        while any(c["State"] != "running" for c in _containers(engine)):
+        while any(c["State"] != "running" for c in _containers(engine, home)):
             assert time.monotonic() < until, "a container was not freed"
             time.sleep(0.05)
 
 
-def _containers(engine: Engine) -> list[Any]:
-    """The containers of runs, whatever became of them."""
+def _containers(engine: Engine, home: Path | str) -> list[Any]:
+    """The containers of this home's runs, whatever became of them."""
+    found = facts.read_fact(str(home), "id")
+    if found is None:
+        return []  # it had no run
     client = engine.client()
     try:
-        return list(client.containers(all=True, filters={"label": LABEL}))
+        return list(client.containers(all=True, filters={"label": f"{HISTORY}={found['id']}"}))
     finally:
         client.close()
 
@@ -244,17 +249,15 @@ def test_a_socket_that_one_may_not_use_is_told(docker_engine: Engine, tmp_path: 
     """Who isn't in the group docker is told so in one line, and how to get there."""
     if os.geteuid() != 0 or not docker_engine.owned.ours:
         pytest.skip("only root can be somebody else: run the tests as root")
-    way = Path(docker_engine.host.removeprefix("unix://")).parent
-    mode = way.stat().st_mode
-    way.chmod(0o755)  # the way to the socket is open, the socket itself isn't
-    try:
+    with Wire(docker_engine.host) as wire:
+        socket = Path(wire.host.removeprefix("unix://"))
+        socket.parent.chmod(0o755)  # the way to the socket is open, the socket itself isn't
+        socket.chmod(0o600)
         done = subprocess.run(
             [sys.executable, "-c", _AS_NOBODY, BUSYBOX],
-            env=environment(tmp_path / "terminal", DOCKER_HOST=docker_engine.host),
+            env=environment(tmp_path / "terminal", DOCKER_HOST=wire.host),
             cwd="/", capture_output=True, text=True, check=False, timeout=PATIENCE,
         )  # fmt: skip
-    finally:
-        way.chmod(mode)
     assert done.returncode == 1
     assert done.stderr.startswith("qwex: You may not use the Docker engine at unix://")
     assert "permission denied. Have an administrator add you to the group docker" in done.stderr
@@ -513,12 +516,13 @@ def test_a_terminal_passes_the_end_on_and_leaves_no_container(
     done = qwex(env, "run", "--quiet", f"--image={BUSYBOX}", "sh", "-c", script)
     assert (done.returncode, done.stdout) == (7, b"out\n")
     assert done.stderr.startswith(b"err\nqwex: ")
-    assert _containers(docker_engine) == []
+    home = env["QWEX_HOME"]
+    assert _containers(docker_engine, home) == []
     assert qwex(env, "run", "-d", f"--image={BUSYBOX}", "sleep", "1000").returncode == 0
-    assert len(_containers(docker_engine)) == 1
+    assert len(_containers(docker_engine, home)) == 1
     assert b"cancelled" in qwex(env, "cancel", "--grace", "0").stdout
     assert qwex(env, "wait").returncode != 0
-    assert _containers(docker_engine) == []
+    assert _containers(docker_engine, home) == []
 
 
 def test_a_terminal_carries_a_script_along(env: dict[str, str], tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import socket
 import tarfile
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import docker
@@ -32,9 +34,18 @@ def wire(docker_engine: Engine) -> Iterator[Wire]:
 
 
 @pytest.fixture
-def client(wire: Wire) -> Iterator[Any]:
-    """A client at the wire."""
-    yield from _client(wire.host)
+def mine() -> str:
+    """A label of the containers of this test alone."""
+    return f"qwex.test={uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def client(wire: Wire, mine: str, docker_engine: Engine) -> Iterator[Any]:
+    """A client at the wire, whose containers are gone after the test."""
+    for made in _client(wire.host):
+        made.mine = mine
+        yield made
+    docker_engine.remove_containers(mine)
 
 
 def _client(host: str, timeout: float = 30) -> Iterator[Any]:
@@ -46,8 +57,10 @@ def _client(host: str, timeout: float = 30) -> Iterator[Any]:
 def create(client: Any, *command: str, **options: Any) -> str:
     """A container of busybox."""
     host = client.create_host_config(network_mode="none")
+    name, _, value = client.mine.partition("=")
+    labels = {"qwex.run": "", name: value}
     made = client.create_container(
-        "qwex-test/busybox:1", list(command), host_config=host, labels=["qwex.run"], **options
+        "qwex-test/busybox:1", list(command), host_config=host, labels=labels, **options
     )
     return str(made["Id"])
 
@@ -60,11 +73,12 @@ def finished(client: Any, *command: str) -> str:
     return name
 
 
-def names(engine: Engine) -> list[str]:
-    """The names of all containers that the engine has."""
+def names(engine: Engine, mine: str) -> list[str]:
+    """The names of the containers with this label that the engine has."""
     client = engine.client()
     try:
-        return [name for each in client.containers(all=True) for name in each["Names"]]
+        found = client.containers(all=True, filters={"label": mine})
+        return [name for each in found for name in each["Names"]]
     finally:
         client.close()
 
@@ -127,35 +141,40 @@ def test_requests_are_counted_by_method_and_path(client: Any, wire: Wire) -> Non
 # -- rules ----------------------------------------------------------------------------------------
 
 
-def test_a_dropped_response_was_obeyed(client: Any, wire: Wire, docker_engine: Engine) -> None:
+def test_a_dropped_response_was_obeyed(
+    client: Any, wire: Wire, docker_engine: Engine, mine: str
+) -> None:
     """The container exists, though the client never heard so; the next request goes through."""
     rule = wire.drop_response("POST", "/containers/create")
     with pytest.raises(requests.exceptions.ConnectionError):
-        create(client, "true", name="dropped")
+        create(client, "true", name=f"dropped-{os.getpid()}")
     assert rule.hits == 1
-    assert names(docker_engine) == ["/dropped"]
-    create(client, "true", name="second")
-    assert sorted(names(docker_engine)) == ["/dropped", "/second"]
+    assert names(docker_engine, mine) == [f"/dropped-{os.getpid()}"]
+    create(client, "true", name=f"second-{os.getpid()}")
+    both = [f"/{name}-{os.getpid()}" for name in ("dropped", "second")]
+    assert sorted(names(docker_engine, mine)) == both
 
 
-def test_a_refused_request_was_not_obeyed(client: Any, wire: Wire, docker_engine: Engine) -> None:
+def test_a_refused_request_was_not_obeyed(
+    client: Any, wire: Wire, docker_engine: Engine, mine: str
+) -> None:
     """The connection ends and the engine has not heard of it."""
     wire.refuse("POST", "/containers/create")
     with pytest.raises(requests.exceptions.ConnectionError):
         create(client, "true")
-    assert names(docker_engine) == []
+    assert names(docker_engine, mine) == []
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_an_error_comes_from_the_wire_alone(
-    client: Any, wire: Wire, docker_engine: Engine, status: int
+    client: Any, wire: Wire, docker_engine: Engine, mine: str, status: int
 ) -> None:
     """The client gets the status and the text, once, and the engine has not heard of it."""
     wire.answer("POST", "/containers/create", status, "not today")
     with pytest.raises(docker.errors.APIError, match="not today") as caught:
         create(client, "true")
     assert caught.value.status_code == status
-    assert names(docker_engine) == []
+    assert names(docker_engine, mine) == []
     create(client, "true")
 
 
@@ -319,9 +338,12 @@ def test_an_image_is_pulled_from_the_registry(engine: Engine, registry: Registry
         made = client.create_container(
             name, ["sh", "-c", "cat /big/* | wc -c"], host_config=host, labels=["qwex.run"]
         )
-        client.start(made["Id"])
-        client.wait(made["Id"])
-        assert client.logs(made["Id"]) == b"30000000\n"
+        try:
+            client.start(made["Id"])
+            client.wait(made["Id"])
+            assert client.logs(made["Id"]) == b"30000000\n"
+        finally:
+            client.remove_container(made["Id"], v=True, force=True)
     finally:
         client.close()
 
@@ -381,11 +403,22 @@ def test_a_slow_layer_comes_whole(docker_engine: Engine, registry: Registry) -> 
     assert has(docker_engine, name)
 
 
-def test_pulled_images_are_gone_after_the_test(docker_engine: Engine) -> None:
-    """What a test pulled from a registry doesn't stay in the engine's folder."""
-    client = docker_engine.client()
-    try:
-        tags = [tag for found in client.images() for tag in found["RepoTags"] or ()]
-    finally:
-        client.close()
-    assert not [tag for tag in tags if tag.startswith("127.0.0.1:")]
+class TestAfterwards:
+    """What is there when a test is over."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def pulled(cls, session_engine: Callable[[str], Engine]) -> Iterator[list[str]]:
+        """The image that the test pulls; it must be gone when all for one test is taken away."""
+        names: list[str] = []
+        yield names
+        assert names
+        assert not has(session_engine("docker"), names[0])
+
+    def test_pulled_images_are_gone(
+        self, docker_engine: Engine, registry: Registry, pulled: list[str]
+    ) -> None:
+        """What a test pulled from a registry doesn't stay in the engine's folder."""
+        pulled.append(registry.put("busybox", "team/gone:1"))
+        assert pull(docker_engine, pulled[0]) == ""
+        assert has(docker_engine, pulled[0])
