@@ -43,6 +43,7 @@ class TestPlayed:
                 f"/apis/batch/v1/namespaces/{namespace}/jobs",
                 lambda found: all(each["status"].get("succeeded") for each in found["items"]),
                 seconds=200,
+                every=0.5,
             )
             assert len(jobs["items"]) == 60
             pods = cluster.api.get(f"/api/v1/namespaces/{namespace}/pods")["items"]
