@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,12 @@ from qwex_jupyter.words import split
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "options.md"
 BEGIN, END = "<!-- places: python tests/places.py --save -->\n", "<!-- /places -->\n"
 PLACES = ("local", "docker", "k8s")
-PATIENCE = 60.0
-DRY_RUN = "20261124-120000-abcdef"
+PATIENCE = 120.0
+DRY_RUN = "20261124-120000-p1aces"
+# So many probes are tried at the same time, on each place.
+AT_ONCE = 12
+# Those that choose where to go, each in an environment of its own.
+CHOOSE = ("--context", "--namespace")
 
 # Options of the notebook or the terminal, and of the choice of a place: no runner hears of them.
 IN_FRONT = {
@@ -57,7 +61,7 @@ class Probe:
         does: What is seen where it is honoured, in words.
         line: What stands behind ``%%qwex``.
         cell: The body; empty for a line magic.
-        seen: What is observed then; see `observe`.
+        seen: What is observed then; see `Places`.
         docker: What is observed in a container, where that is something else,
         k8s: and on a cluster.
         here: Why it is something else: what the table says of a process,
@@ -154,7 +158,7 @@ PROBES = (
     Probe(
         "--grace",
         "killed after it where SIGTERM is ignored",
-        "--timeout 1s --grace 0.3s sh",
+        "--timeout 3s --grace 0.3s sh",
         "trap '' TERM; while :; do sleep 0.1; done",
         "137 TimedOut",
     ),
@@ -281,7 +285,7 @@ PROBES = (
         "stdout and stderr",
         "",
         "sh",
-        "echo out; sleep 0.1; echo err >&2",
+        "echo out; sleep 1; echo err >&2",
         "out 0",
         k8s="out err 0",
         here="two logs",
@@ -407,36 +411,39 @@ class Places:
             os.environ.clear()
             os.environ.update(before)
 
-    def observe(self, probe: Probe, place: str) -> str | Refused:
-        """What a probe shows: its stdout, exit code, reason, and what it left; or the refusal.
+    def _begin(self, probe: Probe, place: str) -> Callable[[], str | Refused]:
+        """Starts a probe on a place; what is returned waits for what it shows, or the refusal.
 
-        One without line and cell is about what a runner promises (`Runner.promises`).
+        That is its stdout, exit code, reason, and what it left. One without line and cell is about
+        what a runner promises (`Runner.promises`).
         """
         if not (probe.line or probe.cell):
-            return "held" if self._manager.runner(place).promises.holds_timeout else "not held"
+            held = self._manager.runner(place).promises.holds_timeout
+            return lambda: "held" if held else "not held"
         recipe = "python" if "mine.py" in probe.line else "busybox"
         of = self._cluster.image(recipe) if place == "k8s" else image(self._engine, recipe)
         net = os.readlink("/proc/self/ns/net")
-        with self.prepared(probe):
-            line = probe.line.format(image=of, namespace=self._namespace)
-            args, command = options.parse_run(split(line))
-            spec = options.make_spec(args, command, probe.cell.format(net=net) or None, {})
-            if place != "local" and not spec.image:
-                spec = replace(spec, image=of)
-            runner = self._manager.runner(place, spec.options)
-            try:
-                if args.dry_run:
-                    text = runner.show(runner.plan(spec, DRY_RUN))
-                    if place == "k8s":
-                        return self._applied(text)
-                    done = subprocess.run(["bash", "-c", text], capture_output=True, check=False)
-                    return _shown(done.stdout, str(done.returncode))
-                run = self._manager.submit(spec, place).wait(PATIENCE, check=False)
-            except UnsupportedOption as error:
-                found = re.search("because (.*?)(: use .*)?[.]?$", str(error))
-                assert found, str(error)
-                return Refused(found[1])
-            return _shown(run.log.read("stdout"), str(run.exit_code), *self._left(run))
+        line = probe.line.format(image=of, namespace=self._namespace)
+        args, command = options.parse_run(split(line))
+        spec = options.make_spec(args, command, probe.cell.format(net=net) or None, {})
+        if place != "local" and not spec.image:
+            spec = replace(spec, image=of)
+        runner = self._manager.runner(place, spec.options)
+        try:
+            if args.dry_run:
+                text = runner.show(runner.plan(spec, DRY_RUN))
+                return lambda: self._applied(text) if place == "k8s" else _in_a_shell(text)
+            run = self._manager.submit(spec, place)
+        except UnsupportedOption as error:
+            found = re.search("because (.*?)(: use .*)?[.]?$", str(error))
+            assert found, str(error)
+            refused = Refused(found[1])
+            return lambda: refused
+        return lambda: self._ended(run)
+
+    def _ended(self, run: Run) -> str:
+        run.wait(PATIENCE, check=False)
+        return _shown(run.log.read("stdout"), str(run.exit_code), *self._left(run))
 
     def _applied(self, manifests: str) -> str:
         """What YAML does in the hands of kubectl."""
@@ -479,35 +486,56 @@ class Places:
             if "ttlSecondsAfterFinished" not in job["spec"]:
                 yield "kept"
 
-    def row(self, probe: Probe) -> str:
-        """The line of the table.
+    def rows(self, probes: Sequence[Probe]) -> str:
+        """The lines of the table; all of these are tried at the same time.
 
         Raises:
-            AssertionError: What is observed is neither what the probe says nor a refusal.
+            AssertionError: What is observed is neither what a probe says nor a refusal.
         """
-        cells = []
-        for place in PLACES:
-            found = self.observe(probe, place)
-            if isinstance(found, Refused):
-                cells.append(f"refused: {found.why}")
-                continue
-            told = {"docker": probe.docker, "k8s": probe.k8s}.get(place) or probe.seen
-            assert found == told, f"{probe.about} on {place}: {found!r}, not {told!r}"
-            said = {"local": probe.here, "docker": probe.there, "k8s": probe.pod}
-            cells.append(said[place] or "✓")
-        if set(cells) == {"✓"}:
-            cells = ["same"] * len(PLACES)
-        about = f"`{probe.about}`" if probe.about.startswith("--") else probe.about
-        return " | ".join([f"| {about}", probe.does, *cells]) + " |\n"
+        assert len(probes) == 1 or not {probe.about for probe in probes} & {*CHOOSE}
+        with self.prepared(probes[0]):
+            begun = [[self._begin(probe, place) for place in PLACES] for probe in probes]
+            found = [[end() for end in ends] for ends in begun]
+        return "".join(map(_row, probes, found))
 
     def table(self) -> str:
         """The whole table, in Markdown."""
         head = "| option | what is seen | local | docker | k8s |\n|---|---|---|---|---|\n"
+        usual = [probe for probe in PROBES if probe.about not in CHOOSE]
+        at_once = [usual[at : at + AT_ONCE] for at in range(0, len(usual), AT_ONCE)]
+        alone = [[probe] for probe in PROBES if probe.about in CHOOSE]
         try:
-            return head + "".join(map(self.row, PROBES))
+            lines = {}
+            for probes in (*at_once, *alone):
+                made = self.rows(probes).splitlines(keepends=True)
+                lines.update(zip(probes, made, strict=True))
+            return head + "".join(lines[probe] for probe in PROBES)
         finally:
             self._manager.close()
             self._cluster.api.delete(f"/api/v1/persistentvolumes/{self._namespace}")
+
+
+def _row(probe: Probe, found: Sequence[str | Refused]) -> str:
+    """The line of a probe, by what was observed on each place."""
+    cells = []
+    for place, shown in zip(PLACES, found, strict=True):
+        if isinstance(shown, Refused):
+            cells.append(f"refused: {shown.why}")
+            continue
+        told = {"docker": probe.docker, "k8s": probe.k8s}.get(place) or probe.seen
+        assert shown == told, f"{probe.about} on {place}: {shown!r}, not {told!r}"
+        said = {"local": probe.here, "docker": probe.there, "k8s": probe.pod}
+        cells.append(said[place] or "✓")
+    if set(cells) == {"✓"}:
+        cells = ["same"] * len(PLACES)
+    about = f"`{probe.about}`" if probe.about.startswith("--") else probe.about
+    return " | ".join([f"| {about}", probe.does, *cells]) + " |\n"
+
+
+def _in_a_shell(text: str) -> str:
+    """What a text does in the hands of a shell."""
+    done = subprocess.run(["bash", "-c", text], capture_output=True, check=False)
+    return _shown(done.stdout, str(done.returncode))
 
 
 def _state(pod: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -260,14 +260,14 @@ def test_a_place_that_differs_without_a_reason_is_no_row(
     cluster.must_be_ours()
     made = places.Places(docker_engine, cluster, tmp_path)
     different = next(probe for probe in places.PROBES if probe.about == "the environment")
-    assert "the image's" in made.row(different)
+    assert "the image's" in made.rows([different])
     with pytest.raises(AssertionError, match="the environment on docker: 'none 0', not 'set 0'"):
-        made.row(replace(different, docker=""))
+        made.rows([replace(different, docker="")])
     with pytest.raises(AssertionError, match="the environment on k8s: 'none 0', not 'set 0'"):
-        made.row(replace(different, k8s=""))
+        made.rows([replace(different, k8s="")])
     same = replace(different, line="-e OF_THIS_KERNEL sh")
     with pytest.raises(AssertionError, match="the environment on docker: 'set 0', not 'none 0'"):
-        made.row(same)
+        made.rows([same])
 
 
 def test_the_table_beside_bash_is_about_what_there_is() -> None:

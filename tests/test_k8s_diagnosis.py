@@ -7,11 +7,12 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import images
 import pytest
 from cluster_parts import certificate
 from clusters import Cluster
@@ -35,6 +36,15 @@ def patched(there: There, line: str, patch: str, cell: str | None = None) -> Run
     """A run whose pod has a patch."""
     spec = there.spec(line, cell)
     return there.manager.submit(replace(spec, options={**spec.options, "pod-patch": patch}), "k8s")
+
+
+def nudge(there: There, *runs: Run) -> None:
+    """Changes Jobs and pods without meaning: who waits with the next try tries now."""
+    change = {"metadata": {"annotations": {"tests/nudged": str(time.time())}}}
+    for run in runs:
+        for kind, found in (("jobs", [there.job(run)]), ("pods", there.pods(run))):
+            for each in found:
+                there.cluster.api.patch(there.at(kind, each["metadata"]["name"]), change)
 
 
 def failed(run: Run, reason: Reason) -> str:
@@ -139,26 +149,6 @@ def test_no_node_takes_it(there: There) -> None:
     assert said["cpus"] == "It waits for CPUs and memory: 0 of 1 nodes have enough free."
     for run in runs.values():
         gives_up(run)
-
-
-@pytest.fixture
-def tainted(cluster: Cluster) -> Iterator[None]:
-    """The node takes nothing new, for as long as a test lasts."""
-    cluster.must_be_owned()
-    cluster.kubectl("taint", "node", cluster.node, "tests=yes:NoSchedule")
-    yield
-    cluster.kubectl("taint", "node", cluster.node, "tests-", check=False)
-
-
-def test_a_node_that_takes_nothing(there: There, tainted: None) -> None:
-    """A taint is said; with it gone the run starts by itself, with it tolerated as well."""
-    run = there.submit("echo started")
-    message = there.why(run, Reason.UNSCHEDULABLE, SOON)
-    assert message.startswith("None of 1 nodes takes it: 1 node(s) had untolerated taint")
-    tolerates = "tolerations: [{key: tests, operator: Exists}]"
-    assert patched(there, "echo tolerated", tolerates).wait(90).logs() == "tolerated\n"
-    there.cluster.kubectl("taint", "node", there.cluster.node, "tests-")
-    assert run.wait(90).logs() == "started\n"
 
 
 # -- what the namespace allows ---------------------------------------------------------------------
@@ -305,16 +295,23 @@ def test_a_webhook_that_denies(there: There, webhook: str) -> None:
 # -- what its pod needs ----------------------------------------------------------------------------
 
 
+ENV_FROM = "containers: [{{name: main, envFrom: [{{{}: {{name: later}}}}]}}]"
+
+
 def test_what_a_variable_comes_from_is_missing(there: There) -> None:
     """A Secret or ConfigMap that isn't there is named; when it comes, the run starts."""
-    for kind, ref in (("secret", "secretRef"), ("configmap", "configMapRef")):
-        patch = f"containers: [{{name: main, envFrom: [{{{ref}: {{name: later}}}}]}}]"
-        run = patched(there, "sh -c 'echo $A'", patch)
+    runs = {
+        kind: patched(there, "sh -c 'echo $A'", ENV_FROM.format(ref))
+        for kind, ref in (("secret", "secretRef"), ("configmap", "configMapRef"))
+    }
+    for kind, run in runs.items():
         assert there.why(run, Reason.UNSCHEDULABLE, SOON) == (
             f'It waits for something that isn\'t there: {kind} "later" not found.'
         )
         content = {"stringData" if kind == "secret" else "data": {"A": kind}}
         there.create(f"{kind}s", {"metadata": {"name": "later"}, **content})
+    nudge(there, *runs.values())
+    for kind, run in runs.items():
         assert run.wait(90).logs() == f"{kind}\n"
 
 
@@ -397,27 +394,6 @@ def test_an_eviction_that_nobody_saw(there: There) -> None:
     assert record.missing
 
 
-@pytest.fixture
-def important(cluster: Cluster) -> Iterator[str]:
-    """A class of pods that take the place of others."""
-    at = "/apis/scheduling.k8s.io/v1/priorityclasses"
-    cluster.api.create(at, {"metadata": {"name": "tests-important"}, "value": 1000})
-    yield "tests-important"
-    cluster.api.delete(f"{at}/tests-important")
-
-
-def test_a_preemption(there: There, important: str) -> None:
-    """A pod of higher priority took its place: that is said."""
-    node = there.cluster.api.get(f"/api/v1/nodes/{there.cluster.node}")
-    cpus = float(node["status"]["allocatable"]["cpu"]) * 0.75
-    run = there.running(f"--cpus {cpus} sh", "exec sleep 300")
-    other = patched(there, f"--cpus {cpus} echo important", f"priorityClassName: {important}")
-    record = run.wait(90, check=False).record
-    assert (record.status, record.reason) == (RunStatus.FAILED, Reason.EVICTED), record
-    assert "a pod of higher priority took its place" in record.message.lower()
-    assert other.wait(90).logs() == "important\n"
-
-
 def test_a_pod_that_somebody_deletes(there: There) -> None:
     """A pod that was deleted while it ran: ended from outside, as its container says."""
     run = there.running("sh", "echo up; exec sleep 300")
@@ -434,55 +410,127 @@ def test_a_pod_that_somebody_deletes(there: There) -> None:
 
 def counted(there: There, line: str, folder: Path, patch: str = "") -> Run:
     """A run that leaves a trace of each execution in a folder of the node's."""
+    folder.mkdir()
     more = f"""
 volumes: [{{name: count, hostPath: {{path: {folder}}}}}]
 containers: [{{name: main, volumeMounts: [{{name: count, mountPath: /count}}]}}]
 {patch}
 """
-    return patched(there, f"--start-timeout 4s {line} sh", more, "echo x >> /count/x")
+    return patched(there, f"{line} sh", more, "echo x >> /count/x")
 
 
-def test_it_would_leave_a_trace(there: There, tmp_path: Path) -> None:
-    """The way in which executions are counted here counts one."""
-    assert counted(there, "", tmp_path).wait(90).status is RunStatus.SUCCEEDED
-    assert (tmp_path / "x").read_text() == "x\n"
+class Late:
+    """Two runs that wait for the same: one with a deadline for its start, and one without.
 
+    Args:
+        line: What makes them wait.
+        folder: An empty one, where each counts its executions.
+    """
 
-@pytest.mark.parametrize("what", ["image", "node", "quota"])
-def test_what_had_not_started_never_will(
-    there: There, what: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """After ``--start-timeout`` an image, a node or a quota that comes late starts nothing."""
-    line = ""
-    if what == "image":
-        line = f"--image=qwex-test/late-{there.namespace}:1"
-    elif what == "node":
-        request.getfixturevalue("tainted")
-    else:
-        quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-        there.create("resourcequotas", quota)
-        there.cluster.api.wait(
-            there.at("resourcequotas", "none"), lambda found: found.get("status", {}).get("hard")
+    def __init__(self, there: There, line: str, folder: Path) -> None:
+        self.there, self.folder = there, folder
+        folder.mkdir()
+        self.patient = counted(there, line, folder / "patient")
+        self.late = counted(there, f"--start-timeout 4s {line}", folder / "late")
+
+    def given_up(self) -> None:
+        """Returns when the first has failed for its deadline."""
+        record = self.late.wait(90, check=False).record
+        assert (record.status, record.reason) == (
+            RunStatus.FAILED, Reason.START_DEADLINE_EXCEEDED
+        ), record  # fmt: skip
+        assert record.message.startswith(
+            "It had not started 4s after it was submitted, and never will"
         )
-    there.cluster.image("busybox")
-    run = counted(there, line, tmp_path)
-    record = run.wait(90, check=False).record
-    assert (record.status, record.reason) == (
-        RunStatus.FAILED, Reason.START_DEADLINE_EXCEEDED
-    ), record  # fmt: skip
-    assert record.message.startswith("It had not started 4s after it was submitted, and never will")
-    assert record.exit_code is None
-    if what == "image":
-        import images
+        assert record.exit_code is None
 
-        name = line.partition("=")[2]
-        archive = images.archive("busybox", name, architecture=images.ARCHITECTURE)
-        there.cluster.load_image(name, archive)
-    elif what == "node":
+    def never_will(self) -> None:
+        """The first executes nothing, though what both waited for has come: the other has run."""
+        nudge(self.there, self.late, self.patient)
+        assert self.patient.wait(90).status is RunStatus.SUCCEEDED
+        assert (self.folder / "patient/x").read_text() == "x\n"
+        assert not (self.folder / "late/x").exists()
+        pods = self.there.pods(self.late)
+        assert all(pod["status"]["phase"] in ("Failed", "Succeeded") for pod in pods)
+
+
+def test_what_had_not_started_never_will(there: There, tmp_path: Path) -> None:
+    """After ``--start-timeout`` an image or a quota that comes late starts nothing."""
+    # Of the one alone that asks for memory.
+    quota = {"hard": {"pods": "0"}, "scopes": ["NotBestEffort"]}
+    there.create("resourcequotas", {"metadata": {"name": "none"}, "spec": quota})
+    there.cluster.api.wait(
+        there.at("resourcequotas", "none"), lambda found: found.get("status", {}).get("hard")
+    )
+    name = f"qwex-test/late-{there.namespace}:1"
+    image = Late(there, f"--image={name}", tmp_path / "image")
+    room = Late(there, "--memory 32m", tmp_path / "quota")
+    for each in (image, room):
+        each.given_up()
+    archive = images.archive("busybox", name, architecture=images.ARCHITECTURE)
+    there.cluster.load_image(name, archive)
+    there.cluster.api.delete(there.at("resourcequotas", "none"))
+    for each in (image, room):
+        each.never_will()
+
+
+# -- a node of its own -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="class")
+def owned(class_cluster: Callable[..., Cluster]) -> Cluster:
+    """A cluster for all tests of a class."""
+    return class_cluster()
+
+
+class TestNode:
+    """What is done to a node, or to all that is on it, is done where nobody else's pods are."""
+
+    @pytest.fixture
+    def cluster(self, owned: Cluster) -> Cluster:
+        """Their own."""
+        return owned
+
+    @pytest.fixture
+    def tainted(self, cluster: Cluster) -> Iterator[None]:
+        """The node takes nothing new, for as long as a test lasts."""
+        cluster.kubectl("taint", "node", cluster.node, "tests=yes:NoSchedule")
+        yield
+        cluster.kubectl("taint", "node", cluster.node, "tests-", check=False)
+
+    def test_a_node_that_takes_nothing(self, there: There, tainted: None) -> None:
+        """A taint is said; with it gone the run starts by itself, with it tolerated as well."""
+        run = there.submit("echo started")
+        message = there.why(run, Reason.UNSCHEDULABLE, SOON)
+        assert message.startswith("None of 1 nodes takes it: 1 node(s) had untolerated taint")
+        tolerates = "tolerations: [{key: tests, operator: Exists}]"
+        assert patched(there, "echo tolerated", tolerates).wait(90).logs() == "tolerated\n"
         there.cluster.kubectl("taint", "node", there.cluster.node, "tests-")
-    else:
-        there.cluster.api.delete(there.at("resourcequotas", "none"))
-    # A kubelet and a Job controller try again after ten seconds or less at first.
-    time.sleep(12)
-    assert not (tmp_path / "x").exists()
-    assert all(p["status"]["phase"] in ("Failed", "Succeeded") for p in there.pods(run))
+        assert run.wait(90).logs() == "started\n"
+
+    def test_what_no_node_took_never_starts(
+        self, there: There, tainted: None, tmp_path: Path
+    ) -> None:
+        """After ``--start-timeout`` a node that comes late starts nothing."""
+        node = Late(there, "", tmp_path / "node")
+        node.given_up()
+        there.cluster.kubectl("taint", "node", there.cluster.node, "tests-")
+        node.never_will()
+
+    @pytest.fixture
+    def important(self, cluster: Cluster) -> str:
+        """A class of pods that take the place of others."""
+        at = "/apis/scheduling.k8s.io/v1/priorityclasses"
+        cluster.api.create(at, {"metadata": {"name": "tests-important"}, "value": 1000})
+        return "tests-important"
+
+    def test_a_preemption(self, there: There, important: str) -> None:
+        """A pod of higher priority took its place: that is said."""
+        node = there.cluster.api.get(f"/api/v1/nodes/{there.cluster.node}")
+        cpus = float(node["status"]["allocatable"]["cpu"]) * 0.75
+        run = there.running(f"--cpus {cpus} sh", "exec sleep 300")
+        other = patched(there, f"--cpus {cpus} echo important", f"priorityClassName: {important}")
+        record = run.wait(90, check=False).record
+        assert (record.status, record.reason) == (RunStatus.FAILED, Reason.EVICTED), record
+        assert "a pod of higher priority took its place" in record.message.lower()
+        assert other.wait(90).logs() == "important\n"

@@ -521,13 +521,14 @@ def test_a_deadline_that_could_not_be_lifted_ends_no_run(
     assert place.wire is not None
     monkeypatch.setattr(launches, "GOOD_FOR", 2.0)
     rule = place.wire.answer("PATCH", NAMED, 503)
-    run = place.submit("exit 9", patch={"nodeSelector": {"qwex-test": "later"}}, **carries)
+    later = place.namespace  # nobody else waits for that
+    run = place.submit("exit 9", patch={"nodeSelector": {"qwex-test": later}}, **carries)
     assert rule.hits == 1
     time.sleep(3.0)
     place.manager.look([run.run_id])
     assert run.record.status is RunStatus.PENDING, run.record.sentence
     node = f"/api/v1/nodes/{place.cluster.node}"
-    place.cluster.api.patch(node, {"metadata": {"labels": {"qwex-test": "later"}}})
+    place.cluster.api.patch(node, {"metadata": {"labels": {"qwex-test": later}}})
     try:
         once_each(place, run, 9)
     finally:

@@ -392,10 +392,14 @@ def test_a_gpu_that_is_not_there(there: There) -> None:
 
 
 @pytest.fixture
-def gpu(cluster: Cluster) -> Iterator[str]:
-    """A resource of the node that stands for two GPUs; kubelets count what they don't know too."""
+def gpu(there: There) -> Iterator[str]:
+    """A resource of the node that stands for two GPUs; kubelets count what they don't know too.
+
+    Nobody else asks for it, as its name has the namespace in it.
+    """
+    cluster = there.cluster
     cluster.must_be_ours()
-    name = "tests.qwex/gpu"
+    name = f"{there.namespace}.qwex/gpu"
     at = f"/api/v1/nodes/{cluster.node}/status"
     cluster.api.patch(at, {"status": {"capacity": {name: "2"}}})
     yield name
