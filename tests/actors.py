@@ -91,6 +91,12 @@ class Actor:
             self.status = os.waitpid(self.pid, 0)[1]
         return os.waitstatus_to_exitcode(self.status)
 
+    def kill(self) -> None:
+        """Ends it where it is, unless it has ended."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.status = os.waitpid(self.pid, 0)[1]
+
     def done(self, within: float | None = None) -> None:
         """As `finish`, and asserts that its work did not fail; nor last longer, in seconds."""
         until = time.monotonic() + (within or 0.0)

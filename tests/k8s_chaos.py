@@ -209,14 +209,13 @@ class K8sCampaign(chaos.Campaign):
             return  # both come as one
         found = b"".join(Path(folder, f"{name}.log").read_bytes() for name in k8s_workload.STREAMS)
         self.tally.bytes += len(found)
-        lines = [k8s_workload.lines_of(run_id, name) for name in k8s_workload.STREAMS]
-        out, err, rest = k8s_workload.apart(run_id, found)
-        missing = sum(map(len, [*lines[0][out:], *lines[1][err:]]))
-        said = f"{out} and {err} of {len(lines[0])} lines, then {rest[:60]!r}"
+        *lacking, rest = k8s_workload.apart(run_id, found)
+        missing = sum(map(len, lacking))
+        said = f"{missing} bytes lack, from {lacking[0][:30]!r} and {lacking[1][:30]!r} on"
         if missing:
-            self.tally.fault("lost_bytes", run_id, said, missing)
+            self.tally.fault("lost_bytes", run_id, f"{said}; instead {rest[:60]!r}", missing)
         elif rest:
-            self.tally.fault("doubled_bytes", run_id, said, len(rest))
+            self.tally.fault("doubled_bytes", run_id, f"then once more {rest[:60]!r}", len(rest))
 
 
 def _play_kernel(base: str, seed: float, image: str) -> None:

@@ -4,8 +4,8 @@ As a program it appends one byte to ``/counters/<run id>``, prints on both strea
 a code of its own. As a module it says what is expected. Its text is what a pod executes.
 
 A kubelet gives both streams as one, and keeps bytes: so each line says whose it is, and some
-aren't UTF-8. Runtimes keep a long line in pieces, between which one of the other stream may come:
-only stdout has such lines, and a pause behind each. The last line of each has no newline.
+aren't UTF-8. A runtime keeps a long line in pieces, between which lines of the other stream may
+come: only stdout has such lines. The last line of each has no newline.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 import time
 
 STREAMS = ("stdout", "stderr")
+# So long is each piece of a long line but its last: containerd's max_container_log_line_size.
+PIECE = 16384
 
 
 def _digest(run_id: str, *more: object) -> bytes:
@@ -51,20 +53,31 @@ def lines_of(run_id: str, stream: str) -> list[bytes]:
     return lines
 
 
-def apart(run_id: str, found: bytes) -> tuple[int, int, bytes]:
-    """How many lines of stdout and stderr came in their order, and what came then instead."""
-    wanted = [lines_of(run_id, stream) for stream in STREAMS]
-    at, counts = 0, [0, 0]
+def pieces_of(run_id: str, stream: str) -> list[bytes]:
+    """What the run prints on one stream, in the pieces that a runtime keeps."""
+    return [
+        line[at : at + PIECE]
+        for line in lines_of(run_id, stream)
+        for at in range(0, len(line), PIECE)
+    ]
+
+
+def apart(run_id: str, found: bytes) -> tuple[bytes, bytes, bytes]:
+    """What lacks of stdout and of stderr, and what came instead.
+
+    Each stream comes in its order, piece by piece, one between the pieces of the other. A piece
+    that isn't whole, or isn't the next of its stream, ends what is believed.
+    """
+    left = [pieces_of(run_id, stream) for stream in STREAMS]
+    at = 0
     while at < len(found):
-        for which, lines in enumerate(wanted):
-            count = counts[which]
-            if count < len(lines) and found.startswith(lines[count], at):
-                at += len(lines[count])
-                counts[which] += 1
+        for pieces in left:
+            if pieces and found.startswith(pieces[0], at):
+                at += len(pieces.pop(0))
                 break
         else:
             break
-    return counts[0], counts[1], found[at:]
+    return b"".join(left[0]), b"".join(left[1]), found[at:]
 
 
 def main() -> int:
@@ -79,8 +92,8 @@ def main() -> int:
             left = line
             while left:
                 left = left[os.write(descriptor, left) :]
-            if len(line) > 10_000:
-                time.sleep(0.1)
+            if len(line) > PIECE:
+                time.sleep(0.1)  # so its pieces mostly come together
         if pause:
             time.sleep(pause)
     return code_of(run_id)

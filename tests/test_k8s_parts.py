@@ -5,12 +5,14 @@ Faults of the wire are in ``test_k8s_faults.py``.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import k8s_chaos
+import k8s_workload
 import pytest
 from clusters import Cluster
 from k8s_place import WAIT, Place, until
@@ -301,6 +303,60 @@ def test_the_judge_sees_what_is_wrong_with_a_job(
     faults = campaign.run(12.0).faults
     found = {name for name, count in faults.items() if count}
     assert found == {"left_open", "lost_bytes", "double_executions"}
+
+
+# One whose stdout has five lines of two pieces each.
+_LONG = next(
+    name
+    for name in (f"20261128-120000-{number:06d}" for number in range(1000))
+    if len(k8s_workload.lines_of(name, "stdout")) == 56
+)
+
+
+def woven(run_id: str) -> list[bytes]:
+    """The pieces of a run's output, with lines of stderr between those of a line of stdout."""
+    out, err = (k8s_workload.pieces_of(run_id, stream) for stream in k8s_workload.STREAMS)
+    assert len(out) == len(err) + 5
+    return [piece for pair in itertools.zip_longest(out, err) for piece in pair if piece]
+
+
+def test_lines_between_the_pieces_of_another_are_no_loss() -> None:
+    """Where stderr comes between the pieces of a line of stdout, all bytes are there."""
+    pieces = woven(_LONG)
+    cut = next(at for at, piece in enumerate(pieces) if len(piece) == k8s_workload.PIECE)
+    assert pieces[cut + 1].startswith(b"stderr ")
+    assert k8s_workload.apart(_LONG, b"".join(pieces)) == (b"", b"", b"")
+    # Early, or late, as a whole.
+    pieces.sort(key=lambda piece: piece.startswith(b"stderr "))
+    for found in (pieces, pieces[-56:] + pieces[:-56]):
+        assert k8s_workload.apart(_LONG, b"".join(found)) == (b"", b"", b"")
+
+
+def test_each_piece_that_lacks_or_is_altered_is_seen() -> None:
+    """A piece that is lost, cut, altered or comes twice or too late is no whole output."""
+    pieces = woven(_LONG)
+    for at, piece in enumerate(pieces):
+        wrong = {
+            "lost": [],
+            "its last byte lost": [piece[:-1]],
+            "its first byte lost": [piece[1:]],
+            "altered": [piece[:-2] + bytes([piece[-2] ^ 1]) + piece[-1:]],
+            "twice": [piece, piece],
+            "a byte more": [piece, b"x"],
+        }
+        for what, instead in wrong.items():
+            found = b"".join([*pieces[:at], *instead, *pieces[at + 1 :]])
+            *lacking, rest = k8s_workload.apart(_LONG, found)
+            assert any(lacking) or rest, (at, what)
+            # What is believed and what lacks is what was printed, so nothing is counted twice.
+            wanted = sum(map(len, pieces))
+            assert len(found) - len(rest) + sum(map(len, lacking)) == wanted, (at, what)
+    halves = [at for at, piece in enumerate(pieces) if len(piece) == k8s_workload.PIECE]
+    for at in halves:  # the second half of a line before its first
+        later = next(i for i in range(at + 1, len(pieces)) if pieces[i][:3] != b"std")
+        swapped = list(pieces)
+        swapped[at], swapped[later] = swapped[later], swapped[at]
+        assert any(k8s_workload.apart(_LONG, b"".join(swapped))[:2])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,8 @@ pytestmark = [
 
 CODE = 7
 PATIENCE = 60.0
+# So many plays go on side by side: most of each is waiting for a process to start or to end.
+ABREAST = 6
 
 
 class Catcher:
@@ -132,24 +135,38 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(launches, name, getattr(launches, name))
 
 
+def staged(manager: RunManager, counter: Path, after: str = f"exit {CODE}") -> Stage:
+    """A stage of this manager, with a program that counts and goes on like this."""
+    runner = manager.runner("local")
+    assert isinstance(runner, local.LocalRunner)
+    runner._server = catcher = Catcher()  # type: ignore[assignment]
+    spec = JobSpec(command=("/bin/sh", "-c", f"printf x >> {counter}; {after}"))
+    run = manager._submit(spec, "local")
+    return Stage(manager, run.run_id, catcher.message, counter)
+
+
 @pytest.fixture
-def stages(home: str, tmp_path: Path) -> Iterator[Callable[[str], Stage]]:
+def stages(home: str, tmp_path: Path) -> Callable[..., Stage]:
     """Makes stages, all in one home."""
-    manager = quiet_manager(home)
-    counters = tmp_path / "counters"
-    counters.mkdir()
+    manager, numbers = quiet_manager(home), itertools.count()
+
+    def made(*after: str) -> Stage:
+        return staged(manager, tmp_path / f"counter-{next(numbers)}", *after)
+
+    return made
+
+
+@pytest.fixture
+def own_stages(tmp_path: Path) -> Callable[..., Stage]:
+    """Makes stages, each in a home of its own."""
     numbers = itertools.count()
 
-    def made(after: str = f"exit {CODE}") -> Stage:
-        counter = counters / str(next(numbers))
-        runner = manager.runner("local")
-        assert isinstance(runner, local.LocalRunner)
-        runner._server = catcher = Catcher()  # type: ignore[assignment]
-        spec = JobSpec(command=("/bin/sh", "-c", f"printf x >> {counter}; {after}"))
-        run = manager._submit(spec, "local")
-        return Stage(manager, run.run_id, catcher.message, counter)
+    def made(*after: str) -> Stage:
+        root = tmp_path / "stages" / str(next(numbers))
+        root.mkdir(parents=True)
+        return staged(quiet_manager(str(root / "home")), root / "counter", *after)
 
-    yield made
+    return made
 
 
 def judged(stage: Stage) -> RunRecord:
@@ -203,7 +220,7 @@ def all_orders(
     """Stages on which two have worked, one for each order of their steps.
 
     Args:
-        made: Makes a stage.
+        made: Makes a stage, in a home that no other stage is in.
         first: The actor that begins.
         second: The one that has its turn at each step of the first.
         diary: A file for what goes wrong.
@@ -211,33 +228,88 @@ def all_orders(
             because the first ends only by what the second does.
         most: So many steps of the first are enough: the rest repeat themselves.
     """
+    # Beside the step before of the first, the second came to its end with this play.
+    last: int | None = None
     for i in itertools.count() if most is None else range(most):
-        for j in itertools.count():
-            stage = made()
-            one = Actor(first(stage), stage.home, at=i, diary=diary)
-            first_stopped = one.until_stopped()
-            stage.glance()
-            two = Actor(second(stage), stage.home, at=j, diary=diary)
-            second_stopped = two.until_stopped()
-            stage.glance()
-            if waits:
-                one.done()
-                stage.glance()
-            else:
-                one.go()
-            two.done()
-            one.done()
-            yield stage
-            if not second_stopped:
-                break
-        if not first_stopped:
+        j, plays = 0, list[Play]()
+        while all(play.second_stopped for play in plays):
+            abreast = ABREAST if last is None else min(ABREAST, max(1, last + 1 - j))
+            plays = [Play(made(), first, second, (i, at), diary) for at in range(j, j + abreast)]
+            try:
+                for scene in (Play.begin, Play.enter, Play.first_goes_on, Play.second_goes_on):
+                    for play in plays:
+                        scene(play, waits)
+            finally:
+                for play in plays:
+                    play.leave()
+            for play in plays:
+                yield play.stage
+            j += abreast
+        last = j - abreast + [play.second_stopped for play in plays].index(False)
+        if not plays[-1].first_stopped:
             return
 
 
-def test_starter_against_undertaker(stages: Callable[[], Stage], tmp_path: Path) -> None:
+class Play:
+    """Two actors on a stage, scene by scene: several plays go on side by side.
+
+    Args:
+        stage: Of this play alone.
+        first: See `all_orders`.
+        second: See `all_orders`.
+        at: The step before which each of them stops.
+        diary: A file for what goes wrong.
+    """
+
+    def __init__(
+        self, stage: Stage, first: Work, second: Work, at: tuple[int, int], diary: Path
+    ) -> None:
+        self.stage, self._second, self._at, self._diary = stage, second, at[1], diary
+        self.first_stopped = self.second_stopped = True
+        self._one = Actor(first(stage), stage.home, at=at[0], diary=diary)
+        self._two: Actor | None = None
+
+    def begin(self, waits: bool) -> None:
+        """The first comes to its step, and the second begins."""
+        self.first_stopped = self._one.until_stopped()
+        self.stage.glance()
+        work = self._second(self.stage)
+        self._two = Actor(work, self.stage.home, at=self._at, diary=self._diary)
+
+    def enter(self, waits: bool) -> None:
+        """The second comes to its step, and the first goes on; the second too, unless it waits."""
+        assert self._two is not None
+        self.second_stopped = self._two.until_stopped()
+        self.stage.glance()
+        self._one.go()
+        if not waits:
+            self._two.go()
+
+    def first_goes_on(self, waits: bool) -> None:
+        """The first comes to its end, and then the second goes on."""
+        assert self._two is not None
+        if waits:
+            self._one.done()
+            self.stage.glance()
+        self._two.go()
+
+    def second_goes_on(self, waits: bool) -> None:
+        """Both come to their ends."""
+        assert self._two is not None
+        self._two.done()
+        self._one.done()
+
+    def leave(self) -> None:
+        """Nobody is left who stands at a step, whatever came before it."""
+        for actor in (self._one, self._two):
+            if actor is not None:
+                actor.kill()
+
+
+def test_starter_against_undertaker(own_stages: Callable[..., Stage], tmp_path: Path) -> None:
     """A supervisor that starts and a manager that gives up: the run ran once, or never will."""
     seen = set()
-    orders = all_orders(stages, lambda s: s.supervise, lambda s: s.look, tmp_path / "diary")
+    orders = all_orders(own_stages, lambda s: s.supervise, lambda s: s.look, tmp_path / "diary")
     for stage in orders:
         record = judged(stage)
         assert (record.status, record.exit_code, stage.executions) in (
@@ -249,11 +321,11 @@ def test_starter_against_undertaker(stages: Callable[[], Stage], tmp_path: Path)
     assert seen == {RunStatus.FAILED, RunStatus.LOST}
 
 
-def test_starter_against_cancel(stages: Callable[[str], Stage], tmp_path: Path) -> None:
+def test_starter_against_cancel(own_stages: Callable[..., Stage], tmp_path: Path) -> None:
     """A cancel before, between and after a start: CANCELLED, and the program is not running."""
     codes = set()
     orders = all_orders(
-        lambda: stages("exec sleep 300"),
+        lambda: own_stages("exec sleep 300"),
         lambda s: s.supervise,
         lambda s: s.cancel,
         tmp_path / "diary",
@@ -269,9 +341,9 @@ def test_starter_against_cancel(stages: Callable[[str], Stage], tmp_path: Path) 
     assert codes == {None, 128 + signal.SIGTERM}
 
 
-def test_a_natural_end_against_cancel(stages: Callable[[], Stage], tmp_path: Path) -> None:
+def test_a_natural_end_against_cancel(own_stages: Callable[..., Stage], tmp_path: Path) -> None:
     """A cancel while a program ends by itself: it keeps its exit code, in one record."""
-    orders = all_orders(stages, lambda s: s.supervise, lambda s: s.cancel, tmp_path / "diary")
+    orders = all_orders(own_stages, lambda s: s.supervise, lambda s: s.cancel, tmp_path / "diary")
     seen = set()
     for stage in orders:
         record = judged(stage)
@@ -286,7 +358,7 @@ def test_a_natural_end_against_cancel(stages: Callable[[], Stage], tmp_path: Pat
     assert seen <= {("FAILED", CODE), *stopped}
 
 
-def test_two_enders(stages: Callable[[], Stage], tmp_path: Path) -> None:
+def test_two_enders(own_stages: Callable[..., Stage], tmp_path: Path) -> None:
     """A supervisor that ends a run and a manager that takes it for dead write one record."""
 
     def blind(stage: Stage) -> Callable[[], None]:
@@ -298,7 +370,7 @@ def test_two_enders(stages: Callable[[], Stage], tmp_path: Path) -> None:
         return look
 
     seen = set()
-    for stage in all_orders(stages, lambda s: s.supervise, blind, tmp_path / "diary"):
+    for stage in all_orders(own_stages, lambda s: s.supervise, blind, tmp_path / "diary"):
         record = judged(stage)
         assert (record.status, record.exit_code) in (
             (RunStatus.FAILED, CODE),
@@ -309,33 +381,38 @@ def test_two_enders(stages: Callable[[], Stage], tmp_path: Path) -> None:
     assert seen == {Reason.NON_ZERO_EXIT, Reason.NEVER_STARTED, Reason.VANISHED}
 
 
-def test_two_managers_that_give_a_run_up(stages: Callable[[], Stage], tmp_path: Path) -> None:
+def test_two_managers_that_give_a_run_up(own_stages: Callable[..., Stage], tmp_path: Path) -> None:
     """Two undertakers of one run write one record, and a supervisor that comes late starts none."""
     diary = tmp_path / "diary"
-    for stage in all_orders(stages, lambda s: s.look, lambda s: s.look, diary, most=9):
+    for stage in all_orders(own_stages, lambda s: s.look, lambda s: s.look, diary, most=9):
         assert judged(stage).reason == Reason.NEVER_STARTED
         tidy(stage)
     Actor(stage.supervise, "").done()
     assert judged(stage).reason == Reason.NEVER_STARTED
 
 
-def test_two_supervisors_of_one_run(stages: Callable[[], Stage], tmp_path: Path) -> None:
+def test_two_supervisors_of_one_run(own_stages: Callable[..., Stage], tmp_path: Path) -> None:
     """A request that is served twice, as after a server that was killed, is executed once."""
-    orders = all_orders(stages, lambda s: s.supervise, lambda s: s.supervise, tmp_path / "diary")
+    orders = all_orders(
+        own_stages, lambda s: s.supervise, lambda s: s.supervise, tmp_path / "diary"
+    )
     for stage in orders:
         record = judged(stage)
         assert (record.status, record.exit_code, stage.executions) == (RunStatus.FAILED, CODE, 1)
         tidy(stage)
 
 
-def test_delete_against_take_up(stages: Callable[[], Stage], tmp_path: Path) -> None:
+def test_delete_against_take_up(own_stages: Callable[..., Stage], tmp_path: Path) -> None:
     """A run that is deleted while another manager looks at it is gone, whole, without a trace."""
+    one = own_stages()
+    Actor(one.supervise, "").done()
+    one.manager.history.mark_open(one.run_id)
+    homes = itertools.count()
 
     def ended() -> Stage:
-        stage = stages()
-        Actor(stage.supervise, "").done()
-        stage.manager.history.mark_open(stage.run_id)
-        return stage
+        home = str(tmp_path / f"home-{next(homes)}")
+        shutil.copytree(one.home, home)
+        return Stage(quiet_manager(home), one.run_id, b"", one.counter)
 
     def delete(stage: Stage) -> Callable[[], None]:
         def work() -> None:
@@ -467,7 +544,7 @@ def test_a_submitter_is_killed_at_each_step(tmp_path: Path) -> None:
     assert ends[-1] != ("", None)
 
 
-def test_a_supervisor_is_killed_at_each_step(stages: Callable[[], Stage]) -> None:
+def test_a_supervisor_is_killed_at_each_step(stages: Callable[..., Stage]) -> None:
     """Kill -9 of a supervisor at each file operation and fork: the true outcome, or LOST."""
     ends = []
     for at in itertools.count():
@@ -547,7 +624,7 @@ def dying_at(step: str, work: Callable[[], object]) -> Callable[[], object]:
     return until
 
 
-def test_eight_managers_take_up_the_same_runs(stages: Callable[[str], Stage]) -> None:
+def test_eight_managers_take_up_the_same_runs(stages: Callable[..., Stage]) -> None:
     """8 processes take up the same 50 runs at once: one terminal record each, read by all."""
     dead = [stages() for _ in range(25)]
     orphans = [stages() for _ in range(25)]
@@ -642,7 +719,7 @@ def test_the_lease_of_a_process_that_is_gone_is_taken_at_once(tmp_path: Path) ->
     assert not Lease(str(tmp_path), quiet=3600).acquire()
 
 
-def test_one_damaged_run_keeps_no_other_from_being_taken_up(stages: Callable[[], Stage]) -> None:
+def test_one_damaged_run_keeps_no_other_from_being_taken_up(stages: Callable[..., Stage]) -> None:
     """A torn launch.json, as a loss of power leaves it, is one run; all others get their end."""
     for name in (facts.LAUNCH, facts.STOP, facts.SPEC, facts.SEEN, facts.RUN):
         torn, good = stages(), stages()
@@ -656,9 +733,9 @@ def test_one_damaged_run_keeps_no_other_from_being_taken_up(stages: Callable[[],
         assert {row.run_id for row in manager.history.records()} >= {torn.run_id, good.run_id}
 
 
-def test_a_damaged_stop_doesnt_end_a_supervisor(stages: Callable[[], Stage]) -> None:
+def test_a_damaged_stop_doesnt_end_a_supervisor(stages: Callable[..., Stage]) -> None:
     """A stop.json that can't be read is no stop, and costs nobody the outcome."""
-    stage = stages("sleep 0.3; exit 7")  # type: ignore[call-arg]
+    stage = stages("sleep 0.3; exit 7")
     actor = Actor(stage.supervise, "")
     until = time.monotonic() + PATIENCE
     while not facts.exists(stage.folder, facts.LAUNCH) and time.monotonic() < until:
