@@ -73,13 +73,15 @@ class Session:
         ports: The first of those that are its own.
         aside: It is told of when it has ended, whole; else as it goes.
         before: What its command is handed to.
+        narrowed: Whether it may have no test, as arguments chose some.
     """
 
     name: str
     command: Sequence[str]
-    ports: int = shared.FIRST
+    ports: int = shared.FIRST + 9 * shared.EACH
     aside: bool = True
     before: Sequence[str] = ()
+    narrowed: bool = False
 
     def run(self, python: str, env: dict[str, str]) -> int:
         """Runs it to its end; its exit code."""
@@ -99,11 +101,14 @@ class Session:
             with _SAYING:
                 say(f"{self.name}: {' '.join(self.command)}")
                 sys.stdout.buffer.write(log.read_bytes())
+        if code == _NO_TESTS and self.narrowed:
+            code = 0
         say(f"{self.name}: {'failed' if code else 'done'} after {time.monotonic() - began:.0f} s")
         return code
 
 
 _SAYING = threading.Lock()
+_NO_TESTS = 5  # an exit code of pytest's
 _Names = dict[str, str]
 
 
@@ -160,9 +165,9 @@ class Run:
             subprocess.run([python, str(ROOT / "tests/rigs/fetched.py")], env=self.env, check=False)
             rigs = self.pool.submit(kept.enter_context, _rigs(python, builds, self.env))
             aside = self.pool.submit(self._aside, python, others, rigs)
-            command = [*self._pytest("shared"), "-n", str(WORKERS), "--dist", "loadgroup"]
-            command.append("--no-loadscope-reorder")
-            first = Session("shared", command, shared.FIRST + shared.EACH, aside=False)
+            several = ["-n", str(WORKERS), "--dist", "loadgroup", "--no-loadscope-reorder"]
+            first = self._tests("shared", ["--lane", "shared", *several])
+            first.aside, first.ports = False, shared.FIRST + shared.EACH
             code = max(first.run(python, {**self.env, **rigs.result()}), aside.result())
         say(f"{'failed' if code else 'all passed'} after {time.monotonic() - began:.0f} s")
         if more := _left_out():
@@ -171,31 +176,29 @@ class Run:
 
     def _aside(self, python: str, others: Future[_Names], rigs: Future[_Names]) -> int:
         """What runs beside the largest session, one after the other; the highest exit code."""
-        ports = shared.FIRST + 9 * shared.EACH
         codes = []
         if self.tier != "quick":
             # Neither needs what may have to be built first.
             checks = {"ruff": "ruff check .", "format": "ruff format --check .", "mypy": "mypy"}
-            codes += [
-                Session(each, words.split()).run(python, self.env) for each, words in checks.items()
-            ]
+            for name, words in checks.items():
+                codes.append(Session(name, words.split()).run(python, self.env))
             for name, other in others.result().items():
-                session = Session(name, self._pytest("versions", name), ports)
-                codes.append(session.run(other, self.env))
+                codes.append(self._tests(name, ["--lane", "versions"]).run(other, self.env))
         env = {**self.env, **rigs.result()}
-        apart = os.geteuid() == 0 and shutil.which("unshare") and engines.has("ip")
-        pages = Session("browser", self._pytest("browser"), ports, before=_APART if apart else ())
+        pages = self._tests("browser", ["--lane", "browser"])
+        if os.geteuid() == 0 and shutil.which("unshare") and engines.has("ip"):
+            pages.before = _APART
         codes.append(pages.run(python, env))
-        codes.append(Session("alone", self._pytest("alone"), ports).run(python, env))
+        codes.append(self._tests("alone", ["--lane", "alone"]).run(python, env))
         if self.tier != "quick":
-            contract = Session("contract", [*self._pytest(None, "contract"), *CONTRACT], ports)
-            codes.append(contract.run(others.result()["lowest"], env))
+            codes.append(self._tests("contract", CONTRACT).run(others.result()["lowest"], env))
         return max(codes)
 
-    def _pytest(self, lane: str | None, name: str = "") -> list[str]:
-        name = name or lane or ""
-        chosen = ["--tier", self.tier, *(["--lane", lane] if lane else [])]
-        return ["pytest", "-q", f"--junitxml={RESULTS / name}.xml", *chosen, *self.rest]
+    def _tests(self, name: str, which: Sequence[str]) -> Session:
+        """A session of pytest of this tier."""
+        results = f"--junitxml={RESULTS / name}.xml"
+        command = ["pytest", "-q", results, "--tier", self.tier, *which, *self.rest]
+        return Session(name, command, narrowed=bool(self.rest))
 
 
 def _build() -> None:

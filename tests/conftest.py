@@ -21,6 +21,7 @@ from cluster_fixtures import (
     session_cluster,
 )
 from engines import CLIENT_VARIABLES, HISTORY, KINDS, Engine, EngineFailed, available
+from needs import need
 from registry import Registry
 from registry import available as registry_available
 from shared import Owned
@@ -283,6 +284,8 @@ def home(tmp_path: Path) -> str:
 @pytest.fixture(params=[False, True], ids=["proc", "portable"])
 def local(request: pytest.FixtureRequest, home: str, monkeypatch: pytest.MonkeyPatch) -> RunManager:
     """A manager of local runs, once with /proc and once as where there is none."""
+    if request.param:
+        need("ps", "procps")
     monkeypatch.setattr(process, "use_proc", process.use_proc and not request.param)
     return RunManager(home, settings={"local": {"portable": request.param}})
 

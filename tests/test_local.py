@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import pytest
 from contract import RunnerContract, ShellPrograms, lives
 from local_helpers import end, launch_of, needs_proc, python, sh, until
+from needs import need
 
 from qwex_jupyter import facts, process
 from qwex_jupyter.errors import RunnerUnavailable, SpecError
@@ -71,6 +72,7 @@ class TestPortable(TestLocal):
     @pytest.fixture(autouse=True)
     def without_proc(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """This process too looks at others through ps."""
+        need("ps", "procps")
         monkeypatch.setattr(process, "use_proc", False)
 
 
