@@ -775,7 +775,7 @@ def test_many_live_runs_cost_few_threads_and_connections(
     assert wire.count("GET", r"/events\?") == 0
     assert most_threads <= 40
     assert most_files <= 300
-    # A look at each once a minute.
+    # Far from a look at each every few seconds.
     assert asked <= min(count, count * (seconds + 10) / 60)
 
 
