@@ -175,6 +175,7 @@ def test_the_judge_of_cuts_sees_what_is_wrong(docker_engine: Engine, tmp_path: P
         assert tally.wrong_codes == 1
 
 
+@pytest.mark.tier("quick")
 def test_a_cut_is_never_an_end(
     docker_engine: Engine, wired: Callable[[Engine], Wire], home: str
 ) -> None:
