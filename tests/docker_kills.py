@@ -57,16 +57,26 @@ class DockerCampaign(chaos.Campaign):
         mode: One of `MODES`.
         engine: A started engine.
         parallel: So many kernels live at a time.
+        enough: A round is over after so many kills, and one drop of each answer; 0 for none.
 
     Attributes:
         dropped: How many answers of each kind were dropped.
     """
 
-    def __init__(self, root: str, seed: int, mode: str, engine: Engine, parallel: int = 3) -> None:
+    def __init__(
+        self,
+        root: str,
+        seed: int,
+        mode: str,
+        engine: Engine,
+        parallel: int = 3,
+        enough: int = 0,
+    ) -> None:
         super().__init__(root, seed, mode, parallel)
         self._engine, self._image = engine, image(engine, "python")
         self._wire = Wire(engine.host)
         self.dropped = dict.fromkeys(ANSWERS, 0)
+        self._enough = enough
 
     def run(self, seconds: float) -> chaos.Tally:
         """See `chaos.Campaign.run`."""
@@ -98,6 +108,10 @@ class DockerCampaign(chaos.Campaign):
                     self.tally.kernel_kills += 1
             if self._mode == "answers":
                 self._drop(rules, rng)
+            if 0 < self._enough <= self.tally.kernel_kills and (
+                self._mode != "answers" or all(self.dropped.values())
+            ):
+                until = now
             if not self._kernels:
                 break
             if now - looked > 0.2:

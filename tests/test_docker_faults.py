@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 PATIENCE = 60.0
 CREATE, START, ARCHIVE = "/containers/create", "/containers/[^/]+/start", "/archive"
 MIB = 1024**2
+# Part of a script: waits for a file.
+WAITS = "while [ ! -e /counters/go ]; do sleep 0.05; done"
 
 
 class Place:
@@ -185,6 +188,7 @@ def test_a_lost_answer_makes_nothing_twice(place: Place, path: str) -> None:
         assert place.executions(run) == 1
 
 
+@pytest.mark.tier("quick")
 def test_every_answer_of_a_create_lost_starts_nothing(docker_place: Place) -> None:
     """A create whose answers are all lost is found by its name and started, once."""
     docker_place.wire.drop_response("POST", CREATE, times=None)
@@ -198,10 +202,10 @@ def test_a_start_that_never_arrived_is_never_started(
     docker_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start that didn't reach the engine is LOST / NeverStarted, and its container is gone."""
-    monkeypatch.setattr(launches, "GOOD_FOR", 3.0)
     docker_place.wire.refuse("POST", START)
     run = docker_place.submit("exit 0")
     assert run.record.status is RunStatus.PENDING
+    monkeypatch.setattr(launches, "GOOD_FOR", 0.0)
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.LOST, Reason.NEVER_STARTED)
     assert record.exit_code is None
@@ -256,8 +260,9 @@ def test_an_engine_that_is_always_too_busy_takes_nothing(docker_place: Place) ->
 
 def test_errors_of_the_api_are_no_outcome(docker_place: Place) -> None:
     """While every answer is a 429 or 503 a run stays what it was, and then has its own code."""
-    run = docker_place.submit("sleep 1; exit 7")
+    run = docker_place.submit(f"{WAITS}; exit 7")
     running(run)
+    (docker_place.counters / "go").touch()
     for status in (503, 429, 500):
         docker_place.wire.answer("", "", status, times=None)
         time.sleep(1.0)
@@ -329,14 +334,13 @@ def test_a_stranger_of_our_name_is_left_alone(
 
 def test_a_run_that_somebody_removed_is_lost(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """After ``docker rm -f`` by somebody else a run is LOST / Vanished, without an exit code."""
-    monkeypatch.setattr(launches, "GOOD_FOR", 1.0)
     place.manager.close()  # nobody looks until it is gone
     run = place.submit("sleep 600")
     place.manager.close()
     until(lambda: place.executions(run))
     with place.client() as client:
         client.remove_container(f"qwex-{run.run_id}", v=True, force=True)
-    time.sleep(1.0)
+    monkeypatch.setattr(launches, "GOOD_FOR", 0.0)
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.LOST, Reason.VANISHED), record.sentence
     assert record.exit_code is None
@@ -366,7 +370,7 @@ def test_not_found_is_not_believed_before_the_record_is_read(
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_client_stopped_across_the_end_sees_it_rightly(docker_place: Place, keep: bool) -> None:
-    """A kernel that sleeps from before a program's end until 5 s after tells its true outcome."""
+    """A kernel that sleeps from before a program's end until after it tells its true outcome."""
     codes = (0, 3, 137, 255)
 
     def work() -> None:
@@ -374,8 +378,7 @@ def test_a_client_stopped_across_the_end_sees_it_rightly(docker_place: Place, ke
         for run in [mine.get(name) for name in names]:
             run.wait(PATIENCE, check=False)
 
-    wait = "while [ ! -e /counters/go ]; do sleep 0.1; done"
-    runs = [docker_place.submit(f"{wait}; exit {code}", keep=keep) for code in codes]
+    runs = [docker_place.submit(f"{WAITS}; exit {code}", keep=keep) for code in codes]
     names = [run.run_id for run in runs]
     for run in runs:
         running(run)
@@ -385,7 +388,8 @@ def test_a_client_stopped_across_the_end_sees_it_rightly(docker_place: Place, ke
     time.sleep(1.0)
     os.kill(actor.pid, signal.SIGSTOP)
     (docker_place.counters / "go").touch()
-    time.sleep(5.0)
+    until(lambda: all(c["State"] == "exited" for n in names for c in docker_place.containers(n)))
+    time.sleep(1.0)
     os.kill(actor.pid, signal.SIGCONT)
     actor.done()
     assert tuple(run.record.exit_code for run in runs) == codes
@@ -416,15 +420,13 @@ def test_what_was_never_started_is_taken_away_later(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A created container stays while its launch may act; then it goes: LOST / NeverStarted."""
-    monkeypatch.setattr(launches, "GOOD_FOR", 8.0)
+    monkeypatch.setattr(launches, "GOOD_FOR", 600.0)
     run = starter_dies(place, "exit 0")
-    launch = facts.read_fact(run.log.folder, facts.LAUNCH)
-    assert launch is not None
+    assert facts.exists(run.log.folder, facts.LAUNCH)
     place.manager.look([run.run_id])
-    assert time.time() - launch["at"] < 8.0
     assert run.record.status is RunStatus.PENDING
     assert len(place.containers(run.run_id)) == 1
-    time.sleep(max(0.0, launch["at"] + 8.0 - time.time()))
+    monkeypatch.setattr(launches, "GOOD_FOR", 0.0)
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.LOST, Reason.NEVER_STARTED)
     assert place.containers(run.run_id) == []
@@ -483,8 +485,7 @@ def shims(place: Place, ids: list[str]) -> list[int]:
 
 def submit_all(place: Place, scripts: dict[str, str]) -> dict[str, Run]:
     """Hands these over, lets them go on when all run, and forgets them as a killed kernel does."""
-    wait = "while [ ! -e /counters/go ]; do sleep 0.05; done"
-    runs = {name: place.submit(f"{wait}\n{script}") for name, script in scripts.items()}
+    runs = {name: place.submit(f"{WAITS}\n{script}") for name, script in scripts.items()}
     for run in runs.values():
         until(lambda run=run: place.executions(run))  # type: ignore[misc]
         running(run)
@@ -591,6 +592,7 @@ def test_an_exit_code_that_nobody_saw_is_no_success(
 _EATS = "x=x; while :; do x=$x$x; done"
 
 
+@pytest.mark.tier("quick")
 def test_out_of_memory_is_told(docker_place: Place) -> None:
     """A program that is killed for memory is OutOfMemory, with the limit and the next step."""
     limit = Resources(memory=32 * MIB)
@@ -620,10 +622,9 @@ def test_a_kill_from_outside_is_not_called_out_of_memory(docker_place: Place) ->
 
 
 def test_two_kernels_that_take_up_the_same_runs_agree(docker_place: Place) -> None:
-    """Two kernels end the same 20 runs at once: one record each, nothing doubled."""
-    count = 20
-    wait = "while [ ! -e /counters/go ]; do sleep 0.1; done"
-    script = f"{wait}\nfor i in $(seq 50); do echo out $i; echo err $i >&2; done; exit %d"
+    """Two kernels end the same ten runs at once: one record each, nothing doubled."""
+    count = 10
+    script = f"{WAITS}\nfor i in $(seq 50); do echo out $i; echo err $i >&2; done; exit %d"
     runs = [docker_place.submit(script % (i % 7)) for i in range(count)]
     for run in runs:
         running(run)
@@ -695,7 +696,7 @@ def test_another_engine_is_not_believed(
 
     switch("one", docker_engine)
     here = Place(docker_engine, None, tmp_path)  # type: ignore[arg-type]
-    run = here.submit("while [ ! -e /counters/go ]; do sleep 0.1; done; exit 6")
+    run = here.submit(f"{WAITS}; exit 6")
     running(run)
     host = switch("two", moby_engine)
     # Behind one socket it is known by its identity, asked for when something is not found.
@@ -727,11 +728,13 @@ def _write_context(config: Path, name: str, host: str) -> None:
 
 def test_an_engine_that_is_away_is_no_outcome(docker_place: Place) -> None:
     """While no engine answers a run is what it was, BackendUnreachable; then it ends rightly."""
-    run = docker_place.submit("sleep 3; exit 5")
+    run = docker_place.submit(f"{WAITS}; exit 5", keep=True)
     running(run)
     docker_place.wire.down()
     until(lambda: run.record.reason)
-    time.sleep(3.0)  # it ends meanwhile
+    (docker_place.counters / "go").touch()
+    until(lambda: docker_place.containers(run.run_id)[0]["State"] == "exited")
+    docker_place.manager.look([run.run_id])
     record = run.record
     assert (record.status, record.reason) == (RunStatus.RUNNING, Reason.BACKEND_UNREACHABLE)
     docker_place.wire.up()
@@ -740,14 +743,20 @@ def test_an_engine_that_is_away_is_no_outcome(docker_place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("count", "seconds"),
-    [(50, 5), pytest.param(200, 65, marks=[pytest.mark.chaos, pytest.mark.timeout(0)])],
+    [
+        (50, 5),
+        pytest.param(
+            200, 65, marks=[pytest.mark.tier("long"), pytest.mark.chaos, pytest.mark.timeout(0)]
+        ),
+    ],
 )
 def test_many_live_runs_cost_few_threads_and_connections(
     docker_place: Place, count: int, seconds: int
 ) -> None:
     """Any number of live runs needs at most 40 threads, 300 descriptors and one events stream."""
     spec = replace(docker_place.spec(""), script="exec sleep 600", volumes=())
-    runs = [docker_place.manager.submit(spec, "docker") for _ in range(count)]
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda _: docker_place.manager.submit(spec, "docker"), range(count)))
     for run in runs:
         running(run)
     wire = docker_place.wire
@@ -768,7 +777,8 @@ def test_many_live_runs_cost_few_threads_and_connections(
     assert wire.count("GET", r"/events\?") == 0
     assert most_threads <= 40
     assert most_files <= 300
-    assert asked <= count
+    # Far from a look at each every few seconds.
+    assert asked <= min(count, count * (seconds + 10) / 60)
 
 
 def _of_us(what: str) -> int:
@@ -883,7 +893,10 @@ def test_killed_kernels_lose_no_container(
     docker_engine: Engine, tmp_path: Path, chaos_seconds: int, mode: str
 ) -> None:
     """Whenever a kernel is killed, or an answer lost, each container ends once, with its code."""
-    campaign = docker_kills.DockerCampaign(str(tmp_path), 1, mode, docker_engine, parallel=2)
+    enough = 10 if chaos_seconds <= 20 else 0  # else as many as there are
+    campaign = docker_kills.DockerCampaign(
+        str(tmp_path), 1, mode, docker_engine, parallel=2, enough=enough
+    )
     tally = campaign.run(chaos_seconds)
     print("\n".join(f"{name:18} {count:>12,}" for name, count in tally.rows()), campaign.dropped)
     assert tally.clean, "\n".join(tally.told[:20])

@@ -268,6 +268,7 @@ def test_stdin_is_empty(there: There) -> None:
 # -- variables -------------------------------------------------------------------------------------
 
 
+@pytest.mark.tier("quick")
 def test_variables_reach_the_program(
     there: There, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +405,7 @@ def test_a_folder_inside_is_a_whole_path(there: There) -> None:
     assert there.manager.history.run_ids() == []
 
 
+@pytest.mark.tier("quick")
 def test_copies_lie_in_the_working_folder(there: There, here: Path) -> None:
     """Nested, with any name, executable or not, linked: copies are what the originals were."""
     (here / "data" / "deep").mkdir(parents=True)

@@ -199,6 +199,7 @@ def test_a_start_timeout_holds_while_the_image_is_pulled(
     assert not has(engine, image)
 
 
+@pytest.mark.tier("quick")
 def test_a_missing_tag_says_so(engine: Engine, registry: Registry, manager: RunManager) -> None:
     """A tag that doesn't exist is ImageNotFound, with what to look at."""
     registry.put("busybox", "team/app:1")

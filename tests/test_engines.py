@@ -60,6 +60,7 @@ def run(engine: Engine, recipe: str, *command: str) -> tuple[int, str]:
 # -- what they do ---------------------------------------------------------------------------------
 
 
+@pytest.mark.tier("quick")
 def test_a_container_without_network_gives_output_and_exit_code(engine: Engine) -> None:
     """A container with the network `none` runs on every engine and gives its exit code."""
     assert run(engine, "busybox", "sh", "-c", "echo hello; exit 7") == (7, "hello\n")

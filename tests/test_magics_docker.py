@@ -32,6 +32,13 @@ pytestmark = pytest.mark.kernel
 BUSYBOX, PYTHON = "qwex-test/busybox:1", "qwex-test/python:1"
 # A program that says a line, waits for a file on the outside, and says another.
 WAITS = "echo begun; until [ -e /outside/go ]; do sleep 0.1; done; echo over; exit 3"
+# In a kernel: an engine is asked every two seconds, and is silent when it takes four to answer.
+IMPATIENT = """
+from qwex_jupyter.runners import docker, docker_engine, streams
+streams.Guard._EVERY, streams.Guard._BEAT, streams.Guard._DEAD = 0.1, 0.5, 4.0
+docker_engine.Engine.call.__kwdefaults__["timeout"] = 4.0
+docker.DockerRunner.polled_every = 2.0
+"""
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +93,7 @@ def _one_sentence(cell: Cell) -> str:
     return said
 
 
+@pytest.mark.tier("quick")
 def test_a_cell_runs_in_an_image(k: Kernel, docker_engine: Engine) -> None:
     """A cell in an image shows its output, the image, the runner and the exit code."""
     cell = k.run(
@@ -314,6 +322,7 @@ def test_an_engine_that_does_not_answer_is_no_outcome(
     image(engine, "busybox")
     mount = f"-v {tmp_path}:/outside"
     with kernel(tmp_path / "k", DOCKER_HOST=engine.host) as k:
+        k.run(IMPATIENT)
         if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
             mount = ""
         detached = k.run(f"%%qwex --detach --image={BUSYBOX}\necho card; sleep 1000")
@@ -361,6 +370,7 @@ def test_silence_is_told_where_another_kernel_reads_the_output(
         begun.until_text("1 line · ")
         home = str(one.home)
         with kernel(tmp_path / "two", DOCKER_HOST=engine.host, QWEX_HOME=home) as two:
+            two.run(IMPATIENT)
             run_id = two.value("__import__('qwex_jupyter').runs().index[0]").strip("'")
             cell = two.begin(f"%qwex attach {run_id}").until_text("1 line · ")
             engine.freeze()
@@ -451,13 +461,17 @@ def test_a_detached_run_is_found_again(docker_engine: Engine, tmp_path: Path) ->
     """After the death of a kernel the next one greets with the run, shows all of it and its end."""
     image(docker_engine, "busybox")
     with kernel(tmp_path / "k", DOCKER_HOST=docker_engine.host) as k:
-        k.run(f"%%qwex -d --name train --image={BUSYBOX}\nseq 500; sleep 3; exit 5")
+        script = "seq 500; trap 'exit 5' USR1; while :; do sleep 0.1; done"
+        k.run(f"%%qwex -d --name train --image={BUSYBOX}\n{script}")
         k.kill()
         k.start()
         greeting = k.run("%load_ext qwex_jupyter").stream()
         assert re.search(r"train \(\w{6}\) still running .* · %qwex attach", greeting)
-        cell = k.run("%qwex attach")
-        assert "exit 5" in cell.text
+        cell = k.begin("%qwex attach").until_text("500")
+        client = docker_engine.client()
+        client.kill(_containers(docker_engine, k.home)[0]["Id"], "USR1")
+        client.close()
+        assert "exit 5" in cell.done().text
         assert k.value("_.logs()") == repr("".join(f"{n}\n" for n in range(1, 501)))
 
 

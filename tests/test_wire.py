@@ -141,6 +141,7 @@ def test_requests_are_counted_by_method_and_path(client: Any, wire: Wire) -> Non
 # -- rules ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.tier("quick")
 def test_a_dropped_response_was_obeyed(
     client: Any, wire: Wire, docker_engine: Engine, mine: str
 ) -> None:
