@@ -246,7 +246,8 @@ def test_a_watch_goes_on_after_whatever_ended_it(
     run = place.submit(f"{WAIT}; exit 7")
     place.running(run)
     heard(place)
-    monkeypatch.setattr(k8s_watch, "_LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr(k8s_watch, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(k8s_watch, "_LONGEST_PAUSE", 0.05)
     for path in ("watch=true", "/(jobs|pods)[?]"):
         for name, trouble in {**TROUBLES, "too old": _too_old}.items():
             rule = trouble(place.wire, "GET", path, 2)
