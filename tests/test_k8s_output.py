@@ -314,7 +314,7 @@ def test_a_silent_program_is_listened_to_again(
 ) -> None:
     """A stream that is silent for long is opened anew, and nothing comes twice or is lost."""
     monkeypatch.setattr(Reader, "silence", 1.0)
-    run = there.submit("sh", "echo one; sleep 5; echo two; sleep 3; printf three")
+    run = there.submit("sh", "echo one; sleep 3; echo two; sleep 2; printf three")
     with there.manager.following(run.run_id):
         run.wait(90)
     assert run.logs("stdout") == "one\ntwo\nthree"
