@@ -235,6 +235,7 @@ def socket_to(wire: KubeWire) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=30)
 
 
+@pytest.mark.tier("quick")
 def test_a_wire_without_a_rule_changes_nothing(kube_wire: KubeWire) -> None:
     """Through the wire an account sees the same, and TLS is verified on both sides."""
     api, namespace = through(kube_wire)

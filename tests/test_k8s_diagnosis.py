@@ -108,6 +108,7 @@ def test_a_registry_that_does_not_answer(there: There) -> None:
     gives_up(run)
 
 
+@pytest.mark.tier("quick")
 def test_a_name_that_is_none(there: There) -> None:
     """A name that can't be an image's fails at once."""
     message = failed(there.submit("--image=team/App:1 echo never"), Reason.IMAGE_NOT_FOUND)

@@ -158,6 +158,7 @@ def test_a_no_after_a_lost_answer_is_no_proof(
     once_each(place, run, 5)
 
 
+@pytest.mark.tier("quick")
 def test_a_job_of_another_history_is_left_alone(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

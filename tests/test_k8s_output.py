@@ -245,6 +245,7 @@ def test_long_lines_are_followed(there: There) -> None:
     same(run, printed())
 
 
+@pytest.mark.tier("quick")
 def test_a_progress_bar(there: There) -> None:
     """What is written over with CR arrives byte by byte, though its line ends late."""
     cell = r"for i in 1 2 3; do printf '\r%s%%' $i; sleep 0.2; done; echo; printf 'more\r'"

@@ -41,6 +41,7 @@ def there(cluster: Cluster, home: str, monkeypatch: pytest.MonkeyPatch) -> There
 # -- cancel ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.tier("quick")
 def test_last_words_and_exit_code_are_kept(there: There) -> None:
     """A program that handles SIGTERM says its last words and returns its own code; nobody looks."""
     run = there.running("sh", SAYS_GOODBYE)
