@@ -358,9 +358,6 @@ class Places:
         self._cluster.api.create(f"{core}/serviceaccounts", {"metadata": {"name": "me"}})
         of = {"storageClassName": "", "accessModes": ["ReadWriteOnce"]}
         size = {"storage": "1Mi"}
-        claim = {"metadata": {"name": "data"}}
-        wanted = {**of, "volumeName": made, "resources": {"requests": size}}
-        self._cluster.api.create(f"{core}/persistentvolumeclaims", {**claim, "spec": wanted})
         volume = {
             **of,
             "capacity": size,
@@ -369,6 +366,13 @@ class Places:
         }
         body = {"metadata": {"name": made}, "spec": volume}
         self._cluster.api.create("/api/v1/persistentvolumes", body)
+        # A claim that is older than its volume is only looked at again now and then.
+        wanted = {**of, "volumeName": made, "resources": {"requests": size}}
+        claim = {"metadata": {"name": "data"}, "spec": wanted}
+        self._cluster.api.create(f"{core}/persistentvolumeclaims", claim)
+        self._cluster.api.wait(
+            f"{core}/persistentvolumeclaims/data", lambda found: found["status"]["phase"] == "Bound"
+        )
         return made
 
     def _kubeconfigs(self) -> None:

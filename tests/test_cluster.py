@@ -27,6 +27,7 @@ def test_it_is_the_kubernetes_that_it_claims_to_be(cluster: Cluster) -> None:
     assert "Ready" in cluster.kubectl("get", "nodes", "--no-headers").split()
 
 
+@pytest.mark.tier("quick")
 def test_a_job_gives_its_exit_code_and_its_log(cluster: Cluster) -> None:
     """A Job written by hand runs on the node, and its exit code and words are there."""
     namespace = cluster.namespace()

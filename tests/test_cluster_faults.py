@@ -34,33 +34,71 @@ HERE = Path(__file__).parent
 # -- killed, frozen, told otherwise ---------------------------------------------------------------
 
 
-def test_each_part_can_be_killed_and_comes_back(own_cluster: Make) -> None:
-    """After SIGKILL of any part, and its restart, the same pod is still running and Jobs run."""
-    cluster = own_cluster()
-    namespace = cluster.namespace()
-    living = job(cluster, namespace, "sleep", "1000")
-    before = pod(cluster, namespace, living, ("Running",))["status"]["containerStatuses"]
-    for part in PARTS:
-        old = cluster.pid(part)
-        cluster.kill(part)
-        assert (cluster.pid(part), alive(old)) == (0, False)
-        cluster.restart(part)
-        assert cluster.pid(part) not in (0, old)
-        name = job(cluster, namespace, "echo", part)
-        assert ended(cluster, namespace, name) == (0, f"{part}\n")
-    after = pod(cluster, namespace, living, ("Running",))["status"]["containerStatuses"]
-    assert after[0]["containerID"] == before[0]["containerID"]
+@pytest.fixture(scope="class")
+def owned(class_cluster: Make) -> Cluster:
+    """A cluster for all tests of a class, with settings of its own."""
+    return class_cluster(
+        kubelet={
+            "nodeStatusUpdateFrequency": "1s",
+            "nodeLeaseDurationSeconds": 4,
+            "maxPods": 33,
+            "containerLogMaxSize": "1Mi",
+        },
+        flags={"controller-manager": ["--node-monitor-grace-period=5s"]},
+    )
 
 
-def test_a_frozen_apiserver_does_not_answer(own_cluster: Make) -> None:
-    """What is asked of a frozen part waits; thawed, it answers again."""
-    cluster = own_cluster()
-    cluster.freeze("apiserver")
-    assert cluster.machine.frozen("apiserver")
-    with pytest.raises(TimeoutError):
-        cluster.api.request("GET", "/version", timeout=1)
-    cluster.thaw("apiserver")
-    assert cluster.api.get("/version")
+class TestOwned:
+    """One cluster of their own, which each leaves as whole as it was."""
+
+    def test_a_kubelet_has_the_settings_it_was_given(self, owned: Cluster) -> None:
+        """Logs rotate at the size, and pods are limited to the number, that its maker said."""
+        node = owned.api.get(f"/api/v1/nodes/{owned.node}")
+        assert node["status"]["capacity"]["pods"] == "33"
+        kubelet = Api(f"https://127.0.0.1:{owned.machine.plan.ports['kubelet']}")
+        assert kubelet.get("/configz")["kubeletconfig"]["containerLogMaxSize"] == "1Mi"
+
+    def test_each_part_can_be_killed_and_comes_back(self, owned: Cluster) -> None:
+        """After SIGKILL of any part, and its restart, the same pod still runs and Jobs run."""
+        namespace = owned.namespace()
+        living = job(owned, namespace, "sleep", "1000")
+        before = pod(owned, namespace, living, ("Running",))["status"]["containerStatuses"]
+        for part in PARTS:
+            old = owned.pid(part)
+            owned.kill(part)
+            assert (owned.pid(part), alive(old)) == (0, False)
+            owned.restart(part)
+            assert owned.pid(part) not in (0, old)
+            name = job(owned, namespace, "echo", part)
+            assert ended(owned, namespace, name) == (0, f"{part}\n")
+        after = pod(owned, namespace, living, ("Running",))["status"]["containerStatuses"]
+        assert after[0]["containerID"] == before[0]["containerID"]
+
+    def test_a_frozen_apiserver_does_not_answer(self, owned: Cluster) -> None:
+        """What is asked of a frozen part waits; thawed, it answers again."""
+        owned.freeze("apiserver")
+        assert owned.machine.frozen("apiserver")
+        with pytest.raises(TimeoutError):
+            owned.api.request("GET", "/version", timeout=1)
+        owned.thaw("apiserver")
+        assert owned.api.get("/version")
+
+    def test_a_kubelet_that_is_gone_makes_its_node_unknown(self, owned: Cluster) -> None:
+        """With a short grace period the node of a dead kubelet is soon not ready; then it is."""
+        owned.kill("kubelet")
+        owned.api.wait(f"/api/v1/nodes/{owned.node}", lambda node: node["spec"].get("taints"))
+        owned.start()
+        assert "Ready" in owned.kubectl("get", "nodes", "--no-headers").split()
+
+    def test_two_clusters_live_side_by_side(self, cluster: Cluster, owned: Cluster) -> None:
+        """Each has ports, a network and pods of its own."""
+        cluster.must_be_ours()
+        assert set(cluster.machine.plan.ports.values()).isdisjoint(
+            owned.machine.plan.ports.values()
+        )
+        for each in (cluster, owned):
+            namespace = each.namespace()
+            assert ended(each, namespace, job(each, namespace, "echo", "here")) == (0, "here\n")
 
 
 def test_a_frozen_cluster_can_be_stopped(own_cluster: Make) -> None:
@@ -71,27 +109,6 @@ def test_a_frozen_cluster_can_be_stopped(own_cluster: Make) -> None:
         cluster.freeze(part)
     cluster.stop()
     assert not any(alive(pid) for pid in pids)
-
-
-def test_a_kubelet_that_is_gone_makes_its_node_unknown(own_cluster: Make) -> None:
-    """With a short grace period the node of a dead kubelet is soon not ready, and then it is."""
-    cluster = own_cluster(
-        kubelet={"nodeStatusUpdateFrequency": "1s", "nodeLeaseDurationSeconds": 4},
-        flags={"controller-manager": ["--node-monitor-grace-period=5s"]},
-    )
-    cluster.kill("kubelet")
-    cluster.api.wait(f"/api/v1/nodes/{cluster.node}", lambda node: node["spec"].get("taints"))
-    cluster.start()
-    assert "Ready" in cluster.kubectl("get", "nodes", "--no-headers").split()
-
-
-def test_a_kubelet_has_the_settings_it_was_given(own_cluster: Make) -> None:
-    """Logs rotate at the size, and pods are limited to the number, that its maker said."""
-    cluster = own_cluster(kubelet={"maxPods": 3, "containerLogMaxSize": "1Mi"})
-    node = cluster.api.get(f"/api/v1/nodes/{cluster.node}")
-    assert node["status"]["capacity"]["pods"] == "3"
-    kubelet = Api(f"https://127.0.0.1:{cluster.machine.plan.ports['kubelet']}")
-    assert kubelet.get("/configz")["kubeletconfig"]["containerLogMaxSize"] == "1Mi"
 
 
 def test_a_part_that_does_not_come_up_says_why(
@@ -201,16 +218,6 @@ def test_a_killed_session_does_not_break_the_next(
     assert left(folders, name) == kept
 
 
-def test_two_clusters_live_side_by_side(cluster: Cluster, own_cluster: Make) -> None:
-    """Each has ports, a network and pods of its own."""
-    other = own_cluster()
-    cluster.must_be_ours()
-    assert set(cluster.machine.plan.ports.values()).isdisjoint(other.machine.plan.ports.values())
-    for each in (cluster, other):
-        namespace = each.namespace()
-        assert ended(each, namespace, job(each, namespace, "echo", "here")) == (0, "here\n")
-
-
 # -- the wire -------------------------------------------------------------------------------------
 
 
@@ -228,6 +235,7 @@ def socket_to(wire: KubeWire) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=30)
 
 
+@pytest.mark.tier("quick")
 def test_a_wire_without_a_rule_changes_nothing(kube_wire: KubeWire) -> None:
     """Through the wire an account sees the same, and TLS is verified on both sides."""
     api, namespace = through(kube_wire)

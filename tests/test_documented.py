@@ -301,6 +301,7 @@ def test_the_table_of_waits_is_made_of_the_rows() -> None:
     assert waits.table() == waits.saved(), "python tests/waits.py --save"
 
 
+@pytest.mark.tier("quick")
 def test_the_patches_of_the_docs_are_taken(
     cluster: Cluster, manager: RunManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

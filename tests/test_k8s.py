@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import types
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -51,6 +53,21 @@ def splitting(class_cluster: Callable[..., Cluster]) -> Cluster:
     )
 
 
+# Clauses of the contract about what the gate changes.
+OUTPUT = (
+    "test_output_is_complete_and_separate",
+    "test_output_stays_readable_after_the_end",
+    "test_a_last_line_without_newline_is_kept",
+    "test_long_lines_are_kept",
+    "test_bytes_that_are_not_text_are_kept",
+    "test_follow_yields_before_the_end_and_stops_at_it",
+    "test_following_loses_and_doubles_nothing",
+    "test_two_runs_never_mix",
+    "test_a_second_runner_follows_and_cancels",
+)
+
+
+@pytest.mark.tier("long")
 class TestK8sSplit(_OnACluster):
     """A real Kubernetes that gives each stream by itself."""
 
@@ -61,19 +78,34 @@ class TestK8sSplit(_OnACluster):
         self.on(splitting, monkeypatch)
 
 
+def _of_all(clause: types.FunctionType) -> types.FunctionType:
+    """The same function, of the tier ``all`` for one class alone."""
+    made = types.FunctionType(
+        clause.__code__, clause.__globals__, clause.__name__, clause.__defaults__,
+        clause.__closure__,
+    )  # fmt: skip
+    functools.update_wrapper(made, clause)
+    del made.__wrapped__  # type: ignore[attr-defined]
+    made.pytestmark = [*getattr(clause, "pytestmark", ())]  # type: ignore[attr-defined]
+    return pytest.mark.tier("all")(made)
+
+
+for _name in OUTPUT:
+    setattr(TestK8sSplit, _name, _of_all(getattr(RunnerContract, _name)))
+
+
 def test_a_kubelet_that_gives_no_stream_by_itself(
     own_cluster: Callable[..., Cluster], home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where only the API server knows streams, nothing comes twice, live or at the end."""
     cluster = own_cluster(flags={"apiserver": [f"--feature-gates={GATE}=true"]})
     there = There(cluster, home, monkeypatch)
-    cell = "echo out; sleep 2; echo err >&2; sleep 1; echo last"
-    for followed in (True, False):
-        run = there.submit("sh", cell)
-        if followed:
-            with there.manager.following(run.run_id):
-                run.wait(90)
-        else:
+    cell = "echo out; sleep 1; echo err >&2; sleep 1; echo last"
+    runs = [there.submit("sh", cell) for _ in range(2)]
+    only = there.submit("sh", "echo err >&2")
+    with there.manager.following(runs[0].run_id):
+        for run in runs:
             run.wait(90)
+    for run in runs:
         assert (run.logs("stdout"), run.logs("stderr")) == ("out\nerr\nlast\n", "")
-    assert there.end("sh", "echo err >&2").logs("stdout") == "err\n"
+    assert only.wait(90).logs("stdout") == "err\n"

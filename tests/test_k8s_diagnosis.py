@@ -6,7 +6,6 @@ import http.server
 import json
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,15 +35,6 @@ def patched(there: There, line: str, patch: str, cell: str | None = None) -> Run
     """A run whose pod has a patch."""
     spec = there.spec(line, cell)
     return there.manager.submit(replace(spec, options={**spec.options, "pod-patch": patch}), "k8s")
-
-
-def nudge(there: There, *runs: Run) -> None:
-    """Changes Jobs and pods without meaning: who waits with the next try tries now."""
-    change = {"metadata": {"annotations": {"tests/nudged": str(time.time())}}}
-    for run in runs:
-        for kind, found in (("jobs", [there.job(run)]), ("pods", there.pods(run))):
-            for each in found:
-                there.cluster.api.patch(there.at(kind, each["metadata"]["name"]), change)
 
 
 def failed(run: Run, reason: Reason) -> str:
@@ -118,6 +108,7 @@ def test_a_registry_that_does_not_answer(there: There) -> None:
     gives_up(run)
 
 
+@pytest.mark.tier("quick")
 def test_a_name_that_is_none(there: There) -> None:
     """A name that can't be an image's fails at once."""
     message = failed(there.submit("--image=team/App:1 echo never"), Reason.IMAGE_NOT_FOUND)
@@ -310,7 +301,7 @@ def test_what_a_variable_comes_from_is_missing(there: There) -> None:
         )
         content = {"stringData" if kind == "secret" else "data": {"A": kind}}
         there.create(f"{kind}s", {"metadata": {"name": "later"}, **content})
-    nudge(there, *runs.values())
+    there.nudge(*runs.values())
     for kind, run in runs.items():
         assert run.wait(90).logs() == f"{kind}\n"
 
@@ -446,7 +437,7 @@ class Late:
 
     def never_will(self) -> None:
         """The first executes nothing, though what both waited for has come: the other has run."""
-        nudge(self.there, self.late, self.patient)
+        self.there.nudge(self.late, self.patient)
         assert self.patient.wait(90).status is RunStatus.SUCCEEDED
         assert (self.folder / "patient/x").read_text() == "x\n"
         assert not (self.folder / "late/x").exists()

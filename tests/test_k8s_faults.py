@@ -158,6 +158,7 @@ def test_a_no_after_a_lost_answer_is_no_proof(
     once_each(place, run, 5)
 
 
+@pytest.mark.tier("quick")
 def test_a_job_of_another_history_is_left_alone(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +247,8 @@ def test_a_watch_goes_on_after_whatever_ended_it(
     run = place.submit(f"{WAIT}; exit 7")
     place.running(run)
     heard(place)
-    monkeypatch.setattr(k8s_watch, "_LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr(k8s_watch, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(k8s_watch, "_LONGEST_PAUSE", 0.05)
     for path in ("watch=true", "/(jobs|pods)[?]"):
         for name, trouble in {**TROUBLES, "too old": _too_old}.items():
             rule = trouble(place.wire, "GET", path, 2)

@@ -116,6 +116,7 @@ def test_stdin_is_empty(there: There) -> None:
 # -- variables -------------------------------------------------------------------------------------
 
 
+@pytest.mark.tier("quick")
 def test_variables_reach_the_program(
     there: There, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_folder_to_work_in(there: There) -> None:
         there.submit("-w sub pwd")
 
 
+@pytest.mark.tier("quick")
 def test_copies_lie_in_the_working_folder(there: There, here: Path) -> None:
     """Nested, with any name, executable or not; the folders can be written, as any user."""
     (here / "data" / "deep").mkdir(parents=True)
@@ -584,6 +586,7 @@ def test_a_patch_that_can_not_be(there: There, patch: str) -> None:
     assert there.jobs() == []
 
 
+@pytest.mark.tier("quick")
 def test_a_patch_that_the_server_refuses(there: There) -> None:
     """A field that Kubernetes can't take is refused at submit, in its words, with nothing made."""
     spec = replace(there.spec("true"), options={"pod-patch": "dnsPolicy: Never"})
@@ -622,6 +625,7 @@ def test_what_is_kept_stays(there: There, monkeypatch: pytest.MonkeyPatch) -> No
     assert there.jobs() == [f"qwex-{other.run_id}"]
 
 
+@pytest.mark.tier("quick")
 def test_delete_takes_job_and_pod(there: There) -> None:
     """`delete` removes the Job with its pod, and the run is known no more."""
     run = there.end("true")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,38 @@ def small(class_cluster: Make) -> Cluster:
     )
 
 
+def turns(count: int, says: str) -> str:
+    """A program that says something so often, with a rotation of its log between two turns.
+
+    It begins when it is told to; see `go`. None comes after the last turn: of an empty newest file
+    nobody can tell what was before it.
+    """
+    return (
+        "log=$(echo /logs/*_${HOSTNAME}_*/main); echo first; "
+        "until [ -e /here/go ]; do sleep 0.05; done; i=1; "
+        f"while :; do was=$(ls $log); {says}; [ $i -lt {count} ] || break; i=$((i+1)); "
+        # What was said is in no file that is written to any more.
+        'until [ "$(ls $log)" != "$was" ] && '
+        "[ $(stat -c %s $log/0.log 2>/dev/null || echo 9999) -lt 1000 ]; do sleep 0.05; done; done"
+    )
+
+
+def go(run: Run, folder: Path) -> None:
+    """Lets it begin, as soon as what it said before was read."""
+    until(lambda: run.log.size("stdout") == len("first\n"))
+    (folder / "go").touch()
+
+
+def submit(there: There, cell: str, folder: Path) -> Run:
+    """A run that sees its own log in ``/logs``, and a folder of the test's in ``/here``."""
+    spec = there.spec("sh", cell)
+    paths = {"logs": Path(there.cluster.machine.plan.data, "pods"), "here": folder}
+    volumes = [{"name": name, "hostPath": {"path": str(at)}} for name, at in paths.items()]
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in paths]
+    patch = {"volumes": volumes, "containers": [{"name": "main", "volumeMounts": mounts}]}
+    return there.manager.submit(replace(spec, options={"pod-patch": json.dumps(patch)}), "k8s")
+
+
 class TestRotation:
     """Logs that are rotated while the program talks."""
 
@@ -71,16 +105,12 @@ class TestRotation:
         """A namespace there."""
         return There(small, home, monkeypatch)
 
-    # 280 kB in each of six turns, with time for a rotation between them. None after the last: of
-    # an empty newest file nobody can tell what was before it.
-    TALKS = (
-        "i=1; while [ $i -le 6 ]; do "
-        "sleep 3.5; seq $((i*100000+1)) $((i*100000+40000)); i=$((i+1)); done"
-    )
-    TALKED = b"".join(numbers(i * 100_000 + 40_000, i * 100_000 + 1) for i in range(1, 7))
+    # 280 kB in each turn.
+    TALKS = turns(4, "seq $((i*100000+1)) $((i*100000+40000))")
+    TALKED = b"first\n" + b"".join(numbers(i * 10**5 + 40_000, i * 10**5 + 1) for i in range(1, 5))
 
     def test_what_is_followed_is_complete(
-        self, there: There, monkeypatch: pytest.MonkeyPatch
+        self, there: There, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Who follows from the start has every byte, over rotations.
 
@@ -88,8 +118,9 @@ class TestRotation:
         is said, and nothing else is missing.
         """
         monkeypatch.setattr("qwex_jupyter.runners.k8s_lines._FILE", 100 << 10)
-        run = there.submit("sh", self.TALKS)
+        run = submit(there, self.TALKS, tmp_path)
         with there.manager.following(run.run_id):
+            go(run, tmp_path)
             run.wait(120)
         if run.record.missing:
             assert "rotated away before it could be read" in run.record.missing
@@ -101,38 +132,35 @@ class TestRotation:
             assert dict(run.record.log_missing) == {}
 
     def test_what_was_left_out_while_the_reader_was_late_is_said(
-        self, small: Cluster, home: str, monkeypatch: pytest.MonkeyPatch
+        self, small: Cluster, home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A kubelet whose reader takes nothing for two rotations leaves out a file: it is said."""
+        monkeypatch.setattr("qwex_jupyter.runners.k8s_lines._FILE", 2 << 20)
         with KubeWire(small) as wire:
             there = There(small, home, monkeypatch)
             monkeypatch.setenv("KUBECONFIG", str(wire.kubeconfig(namespace=there.namespace)))
             rule = wire.stall("GET", r"/log\?.*follow", 1 << 20)
             # Enough in each turn for all that lies on the way.
-            cell = (
-                "i=1; while [ $i -le 6 ]; do "
-                "seq $((i*1000000+1)) $((i*1000000+600000)) | sed 's/.*/&:&/'; "
-                "sleep 3.5; i=$((i+1)); done"
-            )
+            says = "touch /here/$i; seq $((i*1000000+1)) $((i*1000000+250000)) | sed 's/.*/&:&/'"
             there.manager = there.another()
-            run = there.running("sh", cell)
+            run = submit(there, turns(4, says), tmp_path)
             with there.manager.following(run.run_id):
-                until(lambda: rule.hits, 60)
-                time.sleep(15)
+                go(run, tmp_path)
+                until(lambda: rule.hits and (tmp_path / "4").exists())
                 wire.clear()
                 run.wait(120)
         # A rotation may cut a line in two; where one half is left out, what is left is none.
         halves = [line.split(b":") for line in run.log.read("stdout").splitlines()]
         got = [each[0] for each in halves if len(each) == 2 and each[0] == each[1]]
         assert sorted(set(got)) == got
-        assert len(got) < 3_600_000, "nothing was left out"
+        assert len(got) < 1_000_000, "nothing was left out"
         assert "rotated away before it could be read" in run.record.missing
 
-    def test_what_nobody_read_is_said_to_be_missing(
-        self, there: There, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_what_nobody_read_is_said_to_be_missing(self, there: There, tmp_path: Path) -> None:
         """What was rotated away before anybody read it is never missing without a word."""
-        run = there.running("sh", self.TALKS)
+        (tmp_path / "go").touch()
+        run = submit(there, self.TALKS, tmp_path)
+        until(lambda: there.pods(run))
         there.manager.close()
         name = there.pod(run)["metadata"]["name"]
         there.cluster.api.wait(
@@ -163,18 +191,19 @@ class TestRotation:
         assert len(got) > 60_000, "no more than the newest file"
         assert got == numbers(1000) * 50 or "rotated away" in run.record.missing
 
-    def test_gaps_between_two_looks_are_said(self, there: There) -> None:
+    def test_gaps_between_two_looks_are_said(self, there: There, tmp_path: Path) -> None:
         """Looked at once, then left alone over rotations: what is missing between is said."""
-        run = there.running("sh", f"seq 1 1000; sleep 8; {self.TALKS}; echo end")
-        until(lambda: run.logs().endswith("1000\n"))
+        run = submit(there, f"{self.TALKS}; echo end", tmp_path)
+        until(lambda: run.logs() == "first\n")
         there.manager.close()
+        (tmp_path / "go").touch()
         name = there.pod(run)["metadata"]["name"]
         there.cluster.api.wait(
             there.at("pods", name), lambda pod: pod["status"]["phase"] == "Succeeded", 120
         )
         late = there.another().get(run.run_id).wait(90)
         got = late.log.read("stdout")
-        assert got.startswith(numbers(1000)) and got.endswith(b"end\n")
+        assert got.startswith(b"first\n") and got.endswith(b"end\n")
         assert "rotated away" in late.record.missing
         assert len(got) < len(self.TALKED)
 
@@ -216,6 +245,7 @@ def test_long_lines_are_followed(there: There) -> None:
     same(run, printed())
 
 
+@pytest.mark.tier("quick")
 def test_a_progress_bar(there: There) -> None:
     """What is written over with CR arrives byte by byte, though its line ends late."""
     cell = r"for i in 1 2 3; do printf '\r%s%%' $i; sleep 0.2; done; echo; printf 'more\r'"
@@ -285,7 +315,7 @@ def test_a_silent_program_is_listened_to_again(
 ) -> None:
     """A stream that is silent for long is opened anew, and nothing comes twice or is lost."""
     monkeypatch.setattr(Reader, "silence", 1.0)
-    run = there.submit("sh", "echo one; sleep 5; echo two; sleep 3; printf three")
+    run = there.submit("sh", "echo one; sleep 3; echo two; sleep 2; printf three")
     with there.manager.following(run.run_id):
         run.wait(90)
     assert run.logs("stdout") == "one\ntwo\nthree"

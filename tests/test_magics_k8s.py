@@ -79,6 +79,7 @@ def _plain(message: dict[str, Any]) -> str:
     return str(message["content"].get("data", {}).get("text/plain"))
 
 
+@pytest.mark.tier("quick")
 def test_a_cell_runs_on_a_cluster(k: Kernel) -> None:
     """A cell shows its output, the image, the runner and the exit code."""
     cell = k.run(
