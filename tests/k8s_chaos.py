@@ -134,7 +134,7 @@ class K8sCampaign(chaos.Campaign):
         self._wire.bad = self._mode == "faults"
         while True:
             now = time.monotonic()
-            while now < until and len(self._kernels) < self._parallel:
+            while now < self._last(base, until) and len(self._kernels) < self._parallel:
                 longest = 6.0 if rng.random() < 1 / 3 else 1.5
                 play = functools.partial(_play_kernel, base, rng.random(), self._image)
                 self._kernels[chaos._fork(play, base)] = now + rng.random() * longest
