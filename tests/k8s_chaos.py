@@ -138,14 +138,14 @@ class K8sCampaign(chaos.Campaign):
                 longest = 6.0 if rng.random() < 1 / 3 else 1.5
                 play = functools.partial(_play_kernel, base, rng.random(), self._image)
                 self._kernels[chaos._fork(play, base)] = now + rng.random() * longest
+            if not self._kernels:
+                break
             for pid, due in list(self._kernels.items()):
                 if now >= due:
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
                     del self._kernels[pid]
                     self.tally.kernel_kills += 1
-            if not self._kernels:
-                break
             if now - looked > 0.2:
                 looked = now
                 self._look_at_ends(base)
