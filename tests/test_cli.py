@@ -10,13 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from kernel import PATIENCE, end_runs, environment, kernel, qwex
-
-from qwex_jupyter.process import use_proc
 
 # Every byte there is, without a newline at the end.
 BYTES = bytes(range(256)) * 40
@@ -43,12 +41,17 @@ def _record(env: Mapping[str, str], ref: str) -> dict[str, object]:
     return dict(json.loads(done.stdout))
 
 
-def _start(env: Mapping[str, str], *words: str, **how: object) -> subprocess.Popen[bytes]:
+_QWEX = ("-m", "qwex_jupyter.cli")
+
+
+def _start(
+    env: Mapping[str, str], *words: str, how: Sequence[str] = _QWEX
+) -> subprocess.Popen[bytes]:
     """``qwex`` as a terminal starts it: in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "qwex_jupyter.cli", *words],
+        [sys.executable, *how, *words],
         env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True, **how,  # type: ignore[call-overload]
+        start_new_session=True,
     )  # fmt: skip
 
 
@@ -149,22 +152,28 @@ def test_a_second_ctrl_c_insists(env: dict[str, str]) -> None:
     assert _record(env, "twice")["status"] == "CANCELLED"
 
 
-_WAIT = pytest.param(
-    "wait", marks=pytest.mark.skipif(not use_proc, reason="needs Linux: it looks into /proc")
-)
+# ``qwex``, which says when it begins to wait for a run.
+_SAYS_SO = """
+import sys
+from qwex_jupyter import cli
+from qwex_jupyter.manager import RunManager
+wait = RunManager.wait
+def told(*more):
+    print("up", flush=True)
+    return wait(*more)
+RunManager.wait = told
+sys.exit(cli.main())
+"""
 
 
-@pytest.mark.parametrize("verb", ["attach", "logs -f", _WAIT])
+@pytest.mark.parametrize("verb", ["attach", "logs -f", "wait"])
 def test_ctrl_c_of_watching_stops_only_the_watching(env: dict[str, str], verb: str) -> None:
     """Ctrl-C of attach, ``logs -f`` and wait leaves the run alone, without a traceback."""
     started = qwex(env, "run", "-d", "sh", "-c", "echo up; exec sleep 600")
     handle = started.stdout.decode().strip()
-    process = _start(env, *verb.split(), handle)
-    if verb == "wait":
-        # It says nothing. It waits when it has a thread that looks after the run.
-        _until(lambda: len(os.listdir(f"/proc/{process.pid}/task")) > 1)
-    else:
-        assert _line(process) == b"up\n"
+    how = ("-c", _SAYS_SO) if verb == "wait" else _QWEX
+    process = _start(env, *verb.split(), handle, how=how)
+    assert _line(process) == b"up\n"
     os.killpg(process.pid, signal.SIGINT)
     _, err = _end(process)
     assert "Traceback" not in err
