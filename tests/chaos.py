@@ -144,7 +144,7 @@ class Campaign:
         looked = shot = time.monotonic()
         while True:
             now = time.monotonic()
-            while now < until and len(self._kernels) < self._parallel:
+            while now < self._last(base, until) and len(self._kernels) < self._parallel:
                 longest = 0.6 if rng.random() < 1 / 3 else 0.15
                 pid = _fork(functools.partial(_play_kernel, base, rng.random()), base)
                 self._kernels[pid] = now + rng.random() * longest
@@ -163,6 +163,10 @@ class Campaign:
                 looked = now
                 self._look_at_ends(base)
             time.sleep(0.001)
+
+    def _last(self, base: str, until: float) -> float:
+        """Until when kernels start: where all is slow, until there is something to judge."""
+        return until if os.path.getsize(f"{base}/told") else until + _SETTLED_IN
 
     def _shoot(self, base: str) -> None:
         """Kills a supervisor at work, one in waiting, or the server that forks them."""

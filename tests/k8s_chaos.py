@@ -134,18 +134,18 @@ class K8sCampaign(chaos.Campaign):
         self._wire.bad = self._mode == "faults"
         while True:
             now = time.monotonic()
-            while now < until and len(self._kernels) < self._parallel:
+            while now < self._last(base, until) and len(self._kernels) < self._parallel:
                 longest = 6.0 if rng.random() < 1 / 3 else 1.5
                 play = functools.partial(_play_kernel, base, rng.random(), self._image)
                 self._kernels[chaos._fork(play, base)] = now + rng.random() * longest
+            if not self._kernels:
+                break
             for pid, due in list(self._kernels.items()):
                 if now >= due:
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
                     del self._kernels[pid]
                     self.tally.kernel_kills += 1
-            if not self._kernels:
-                break
             if now - looked > 0.2:
                 looked = now
                 self._look_at_ends(base)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -41,12 +41,17 @@ def _record(env: Mapping[str, str], ref: str) -> dict[str, object]:
     return dict(json.loads(done.stdout))
 
 
-def _start(env: Mapping[str, str], *words: str, **how: object) -> subprocess.Popen[bytes]:
+_QWEX = ("-m", "qwex_jupyter.cli")
+
+
+def _start(
+    env: Mapping[str, str], *words: str, how: Sequence[str] = _QWEX
+) -> subprocess.Popen[bytes]:
     """``qwex`` as a terminal starts it: in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "qwex_jupyter.cli", *words],
+        [sys.executable, *how, *words],
         env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True, **how,  # type: ignore[call-overload]
+        start_new_session=True,
     )  # fmt: skip
 
 
@@ -147,16 +152,28 @@ def test_a_second_ctrl_c_insists(env: dict[str, str]) -> None:
     assert _record(env, "twice")["status"] == "CANCELLED"
 
 
+# ``qwex``, which says when it begins to wait for a run.
+_SAYS_SO = """
+import sys
+from qwex_jupyter import cli
+from qwex_jupyter.manager import RunManager
+wait = RunManager.wait
+def told(*more):
+    print("up", flush=True)
+    return wait(*more)
+RunManager.wait = told
+sys.exit(cli.main())
+"""
+
+
 @pytest.mark.parametrize("verb", ["attach", "logs -f", "wait"])
 def test_ctrl_c_of_watching_stops_only_the_watching(env: dict[str, str], verb: str) -> None:
     """Ctrl-C of attach, ``logs -f`` and wait leaves the run alone, without a traceback."""
     started = qwex(env, "run", "-d", "sh", "-c", "echo up; exec sleep 600")
     handle = started.stdout.decode().strip()
-    process = _start(env, *verb.split(), handle)
-    if verb == "wait":
-        time.sleep(1)
-    else:
-        assert _line(process) == b"up\n"
+    how = ("-c", _SAYS_SO) if verb == "wait" else _QWEX
+    process = _start(env, *verb.split(), handle, how=how)
+    assert _line(process) == b"up\n"
     os.killpg(process.pid, signal.SIGINT)
     _, err = _end(process)
     assert "Traceback" not in err
@@ -342,6 +359,6 @@ def test_a_terminal_and_a_notebook_see_one_history(tmp_path: Path) -> None:
         assert notebook.value("__import__('qwex_jupyter').get('ours').status.value") == (
             "'CANCELLED'"
         )
-        again = qwex(notebook.env, "rerun", "ours", "--timeout", "0.5s", "--grace", "0")
+        again = qwex(notebook.env, "rerun", "ours", "--timeout", "3s", "--grace", "0")
         assert again.stdout == b"from the notebook\n"
         assert again.returncode == 143 or again.returncode == 137

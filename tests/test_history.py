@@ -797,7 +797,7 @@ def test_only_the_owner_can_read_what_is_kept(home: str, eager: None, cache_fold
     before = os.umask(0)
     try:
         manager = RunManager(home)
-        manager.submit(JobSpec(command=("bash",), script="echo hello")).wait(30)
+        manager.submit(JobSpec(command=("bash",), script="echo hello")).wait(60)
         manager.history.frame()
     finally:
         os.umask(before)
@@ -1066,7 +1066,7 @@ def test_values_of_variables_stand_in_no_file(
                 assert not any(value.encode() in data for value in values.values()), path
 
     look()
-    run.wait(30)
+    run.wait(60)
     look()
     sizes = " ".join(str(len(value)) for value in values.values())
     assert run.logs("stdout") == f"{sizes} literal\n"

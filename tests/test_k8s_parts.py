@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +31,23 @@ def place(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     here.close()
 
 
-@pytest.fixture
-def own_place(
-    own_cluster: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Place]]:
-    """Makes a cluster whose parts may be killed."""
-    places: list[Place] = []
+@pytest.fixture(scope="class")
+def parts(request: pytest.FixtureRequest, class_cluster: Callable[..., Cluster]) -> Cluster:
+    """The cluster of an `OwnCluster`."""
+    return class_cluster(**request.cls.settings)
 
-    def make(**settings: Any) -> Place:
-        here = Place(own_cluster(**settings), tmp_path)
-        monkeypatch.setenv("KUBECONFIG", here.kubeconfig)
-        places.append(here)
-        return here
 
-    yield make
-    for here in places:
-        here.close()
+class OwnCluster:
+    """Tests in a cluster of their own, one after the other, whose parts may be killed."""
+
+    settings: Mapping[str, Any] = {}
+
+    @pytest.fixture
+    def cluster(self, parts: Cluster) -> Iterator[Cluster]:
+        """The cluster of the class, whole and with nothing in it."""
+        yield parts
+        parts.start()  # what a test left killed or frozen
+        parts.remove_namespaces()
 
 
 # -- parts ----------------------------------------------------------------------------------------
@@ -55,12 +56,18 @@ PARTS = ("apiserver", "etcd", "controller-manager", "kubelet", "containerd")
 SAY = "echo out; echo err >&2"
 
 
+def until_there(name: str) -> str:
+    """A piece of a program that waits for a file beside the counters."""
+    return f"while [ ! -e /counters/{name} ]; do sleep 0.1; done"
+
+
 def through(
     place: Place, part: str, fault: Callable[[str], None], heal: Callable[[str], None]
 ) -> None:
     """A fault of one part at several points of runs' lives; each has its own code in the end."""
-    running = place.submit(f"{SAY}; sleep 4; {SAY}; exit 3")
-    ending = place.submit(f"{SAY}; sleep 1; exit 4")
+    away, back = f"{part}.away", f"{part}.back"
+    running = place.submit(f"{SAY}; {until_there(away)}; {until_there(back)}; {SAY}; exit 3")
+    ending = place.submit(f"{SAY}; {until_there(away)}; touch /counters/$QWEX_RUN_ID.over; exit 4")
     over = place.submit(f"{SAY}; exit 5")
     place.running(running, ending)
     until(lambda: place.executions(over))
@@ -69,9 +76,12 @@ def through(
     fault(part)
     if part not in ("apiserver", "etcd"):
         late[7] = place.submit(f"{SAY}; exit 7")
-    time.sleep(3.0)
+    (place.counters / away).touch()
+    until(lambda: (place.counters / f"{ending.run_id}.over").exists())
+    time.sleep(1.0)  # so long nobody hears of that end
     place.forget()
     heal(part)
+    (place.counters / back).touch()
     place.manager.take_up()
     for code, run in {3: running, 4: ending, 5: over, **late}.items():
         record = place.end(run)
@@ -93,76 +103,121 @@ def through(
         assert record.log_missing == {}, told
 
 
-@pytest.mark.timeout(600)
-def test_a_killed_part_loses_no_run(own_place: Callable[..., Place]) -> None:
-    """After SIGKILL of any part and its restart each run ends once, with its code and output."""
-    place = own_place()
-    for part in PARTS:
-        through(place, part, place.cluster.kill, place.cluster.restart)
-    assert not [run for run in place.manager.history.run_ids() if len(place.pods(run)) > 1]
+class TestParts(OwnCluster):
+    """Parts that are killed and frozen."""
+
+    @pytest.mark.timeout(600)
+    def test_a_killed_part_loses_no_run(self, place: Place) -> None:
+        """Each run ends once, with its code and output, after any part's SIGKILL and restart."""
+        for part in PARTS:
+            through(place, part, place.cluster.kill, place.cluster.restart)
+        assert not [run for run in place.manager.history.run_ids() if len(place.pods(run)) > 1]
+
+    @pytest.mark.timeout(600)
+    def test_a_frozen_part_loses_no_run(self, place: Place) -> None:
+        """Each run ends once, with its code and output, after any part's SIGSTOP and SIGCONT."""
+        for part in PARTS:
+            through(place, part, place.cluster.freeze, place.cluster.thaw)
+
+    def test_a_restarted_controller_executes_nothing_twice(self, place: Place) -> None:
+        """Jobs whose pods die while there is no controller are not executed again by the next."""
+        runs = {
+            "sleeps": place.submit("exec sleep 600"),
+            "taken": place.submit("exec sleep 600"),
+            "fails": place.submit(f"{WAIT}; exit 7"),
+        }
+        place.running(*runs.values())
+        place.forget()
+        place.manager.close()
+        place.cluster.kill("controller-manager")
+        place.remove_pod(runs["taken"], force=True)
+        place.evict(runs["sleeps"])
+        place.go()
+        until(lambda: all(ended_or_gone(place, run) for run in runs.values()))
+        place.cluster.restart("controller-manager")
+        place.forget()
+        place.manager.take_up()
+        found = {name: place.end(run) for name, run in runs.items()}
+        assert found["fails"].exit_code == 7
+        for name in ("sleeps", "taken"):
+            record = found[name]
+            assert record.exit_code in (None, 143), record.sentence
+            assert record.status in (RunStatus.LOST, RunStatus.FAILED)
+        # The controller is done with each, so it makes no more pods.
+        for run in runs.values():
+            until(lambda run=run: place.jobs(run.run_id)[0]["status"].get("conditions"))  # type: ignore[misc]
+        assert {place.executions(run) for run in runs.values()} == {1}
 
 
-@pytest.mark.timeout(600)
-def test_a_frozen_part_loses_no_run(own_place: Callable[..., Place]) -> None:
-    """After SIGSTOP and SIGCONT of any part each run ends once, with its code and output."""
-    place = own_place()
-    for part in PARTS:
-        through(place, part, place.cluster.freeze, place.cluster.thaw)
-
-
-def test_a_stream_that_the_kubelet_closes_is_no_end(own_place: Callable[..., Place]) -> None:
-    """With a short idle timeout of the kubelet the output of a silent run is whole, and once."""
-    place = own_place(kubelet={"streamingConnectionIdleTimeout": "1s"})
-    run = place.submit("for i in 1 2 3; do echo line $i; sleep 2.5; done; printf last")
-    with place.manager.following(run.run_id):
-        record = place.end(run)
-    assert (record.exit_code, record.log_missing) == (0, {})
-    assert run.log.read("stdout") == b"line 1\nline 2\nline 3\nlast"
+def ended_or_gone(place: Place, run: Run) -> bool:
+    """Whether a run's program has ended, or its pod is one that is to go at once."""
+    for pod in place.pods(run.run_id):
+        states = [each["state"] for each in pod["status"].get("containerStatuses", ())]
+        at_once = pod["metadata"].get("deletionGracePeriodSeconds") == 0
+        if not at_once and not (states and all("terminated" in state for state in states)):
+            return False
+    return True
 
 
 # -- the node -------------------------------------------------------------------------------------
 
-SHORT = {
-    "kubelet": {"nodeStatusUpdateFrequency": "1s", "nodeLeaseDurationSeconds": 4},
-    "flags": {
-        "controller-manager": [
-            "--node-monitor-grace-period=5s",
-            "--node-monitor-period=1s",
-        ]
-    },
-}
 
+class TestShort(OwnCluster):
+    """A cluster that is quick to find that something is silent."""
 
-def test_a_lost_node_is_no_outcome(own_place: Callable[..., Place]) -> None:
-    """While nothing is heard of its node a run is RUNNING / NodeLost, and then as it really is."""
-    place = own_place(**SHORT)
-    taken = place.submit(f"{WAIT}; exit 5")
-    waits = place.submit(f"{WAIT}; exit 6")
-    ends = place.submit("sleep 20; echo said; exit 7")
-    place.running(taken, waits, ends)
-    place.cluster.kill("kubelet")
-    for run in (taken, waits, ends):
-        until(lambda run=run: place.manager.fresh(run.run_id).reason == Reason.NODE_LOST, 60)  # type: ignore[misc]
-        record = place.manager.record(run.run_id)
-        assert (record.status, record.exit_code) == (RunStatus.RUNNING, None)
-        assert place.cluster.node in record.message
-    deleted = place.pod_path(taken)
-    # As the cluster does by itself, unless all of its nodes are silent.
-    place.remove_pod(taken)
-    place.cluster.api.wait(deleted, lambda pod: pod["metadata"].get("deletionTimestamp"))
-    place.manager.look([taken.run_id])
-    assert place.manager.record(taken.run_id).status is RunStatus.RUNNING
-    place.cluster.start()
-    place.go()
-    codes = {run: place.end(run).exit_code for run in (waits, ends)}
-    assert list(codes.values()) == [6, 7]
-    assert ends.log.read("stdout") == b"said\n"
-    record = place.end(taken)
-    # It read the file in time, or was ended as the pod's deletion wants it.
-    assert record.exit_code in (5, 143, 137), record.sentence
-    assert record.status is RunStatus.FAILED
-    for run in (taken, waits, ends):
-        assert place.executions(run) == 1
+    settings: Mapping[str, Any] = {
+        "kubelet": {
+            "nodeStatusUpdateFrequency": "1s",
+            "nodeLeaseDurationSeconds": 4,
+            "streamingConnectionIdleTimeout": "1s",
+        },
+        "flags": {
+            "controller-manager": [
+                "--node-monitor-grace-period=5s",
+                "--node-monitor-period=1s",
+            ]
+        },
+    }
+
+    def test_a_stream_that_the_kubelet_closes_is_no_end(self, place: Place) -> None:
+        """With a short idle timeout of the kubelet the output of a silent run is whole, once."""
+        run = place.submit("for i in 1 2 3; do echo line $i; sleep 2; done; printf last")
+        with place.manager.following(run.run_id):
+            record = place.end(run)
+        assert (record.exit_code, record.log_missing) == (0, {})
+        assert run.log.read("stdout") == b"line 1\nline 2\nline 3\nlast"
+
+    def test_a_lost_node_is_no_outcome(self, place: Place) -> None:
+        """While its node is silent a run is RUNNING / NodeLost, and then as it really is."""
+        taken = place.submit(f"{WAIT}; exit 5")
+        waits = place.submit(f"{WAIT}; exit 6")
+        ends = place.submit(f"{until_there('away')}; echo said; touch /counters/over; exit 7")
+        place.running(taken, waits, ends)
+        place.cluster.kill("kubelet")
+        (place.counters / "away").touch()
+        for run in (taken, waits, ends):
+            until(lambda run=run: place.manager.fresh(run.run_id).reason == Reason.NODE_LOST)  # type: ignore[misc]
+            record = place.manager.record(run.run_id)
+            assert (record.status, record.exit_code) == (RunStatus.RUNNING, None)
+            assert place.cluster.node in record.message
+        deleted = place.pod_path(taken)
+        # As the cluster does by itself, unless all of its nodes are silent.
+        place.remove_pod(taken)
+        place.cluster.api.wait(deleted, lambda pod: pod["metadata"].get("deletionTimestamp"))
+        place.manager.look([taken.run_id])
+        assert place.manager.record(taken.run_id).status is RunStatus.RUNNING
+        until((place.counters / "over").exists)
+        place.cluster.start()
+        place.go()
+        codes = {run: place.end(run).exit_code for run in (waits, ends)}
+        assert list(codes.values()) == [6, 7]
+        assert ends.log.read("stdout") == b"said\n"
+        record = place.end(taken)
+        # It read the file in time, or was ended as the pod's deletion wants it.
+        assert record.exit_code in (5, 143, 137), record.sentence
+        assert record.status is RunStatus.FAILED
+        for run in (taken, waits, ends):
+            assert place.executions(run) == 1
 
 
 # -- the pod --------------------------------------------------------------------------------------
@@ -219,35 +274,7 @@ def _settled(place: Place, run: Run) -> bool:
     return not place.pods(run.run_id) and bool(job["status"].get("conditions"))
 
 
-def test_a_restarted_controller_executes_nothing_twice(own_place: Callable[..., Place]) -> None:
-    """Jobs whose pods die while there is no controller are not executed again by the next one."""
-    place = own_place()
-    runs = {
-        "sleeps": place.submit("exec sleep 600"),
-        "taken": place.submit("exec sleep 600"),
-        "fails": place.submit(f"{WAIT}; exit 7"),
-    }
-    place.running(*runs.values())
-    place.forget()
-    place.manager.close()
-    place.cluster.kill("controller-manager")
-    place.remove_pod(runs["taken"], force=True)
-    place.evict(runs["sleeps"])
-    place.go()
-    time.sleep(3.0)
-    place.cluster.restart("controller-manager")
-    place.forget()
-    place.manager.take_up()
-    found = {name: place.end(run) for name, run in runs.items()}
-    assert found["fails"].exit_code == 7
-    for name in ("sleeps", "taken"):
-        record = found[name]
-        assert record.exit_code in (None, 143), record.sentence
-        assert record.status in (RunStatus.LOST, RunStatus.FAILED)
-    time.sleep(3.0)
-    assert {place.executions(run) for run in runs.values()} == {1}
-
-
+@pytest.mark.tier("quick")
 def test_a_sidecar_that_goes_on_keeps_no_run(place: Place) -> None:
     """A run ends with its own program, though another container of its pod would go on for ever."""
     beside = {"name": "beside", "image": place.image, "command": ["sleep", "600"]}
@@ -263,46 +290,47 @@ def test_a_sidecar_that_goes_on_keeps_no_run(place: Place) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("mode", k8s_chaos.MODES)
-def test_killed_kernels_lose_no_job(
-    own_cluster: Callable[..., Cluster], tmp_path: Path, chaos_seconds: int, mode: str
-) -> None:
-    """Whenever kernels are killed, answers spoiled or parts die, each Job ends once, rightly."""
-    campaign = k8s_chaos.K8sCampaign(str(tmp_path), 1, mode, own_cluster())
-    tally = campaign.run(chaos_seconds)
-    print("\n".join(f"{name:18} {count:>12,}" for name, count in tally.rows()), campaign.more)
-    assert tally.clean, "\n".join(tally.told[:20])
-    assert tally.kernel_kills
-    assert tally.right
-    assert tally.right + tally.never_started + tally.rightly_lost == tally.runs
-    assert bool(campaign.more["wire_faults"]) == (mode == "faults")
-    assert bool(campaign.more["parts_killed"] + campaign.more["parts_frozen"]) == (mode == "parts")
+class TestCampaigns(OwnCluster):
+    """Campaigns, and their judge."""
 
+    @pytest.mark.parametrize("mode", k8s_chaos.MODES)
+    def test_killed_kernels_lose_no_job(
+        self, cluster: Cluster, tmp_path: Path, chaos_seconds: int, mode: str
+    ) -> None:
+        """When kernels are killed, answers spoiled or parts die, each Job ends once, rightly."""
+        campaign = k8s_chaos.K8sCampaign(str(tmp_path), 1, mode, cluster)
+        tally = campaign.run(chaos_seconds)
+        print("\n".join(f"{name:18} {count:>12,}" for name, count in tally.rows()), campaign.more)
+        assert tally.clean, "\n".join(tally.told[:20])
+        assert tally.kernel_kills
+        assert tally.right
+        assert tally.right + tally.never_started + tally.rightly_lost == tally.runs
+        more = campaign.more
+        assert bool(more["wire_faults"]) == (mode == "faults")
+        assert bool(more["parts_killed"] + more["parts_frozen"]) == (mode == "parts")
 
-@pytest.mark.chaos
-@pytest.mark.timeout(0)
-def test_the_judge_sees_what_is_wrong_with_a_job(
-    own_cluster: Callable[..., Cluster], tmp_path: Path
-) -> None:
-    """A campaign with a Job left behind, a lost byte and a second execution is not clean."""
-    campaign = k8s_chaos.K8sCampaign(str(tmp_path), 2, "kernel", own_cluster(), parallel=1)
-    judge = campaign._judge
+    def test_the_judge_sees_what_is_wrong_with_a_job(
+        self, cluster: Cluster, tmp_path: Path
+    ) -> None:
+        """A campaign with a Job left behind, a lost byte and a second execution is not clean."""
+        campaign = k8s_chaos.K8sCampaign(str(tmp_path), 2, "kernel", cluster, parallel=1)
+        judge = campaign._judge
 
-    def tamper(base: str, history: Any) -> None:
-        ended = [name for name in history.run_ids() if history.record(name).exit_code is not None]
-        lost, twice = ended[0], ended[-1]
-        log = Path(history.folder(lost), "stdout.log")
-        log.write_bytes(log.read_bytes()[:-1])
-        Path(base, "counters", twice).write_bytes(b"xx")
-        jobs = f"/apis/batch/v1/namespaces/{campaign._namespace}/jobs"
-        path = f"{jobs}/qwex-{lost}"
-        campaign._cluster.api.patch(path, {"spec": {"ttlSecondsAfterFinished": None}})
-        judge(base, history)
+        def tamper(base: str, history: Any) -> None:
+            ended = [run for run in history.run_ids() if history.record(run).exit_code is not None]
+            lost, twice = ended[0], ended[-1]
+            log = Path(history.folder(lost), "stdout.log")
+            log.write_bytes(log.read_bytes()[:-1])
+            Path(base, "counters", twice).write_bytes(b"xx")
+            jobs = f"/apis/batch/v1/namespaces/{campaign._namespace}/jobs"
+            path = f"{jobs}/qwex-{lost}"
+            campaign._cluster.api.patch(path, {"spec": {"ttlSecondsAfterFinished": None}})
+            judge(base, history)
 
-    campaign._judge = tamper  # type: ignore[method-assign]
-    faults = campaign.run(12.0).faults
-    found = {name for name, count in faults.items() if count}
-    assert found == {"left_open", "lost_bytes", "double_executions"}
+        campaign._judge = tamper  # type: ignore[method-assign]
+        faults = campaign.run(1.0).faults
+        found = {name for name, count in faults.items() if count}
+        assert found == {"left_open", "lost_bytes", "double_executions"}
 
 
 # One whose stdout has five lines of two pieces each.

@@ -416,9 +416,19 @@ def test_stopping_to_watch_stops_only_the_watching(k: Kernel, verb: str) -> None
     name = "watched-" + verb.split()[0]
     k.run(_waiter(name, options="-d"))
     _until(lambda: b"line 99" in _log(k, name))
-    cell = k.begin(f"import sys; print('asked', flush=True)\n%qwex {verb} {name}")
+    cell = k.begin(
+        "from qwex_jupyter.run import Run\n"
+        "before = Run.wait\n"
+        "def told(*more, **named):\n"
+        "    print('asked', flush=True)\n"
+        "    return before(*more, **named)\n"
+        "try:\n"
+        "    Run.wait = told\n"
+        f"    %qwex {verb} {name}\n"
+        "finally:\n"
+        "    Run.wait = before"
+    )
     cell.until_text("asked" if verb == "wait" else "line 99")
-    time.sleep(0.3)
     k.interrupt()
     assert cell.done().status == "ok", cell.error
     assert k.value(f"str(__import__('qwex_jupyter').get({name!r}).poll())") == "'RUNNING'"
@@ -513,18 +523,25 @@ def test_a_capturing_cell_swallows_no_cards_end(k: Kernel) -> None:
     card, _ = k.run(_waiter("swallow", options="-d --as swallowed")).display_ids
     cell = k.begin(
         "%%capture caught\n"
-        "import time\nopen('swallow.go', 'w').close()\n"
-        "swallowed.wait(60); time.sleep(2.5); print('of the cell')"
+        "import os, time\nopen('swallow.go', 'w').close()\n"
+        "while not os.path.exists('swallow.seen'): time.sleep(0.01)\n"
+        "print('of the cell')"
     )
+    cell.until(lambda seen: any("✓ succeeded" in text for text in updates_of(seen, card)))
+    (k.folder / "swallow.seen").touch()
     assert cell.done().status == "ok", cell.error
-    updates = [
+    assert "✓ succeeded" in updates_of(cell, card)[-1]
+    assert k.value("caught.stdout") == "'of the cell\\n'"
+    assert k.value("caught.outputs") == "[]"
+
+
+def updates_of(cell: Cell, card: str) -> list[str]:
+    """What a card was shown as in the messages that came with a cell."""
+    return [
         str(m["content"]["data"])
         for m in cell.messages
         if m["content"].get("transient", {}).get("display_id") == card
     ]
-    assert "✓ succeeded" in updates[-1]
-    assert k.value("caught.stdout") == "'of the cell\\n'"
-    assert k.value("caught.outputs") == "[]"
 
 
 def test_a_captured_foreground_cell_is_captured(k: Kernel) -> None:
@@ -779,8 +796,7 @@ def test_wait_waits_for_all_or_gives_up(k: Kernel) -> None:
     k.run(_waiter("w2", options="-d --quiet") + "\n")
     out = k.run("%qwex wait w1 --timeout 0.1").stream()
     assert "had not ended after 0.1 s; it goes on" in out
-    cell = k.begin("print('asked', flush=True)\n%qwex wait --all").until_text("asked")
-    time.sleep(0.5)
+    cell = k.begin("%qwex wait --all").until_text("◐ running")
     (k.folder / "w1.go").touch()
     (k.folder / "w2.go").touch()
     out = cell.done().text

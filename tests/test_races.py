@@ -746,14 +746,16 @@ def test_a_damaged_stop_doesnt_end_a_supervisor(stages: Callable[..., Stage]) ->
     assert judged(stage).exit_code == CODE
 
 
-def test_an_open_entry_without_a_folder_stops_nobody(manager: RunManager) -> None:
+def test_an_open_entry_without_a_folder_stops_nobody(manager: RunManager, tmp_path: Path) -> None:
     """A run that another kernel makes right now, or died making, keeps no kernel from its runs."""
-    managers_run = manager.submit(JobSpec(command=("/bin/sh", "-c", "sleep 0.3; exit 7")))
+    wait = f"while [ ! -e '{tmp_path}/go' ]; do sleep 0.02; done"
+    managers_run = manager.submit(JobSpec(command=("/bin/sh", "-c", f"{wait}; exit 7")))
     manager.history.mark_open("20260101-000000-k3x9qd")
     fresh = RunManager(manager.history.home)
     assert [record.run_id for record in fresh.take_up()] == [managers_run.run_id]
     seen = threading.Event()
     fresh.observe(lambda record: seen.set() if record.status.final else None)
+    (tmp_path / "go").touch()
     assert seen.wait(PATIENCE), "its loop never told of the end"
     assert fresh.record(managers_run.run_id).exit_code == CODE
 
