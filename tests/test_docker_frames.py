@@ -246,7 +246,7 @@ STEPS = st.lists(
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 @given(logs(), STEPS, st.integers(0, 10))
 def test_whatever_is_cut_no_byte_is_lost_or_doubled(

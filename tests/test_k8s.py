@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import types
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -53,7 +51,7 @@ def splitting(class_cluster: Callable[..., Cluster]) -> Cluster:
     )
 
 
-# Clauses of the contract about what the gate changes.
+# Clauses of the contract about what the gate changes: those are of the tier ``all``.
 OUTPUT = (
     "test_output_is_complete_and_separate",
     "test_output_stays_readable_after_the_end",
@@ -67,7 +65,7 @@ OUTPUT = (
 )
 
 
-@pytest.mark.tier("long")
+@pytest.mark.tier("long", but=OUTPUT)
 class TestK8sSplit(_OnACluster):
     """A real Kubernetes that gives each stream by itself."""
 
@@ -76,22 +74,6 @@ class TestK8sSplit(_OnACluster):
     @pytest.fixture(autouse=True)
     def _on(self, splitting: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
         self.on(splitting, monkeypatch)
-
-
-def _of_all(clause: types.FunctionType) -> types.FunctionType:
-    """The same function, of the tier ``all`` for one class alone."""
-    made = types.FunctionType(
-        clause.__code__, clause.__globals__, clause.__name__, clause.__defaults__,
-        clause.__closure__,
-    )  # fmt: skip
-    functools.update_wrapper(made, clause)
-    del made.__wrapped__  # type: ignore[attr-defined]
-    made.pytestmark = [*getattr(clause, "pytestmark", ())]  # type: ignore[attr-defined]
-    return pytest.mark.tier("all")(made)
-
-
-for _name in OUTPUT:
-    setattr(TestK8sSplit, _name, _of_all(getattr(RunnerContract, _name)))
 
 
 def test_a_kubelet_that_gives_no_stream_by_itself(

@@ -2,6 +2,7 @@
 
 A test is of the tier of its mark ``tier("quick")``, ``tier("all")`` or ``tier("long")``. Without
 one, what needs an engine, a cluster, a browser or a campaign is of ``all``, and the rest is quick.
+The mark of a class may name tests that it isn't about: ``tier("long", but=("test_this",))``.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ def add_options(parser: pytest.Parser) -> None:
 def tier(item: pytest.Item) -> str:
     """The tier of a test."""
     mark = item.get_closest_marker("tier")
-    if mark is not None:
+    if mark is not None and _name(item) not in mark.kwargs.get("but", ()):
         return str(mark.args[0])
     return "all" if any(map(item.get_closest_marker, BACKENDS)) else "quick"
+
+
+def _name(item: pytest.Item) -> str:
+    return str(getattr(item, "originalname", item.name))
 
 
 def lane(item: pytest.Item) -> str:
