@@ -102,6 +102,22 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("long" if config.getoption("--tier") == "long" else "gate")
     if config.getoption("--times"):
         config.pluginmanager.register(Times(), "times")
+    if config.getoption("--tier"):
+        config.pluginmanager.register(AtOnce(config), "at once")
+
+
+class AtOnce:
+    """A plugin that names a test as soon as it has failed: a whole run takes long."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Names it."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"failed: {report.nodeid}")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m is looked at
