@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 from contract import WEIRD
-from engines import KINDS, Engine, which
+from engines import HISTORY, KINDS, Engine, which
 from images import image
 from kernel import environment
 from wire import Wire
 
-from qwex_jupyter import options
+from qwex_jupyter import facts, options
 from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed, UnsupportedOption
 from qwex_jupyter.inputs import values
 from qwex_jupyter.manager import RunManager
@@ -479,11 +479,17 @@ def test_this_folder_is_shared(there: There, here: Path) -> None:
 
 
 @pytest.fixture
-def everybodys() -> Iterator[Path]:
-    """A folder that another user may look into; pytest's own are closed again by any session."""
+def everybodys(engine: Engine) -> Iterator[Path]:
+    """A folder that another user may look into; pytest's own are closed again by any session.
+
+    The containers of the homes in it are removed with it.
+    """
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield Path(name)
+        for home in Path(name).iterdir():
+            if (found := facts.read_fact(str(home), "id")) is not None:
+                engine.remove_containers(f"{HISTORY}={found['id']}")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else: run as root")
