@@ -10,6 +10,7 @@ from typing import Any
 from clusters import Cluster
 from engines import Engine
 from images import image
+from shared import Owned
 
 # The image by which notebook and README call it; in the tests one that was made on the spot.
 PUBLIC = "python:3.12-slim"
@@ -63,8 +64,8 @@ class Client:
 def public_image(engine: Engine) -> Iterator[str]:
     """Empty while an engine has `PUBLIC`, else why it hasn't; nothing is ever pulled.
 
-    An engine of the tests gets it under that name for as long as the block; in a user's own
-    engine no name is touched.
+    An engine of the tests gets it under that name, and keeps it only where others share it, who
+    may be in the middle of this too; in a user's own engine no name is touched.
     """
     import docker.errors
 
@@ -80,7 +81,7 @@ def public_image(engine: Engine) -> Iterator[str]:
         else:
             yield ""
     finally:
-        if engine.owned.ours:
+        if engine.owned is Owned.ALONE:
             with contextlib.suppress(docker.errors.APIError):
                 client.remove_image(PUBLIC, noprune=True)
         client.close()
