@@ -68,6 +68,7 @@ def test_the_magics_of_the_readme_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.tier("quick")
 def test_the_containers_of_the_readme_run(docker_host: str, tmp_path: Path) -> None:
     """Every magic block of the README's section about containers runs in a real kernel."""
     found = BLOCK.findall(section(ROOT / "README.md", IN_A_CONTAINER))
