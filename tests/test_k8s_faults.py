@@ -27,6 +27,7 @@ from actors import Actor
 from clusters import Cluster
 from k8s_place import PATIENCE, WAIT, Place, page, until
 from kube_wire import KubeWire
+from needs import need
 from wire import Rule
 
 from qwex_jupyter import facts, launches
@@ -632,6 +633,7 @@ def test_a_kernel_whose_clock_is_off_tells_the_same(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: str
 ) -> None:
     """A kernel an hour before or behind the cluster's clock ends runs, and stops, as any other."""
+    need("faketime", "faketime")
     place = Place(cluster, tmp_path)
     monkeypatch.setenv("KUBECONFIG", place.kubeconfig)
     script = "for i in $(seq 40); do echo line $i; sleep 0.02; done"

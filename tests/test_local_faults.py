@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from contract import lives
 from local_helpers import end, launch_of, needs_proc, sh, until
+from needs import need
 
 from qwex_jupyter import context, facts, process
 from qwex_jupyter.errors import FactUnreadable, RunStillLive
@@ -251,8 +251,7 @@ def test_a_leaderless_group_of_a_stranger_is_not_the_runs(manager: RunManager) -
 @needs_proc
 def test_reused_pids_in_a_namespace_of_their_own(tmp_path: Path) -> None:
     """The kernel itself gives a dead run's pids to strangers: the run is LOST, they live on."""
-    if shutil.which("unshare") is None:
-        pytest.skip("no unshare here: apt-get install util-linux")
+    need("unshare", "util-linux")
     if subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, check=False
     ).returncode:
@@ -507,8 +506,7 @@ def test_200_fresh_scripts_at_once(manager: RunManager) -> None:
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mounts small file systems, where this user may."""
-    if shutil.which("mount") is None:
-        pytest.skip("no mount here: apt-get install mount")
+    need("mount", "mount")
     made: list[Path] = []
 
     def mount(options: str) -> Path:

@@ -22,7 +22,7 @@ LONG = pytest.StashKey[list[set[str]]]()
 BACKENDS = ("engine", "cluster", "browser", "chaos")
 # One process each; ``shared`` may be several.
 LANES = ("shared", "alone", "browser", "versions")
-# Ours, from the costliest on: who is late with them is late with everything.
+# Fixtures, from the costliest on.
 _COSTLY = ("class_cluster", "own_cluster", "own_engine", "cluster", "session_cluster", "engine")
 
 
@@ -92,18 +92,21 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     if left_out:
         items[:] = [item for item in items if wanted(item)]
         config.hook.pytest_deselected(items=left_out)
-    if only:
-        items.sort(key=_order)
-    for item in items:
-        if name := _together(item):
+    groups = {item: _together(item) for item in items}
+    for item, name in groups.items():
+        if name:
             item.add_marker(pytest.mark.xdist_group(name))
+    if only:
+        # Who is late with what takes long is late with everything: whole groups, then campaigns,
+        # then what starts engines and clusters of its own.
+        items.sort(key=lambda item: (not groups[item], *_cost(item)))
 
 
 def _names(item: pytest.Item) -> set[str]:
     return {part.partition("[")[0] for part in item.nodeid.split("::")[1:]}
 
 
-def _order(item: pytest.Item) -> tuple[bool, int]:
+def _cost(item: pytest.Item) -> tuple[bool, int]:
     names: Sequence[str] = getattr(item, "fixturenames", ())
     costs = [at for at, name in enumerate(_COSTLY) if name in names]
     return item.get_closest_marker("chaos") is None, min(costs, default=len(_COSTLY))
