@@ -86,7 +86,9 @@ class Session:
     def run(self, python: str, env: dict[str, str]) -> int:
         """Runs it to its end; its exit code."""
         command = [*self.before, python, "-m", *self.command]
-        env = {**env, shared.PORTS: str(self.ports)}
+        # As where an environment is active: `python` is its own, and no version manager's script.
+        path = os.pathsep.join([os.path.dirname(python), env.get("PATH", os.defpath)])
+        env = {**env, "PATH": path, shared.PORTS: str(self.ports)}
         began = time.monotonic()
         if not self.aside:
             say(f"{self.name}: {' '.join(self.command)}")
