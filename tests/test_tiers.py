@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def chosen(folder: Path, *arguments: str) -> set[str]:
     (folder / "test_some.py").write_text(SOME)
     (folder / "conftest.py").write_text(
         "import tiers\npytest_addoption = tiers.add_options\n"
+        "import pytest\n@pytest.hookimpl(tryfirst=True)\n"
         "def pytest_collection_modifyitems(config, items): tiers.choose(config, items)\n"
     )
     marks = ["chaos", "browser", "forks", "tier", "xdist_group"]
@@ -75,6 +77,18 @@ def chosen(folder: Path, *arguments: str) -> set[str]:
 def test_a_tier_and_a_lane_choose(tmp_path: Path, arguments: str, left_out: set[str]) -> None:
     """What needs a backend isn't quick unless it says so; who forks, and pages, go elsewhere."""
     assert chosen(tmp_path, *arguments.split()) == EVERY - left_out
+
+
+def test_what_shares_a_fixture_shares_a_process(tmp_path: Path) -> None:
+    """Of two processes one runs all tests that share a fixture of their module."""
+    chosen(tmp_path)
+    many = '@pytest.mark.parametrize("number", range(9))\ndef test_one(costly, number): ...\n'
+    (tmp_path / "test_some.py").write_text(SOME + many)
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "--dist", "loadgroup"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    workers = re.findall(r"\[(gw\d)\].*PASSED.*::test_one\[", done.stdout)
+    assert len(workers) == 9, done.stdout
+    assert len(set(workers)) == 1, done.stdout
 
 
 def test_what_only_long_runs_stands_in_the_docs(request: pytest.FixtureRequest) -> None:

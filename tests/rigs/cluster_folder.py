@@ -113,6 +113,7 @@ def free_network() -> str:
 
     The second goes by the ports of this process, so that no two take one at the same time.
     """
+    assert PORT_RANGE.stop <= FIRST + 10 * EACH, PORT_RANGE
     seconds = [128 + 12 * (at - FIRST) // EACH for at in (PORT_RANGE.start, PORT_RANGE.stop)]
     routes = [line.split()[1] for line in Path("/proc/net/route").read_text().splitlines()[1:]]
     while True:
