@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cluster_api import ApiFailed
 from clusters import Cluster
 from kube_wire import KubeWire
 from wire import Rule
@@ -96,6 +97,18 @@ class Place:
         for run in runs:
             until(lambda run=run: self.executions(run))  # type: ignore[misc]
             until(lambda run=run: self.manager.fresh(run.run_id).status != "PENDING")  # type: ignore[misc]
+
+    def said(self, run: Run, lines: int) -> None:
+        """Waits until the node keeps so many lines of a run: its program printed them before."""
+
+        def kept() -> bool:
+            try:
+                log = self.cluster.api.get(f"{self.pod_path(run)}/log")
+            except ApiFailed:
+                return False  # it has no container yet
+            return len(str(log).splitlines()) >= lines
+
+        until(kept)
 
     def go(self) -> None:
         """Lets programs go on that wait for it; see `WAIT`."""

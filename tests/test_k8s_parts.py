@@ -71,6 +71,8 @@ def through(
     over = place.submit(f"{SAY}; exit 5")
     place.running(running, ending)
     until(lambda: place.executions(over))
+    for run in (running, ending, over):
+        place.said(run, 2)  # what is on its way through a part that is killed would be lost
     late = {}
     late[6] = place.submit(f"{SAY}; exit 6")  # not started yet
     fault(part)
