@@ -91,6 +91,7 @@ def _install(interpreter: str, words: Sequence[str]) -> None:
     """Installs by uv, in a tenth of pip's time; by pip where uv or its index can't be had."""
     pip = [interpreter, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     uv = [interpreter, "-m", "uv", "pip", "install", "-q", "--python", interpreter]
+    uv.append("--compile-bytecode")  # else each kernel does, as the tests' write none
     for command in ([*pip, "uv"], [*uv, *words]):
         if subprocess.run(command, check=False).returncode:
             subprocess.run([*pip, *words], check=True)
