@@ -387,10 +387,8 @@ class _Connection:
         for writer in (self.to_client, self.to_server):
             writer.close()
         for writer in (self.to_client, self.to_server):
-            # A client's idle connection doesn't answer the end of TLS.
-            encrypted = writer.get_extra_info("ssl_object") is not None
             try:
-                await asyncio.wait_for(writer.wait_closed(), 0.3 if encrypted else 5)
+                await asyncio.wait_for(writer.wait_closed(), 5)
             except TimeoutError:
                 writer.transport.abort()  # it doesn't take what is left for it
             except OSError:
