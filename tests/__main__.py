@@ -54,13 +54,13 @@ ENGINES = {
 # Where each session leaves what it said, and its results as JUnit's XML.
 RESULTS = ROOT / ".tests"
 LOWEST = ROOT / "tests" / "lowest.txt"
-# They mostly wait, for engines and for each other's ends.
-WORKERS = min(2 * (os.cpu_count() or 2), 8)
+# Beside two more sessions. They wait a good deal, for engines and for programs to end.
+WORKERS = min((os.cpu_count() or 2) + 1, 7)
 # The whole contract on an engine and a cluster, with the oldest libraries that may talk to them.
 CONTRACT = ["tests/test_docker.py", "tests/test_k8s.py::TestK8s", "--engines", "docker"]
 # Pages lose their connections when the machine's network changes, as it does with each container
 # of a cluster. In a network of their own it doesn't.
-_APART = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+_OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
 @dataclass
@@ -166,31 +166,41 @@ class Run:
             others = self.pool.submit(_environments, self.tier)
             subprocess.run([python, str(ROOT / "tests/rigs/fetched.py")], env=self.env, check=False)
             rigs = self.pool.submit(kept.enter_context, _rigs(python, builds, self.env))
-            aside = self.pool.submit(self._aside, python, others, rigs)
+            beside = [
+                self.pool.submit(self._without_backends, python, others),
+                self.pool.submit(self._apart, python, others, rigs),
+            ]
             several = ["-n", str(WORKERS), "--dist", "loadgroup", "--no-loadscope-reorder"]
             first = self._tests("shared", ["--lane", "shared", *several])
             first.aside, first.ports = False, shared.FIRST + shared.EACH
-            code = max(first.run(python, {**self.env, **rigs.result()}), aside.result())
+            code = first.run(python, {**self.env, **rigs.result()})
+            code = max(code, *(each.result() for each in beside))
         say(f"{'failed' if code else 'all passed'} after {time.monotonic() - began:.0f} s")
         if more := _left_out():
             say(more)
         return code
 
-    def _aside(self, python: str, others: Future[_Names], rigs: Future[_Names]) -> int:
-        """What runs beside the largest session, one after the other; the highest exit code."""
-        codes = []
-        if self.tier != "quick":
-            # Neither needs what may have to be built first.
-            checks = {"ruff": "ruff check .", "format": "ruff format --check .", "mypy": "mypy"}
-            for name, words in checks.items():
-                codes.append(Session(name, words.split()).run(python, self.env))
-            for name, other in others.result().items():
-                codes.append(self._tests(name, ["--lane", "versions"]).run(other, self.env))
+    def _without_backends(self, python: str, others: Future[_Names]) -> int:
+        """What needs nothing that may have to be built first; the highest exit code."""
+        if self.tier == "quick":
+            return 0
+        checks = {"ruff": "ruff check .", "format": "ruff format --check .", "mypy": "mypy"}
+        codes = [
+            Session(name, words.split()).run(python, self.env) for name, words in checks.items()
+        ]
+        for name, other in others.result().items():
+            session = self._tests(name, ["--lane", "versions"])
+            session.ports -= shared.EACH
+            codes.append(session.run(other, self.env))
+        return max(codes)
+
+    def _apart(self, python: str, others: Future[_Names], rigs: Future[_Names]) -> int:
+        """What needs a process or a network of its own; the highest exit code."""
         env = {**self.env, **rigs.result()}
         pages = self._tests("browser", ["--lane", "browser"])
         if os.geteuid() == 0 and shutil.which("unshare") and engines.has("ip"):
-            pages.before = _APART
-        codes.append(pages.run(python, env))
+            pages.before = _OWN_NETWORK
+        codes = [pages.run(python, env)]
         codes.append(self._tests("alone", ["--lane", "alone"]).run(python, env))
         if self.tier != "quick":
             codes.append(self._tests("contract", CONTRACT).run(others.result()["lowest"], env))
