@@ -196,11 +196,12 @@ class Run:
 
     def _apart(self, python: str, others: Future[_Names], rigs: Future[_Names]) -> int:
         """What needs a process or a network of its own; the highest exit code."""
-        env = {**self.env, **rigs.result()}
         pages = self._tests("browser", ["--lane", "browser"])
         if os.geteuid() == 0 and shutil.which("unshare") and engines.has("ip"):
             pages.before = _OWN_NETWORK
-        codes = [pages.run(python, env)]
+        # An engine of theirs is in that network too, as it pulls from registries there.
+        codes = [pages.run(python, self.env)]
+        env = {**self.env, **rigs.result()}
         codes.append(self._tests("alone", ["--lane", "alone"]).run(python, env))
         if self.tier != "quick":
             codes.append(self._tests("contract", CONTRACT).run(others.result()["lowest"], env))

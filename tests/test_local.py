@@ -234,8 +234,11 @@ def test_a_program_starts_with_default_signals(manager: RunManager, dispositions
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     end(run)
     lines = dict(line.split(":", 1) for line in run.logs().splitlines())
+    # The C library keeps two for itself (32 and 33), which its posix_spawn leaves ignored where
+    # somebody cancelled a thread before; no program can do anything about them.
+    of_libc = 0b11 << (32 - 1)
     for name in ("SigIgn", "SigBlk", "SigPnd"):
-        assert int(lines[name], 16) == 0, name
+        assert int(lines[name], 16) & ~of_libc == 0, name
 
 
 @needs_proc
