@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,8 @@ LONG = pytest.StashKey[list[set[str]]]()
 BACKENDS = ("engine", "cluster", "browser", "chaos")
 # One process each; ``shared`` may be several.
 LANES = ("shared", "alone", "browser", "versions")
+# What the names of groups begin with, which pytest-xdist puts behind the ids of tests.
+GROUP = "group-"
 # Fixtures, from the costliest on.
 _COSTLY = ("class_cluster", "own_cluster", "own_engine", "cluster", "session_cluster", "engine")
 
@@ -95,7 +98,7 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     groups = {item: _together(item) for item in items}
     for item, name in groups.items():
         if name:
-            item.add_marker(pytest.mark.xdist_group(name))
+            item.add_marker(pytest.mark.xdist_group(GROUP + name))
     if only:
         # Who is late with what takes long is late with everything: whole groups, then campaigns,
         # then what starts engines and clusters of its own.
@@ -121,7 +124,8 @@ def _together(item: pytest.Item) -> str:
         for definition in definitions
         if definition.baseid and "conftest" not in definition.func.__module__
     }
-    parts = item.nodeid.split("::")
+    file, *rest = item.nodeid.split("::")
+    name = Path(file).stem
     if "module" in scopes:
-        return parts[0]
-    return "::".join(parts[:2]) if "class" in scopes and len(parts) > 2 else ""
+        return name
+    return f"{name}-{rest[0]}" if "class" in scopes and len(rest) > 1 else ""

@@ -13,6 +13,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from tiers import GROUP
 
 SLOWEST = 50
 _NAME = "cpu seconds"
@@ -48,7 +49,7 @@ class Times:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Adds a phase up; with several processes they all come here."""
-        name = report.nodeid.partition("@")[0]
+        name = report.nodeid.partition(f"@{GROUP}")[0]
         self._wall[name] += report.duration
         if found := dict(report.user_properties).get(_NAME):
             self._cpu[name] = float(str(found))
