@@ -55,7 +55,7 @@ ENGINES = {
 RESULTS = ROOT / ".tests"
 LOWEST = ROOT / "tests" / "lowest.txt"
 # Beside two more sessions. They wait a good deal, for engines and for programs to end.
-WORKERS = min((os.cpu_count() or 2) + 1, 7)
+WORKERS = min((os.cpu_count() or 2) + 2, 7)
 # The whole contract on an engine and a cluster, with the oldest libraries that may talk to them.
 CONTRACT = ["tests/test_docker.py", "tests/test_k8s.py::TestK8s", "--engines", "docker"]
 # Pages lose their connections when the machine's network changes, as it does with each container

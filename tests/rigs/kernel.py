@@ -153,14 +153,13 @@ class Kernel:
         # The cells whose end wasn't seen yet.
         self.unfinished: dict[str, str] = {}
         # What the kernel's process itself says; and how much of it was there at the last press.
-        self._words = folder / ".user" / "words"
+        self._words = (folder / ".user" / "words").open("ab+")
         self._read = 0
         self.start()
 
     def start(self) -> None:
         """Starts it; after `kill` with the same connection file, as a front end would."""
-        with self._words.open("ab") as words:
-            self.manager.start_kernel(env=self.env, cwd=str(self.folder), stderr=words)
+        self.manager.start_kernel(env=self.env, cwd=str(self.folder), stderr=self._words)
         self._connect()
 
     def _connect(self) -> None:
@@ -224,7 +223,7 @@ class Kernel:
 
     def interrupt(self) -> None:
         """The interrupt button."""
-        self._read = self._words.stat().st_size
+        self._read = self._words.seek(0, os.SEEK_END)
         self.manager.interrupt_kernel()
 
     def press_again(self) -> None:
@@ -232,7 +231,8 @@ class Kernel:
 
         It does so where one comes in a callback of its collector, or in a finalizer.
         """
-        said = self._words.read_bytes()[self._read :]
+        self._words.seek(self._read)
+        said = self._words.read()
         if b"Exception ignored" in said and b"KeyboardInterrupt" in said:
             self.interrupt()
 
@@ -296,6 +296,7 @@ class Kernel:
         """Ends it."""
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
+        self._words.close()
 
 
 @contextmanager
