@@ -146,6 +146,13 @@ class Place:
         (pod,) = self.pods(run.run_id)
         return f"{self.core}/pods/{pod['metadata']['name']}"
 
+    def lost_sight(self, run: Run) -> bool:
+        """Whether the node itself says that it doesn't know how the run's container ended."""
+        (pod,) = self.pods(run.run_id)
+        (found,) = pod["status"]["containerStatuses"]
+        why = found["state"].get("terminated", {}).get("reason")
+        return why in ("Unknown", "ContainerStatusUnknown")
+
     def evict(self, run: Run) -> None:
         """Evicts the pod of a run, as when its node is drained."""
         path = self.pod_path(run)

@@ -422,6 +422,9 @@ def test_a_stop_is_carried_out_after_whatever_came_instead(place: Place) -> None
         run.cancel()
     for name, run in runs.items():
         record = place.end(run)
+        if place.lost_sight(run):  # as a runtime does now and then on a busy machine
+            assert (record.status, record.reason) == (RunStatus.LOST, Reason.NODE_LOST), name
+            continue
         assert record.status is RunStatus.CANCELLED, (name, record.sentence)
         assert run.log.read("stdout") == b"before\n", name
         assert record.log_missing == {}, name

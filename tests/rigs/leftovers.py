@@ -141,6 +141,12 @@ def _remove_group(group: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder with whatever an engine made in it; gone is fine."""
-    unmount(mounts([folder]))
-    shutil.rmtree(folder, ignore_errors=True)
+    """Removes a folder with whatever an engine made in it; gone is fine.
+
+    What the kernel still lets go of, on a busy machine, is tried again.
+    """
+    until = time.monotonic() + 20
+    while folder.exists() and time.monotonic() < until:
+        unmount(mounts([folder]))
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)
