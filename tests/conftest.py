@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
+import engine_fixtures
 import hypothesis
 import pytest
 import tiers
@@ -20,19 +20,41 @@ from cluster_fixtures import (
     own_cluster,
     session_cluster,
 )
-from engines import CLIENT_VARIABLES, HISTORY, KINDS, Engine, EngineFailed, available
+from engine_fixtures import FIXTURES as ENGINES
+from engine_fixtures import (
+    docker_engine,
+    engine,
+    moby_engine,
+    own_engine,
+    podman_engine,
+    private_registry,
+    registry,
+    session_engine,
+)
+from engines import CLIENT_VARIABLES, KINDS
 from needs import need
-from registry import Registry
-from registry import available as registry_available
-from shared import Owned
-from times import Times
+from times import AtOnce, Times
 
 from qwex_jupyter import facts, process
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import is_run_id
 
 pytest.register_assert_rewrite("contract")
-__all__ = ["class_cluster", "cluster", "kube_wire", "own_cluster", "session_cluster"]
+__all__ = [
+    "class_cluster",
+    "cluster",
+    "docker_engine",
+    "engine",
+    "kube_wire",
+    "moby_engine",
+    "own_cluster",
+    "own_engine",
+    "podman_engine",
+    "private_registry",
+    "registry",
+    "session_cluster",
+    "session_engine",
+]
 
 # A shell that starts the tests in the background, or nohup, has SIGINT or SIGHUP ignored, and all
 # that the tests start would inherit that. A program doesn't inherit a handler, be it an empty one.
@@ -62,16 +84,6 @@ _UNWANTED_STARTS = ("QWEX_", "JPY_", "JUPYTERHUB_")
 # A skip that starts with one of these words is about another system, not about a missing
 # preparation of this one.
 _ALLOWED_SKIPS = ("needs Python", "needs macOS", "needs Linux", "needs Windows")
-
-# The fixtures that give a real engine, and the kinds that a test with them is about.
-_ENGINES = {
-    "docker_engine": "docker",
-    "moby_engine": "moby",
-    "podman_engine": "podman",
-    "engine": "",
-    "own_engine": "",
-    "session_engine": "",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -106,20 +118,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(AtOnce(config), "at once")
 
 
-class AtOnce:
-    """A plugin that names a test as soon as it has failed: a whole run takes long."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Names it."""
-        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
-        if report.failed and terminal is not None:
-            terminal.ensure_newline()
-            terminal.write_line(f"failed: {report.nodeid}")
-
-
 @pytest.hookimpl(tryfirst=True)  # before -m is looked at
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks the tests that use a real engine or cluster, and leaves out engines of other kinds."""
@@ -127,13 +125,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("cluster")
-        names = _ENGINES.keys() & set(getattr(item, "fixturenames", ()))
+        names = ENGINES.keys() & set(getattr(item, "fixturenames", ()))
         if not names:
             continue
         item.add_marker("engine")
         params = item.callspec.params if hasattr(item, "callspec") else {}
         chosen = {params.get("engine"), params.get("kind")} & set(KINDS)
-        kinds = {_ENGINES[name] for name in names} - {""} | chosen
+        kinds = {ENGINES[name] for name in names} - {""} | chosen
         if not (kinds or {"docker"}) <= wanted:
             left_out.append(item)
     if left_out:
@@ -212,16 +210,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def no_containers_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     """Removes what a test left in the engines that it used: its runs', and its registries'."""
     yield
-    if _ENGINES.keys() & set(request.fixturenames):
-        for engine in _session_engines.values():
-            if engine.owned is Owned.ALONE:
-                engine.start()  # in case that the test ended it
-                engine.thaw()
-            for history in _histories(tmp_path):
-                engine.remove_containers(f"{HISTORY}={history}")
-            for address in _registries:
-                engine.remove_pulled(address)
-    _registries.clear()
+    engine_fixtures.clear(request.fixturenames, _histories(tmp_path))
 
 
 @pytest.fixture(autouse=True)
@@ -310,123 +299,3 @@ def local(request: pytest.FixtureRequest, home: str, monkeypatch: pytest.MonkeyP
 def manager(home: str) -> RunManager:
     """A manager of its own home."""
     return RunManager(home)
-
-
-# -- real engines ---------------------------------------------------------------------------------
-
-_session_engines: dict[str, Engine] = {}
-# The addresses of those that the test at hand had.
-_registries: list[str] = []
-
-
-def _started(engine: Engine) -> Engine:
-    try:
-        return engine.start()
-    except EngineFailed as why:
-        pytest.skip(str(why))
-
-
-def _session_engine(kind: str) -> Engine:
-    """The one that all processes share; where these tests are the only process, its own."""
-    try:
-        found = Engine.shared(kind)
-    except EngineFailed as why:
-        pytest.skip(str(why))
-    if found is None and (why := available(kind)):
-        pytest.skip(why)
-    return _started(found or Engine(kind))
-
-
-@pytest.fixture(scope="session")
-def session_engine() -> Iterator[Callable[[str], Engine]]:
-    """The session's engine of a kind; others may use it too."""
-
-    def get(kind: str) -> Engine:
-        if kind not in _session_engines:
-            _session_engines[kind] = _session_engine(kind)
-        return _session_engines[kind]
-
-    yield get
-    while _session_engines:
-        _session_engines.popitem()[1].stop()
-
-
-@pytest.fixture
-def docker_engine(session_engine: Callable[[str], Engine]) -> Engine:
-    """Debian's Docker engine, or a user's own."""
-    return session_engine("docker")
-
-
-@pytest.fixture
-def moby_engine(session_engine: Callable[[str], Engine]) -> Engine:
-    """A current Docker engine."""
-    return session_engine("moby")
-
-
-@pytest.fixture
-def podman_engine(session_engine: Callable[[str], Engine]) -> Engine:
-    """Debian's Podman."""
-    return session_engine("podman")
-
-
-@pytest.fixture(params=KINDS)
-def engine(request: pytest.FixtureRequest, session_engine: Callable[[str], Engine]) -> Engine:
-    """Each of them in turn."""
-    return session_engine(request.param)
-
-
-@pytest.fixture
-def own_engine() -> Iterator[Callable[..., Engine]]:
-    """Makes engines with data of their own, to be killed and frozen; gone after the test.
-
-    A test whose kind isn't docker takes it from a parameter called ``kind``, so that a run of
-    fewer kinds leaves it out.
-    """
-    made: list[Engine] = []
-
-    def make(
-        kind: str = "docker",
-        *,
-        live_restore: bool = False,
-        log_opts: Mapping[str, str] | None = None,
-        config: Mapping[str, Any] | None = None,
-        flags: Sequence[str] = (),
-    ) -> Engine:
-        if why := available(kind):
-            pytest.skip(why)
-        engine = Engine(
-            kind,
-            private=True,
-            live_restore=live_restore,
-            log_opts=log_opts,
-            config=config,
-            flags=flags,
-        )
-        if not engine.owned.ours:
-            pytest.skip("only root may start an engine: run the tests as root")
-        made.append(_started(engine))
-        return engine
-
-    yield make
-    for engine in made:
-        engine.stop()
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    """A registry that anybody may pull from; all through its ``wire``."""
-    yield from _registry(private=False)
-
-
-@pytest.fixture
-def private_registry() -> Iterator[Registry]:
-    """A registry that asks for a name and a password."""
-    yield from _registry(private=True)
-
-
-def _registry(private: bool) -> Iterator[Registry]:
-    if why := registry_available():
-        pytest.skip(why)
-    with Registry(private=private) as made:
-        _registries.append(made.address)
-        yield made

@@ -78,4 +78,18 @@ class Times:
         return f"{wall:8.1f} {cpu / wall if wall else 0:5.0%}  {title}"
 
 
+class AtOnce:
+    """A plugin that names a test as soon as it has failed: a whole run takes long."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Names it."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"failed: {report.nodeid}")
+
+
 _BEGUN = pytest.StashKey[tuple[float, float]]()
