@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import shared
 import tiers
-from cluster_folder import free_port
 from engines import Engine
 from environment import ROOT
 
@@ -103,7 +102,7 @@ def test_what_only_long_runs_stands_in_the_docs(request: pytest.FixtureRequest) 
 
 def test_ports_are_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each process has a range, its workers have further ones, and a free port lies in it."""
-    assert free_port() in shared.PORT_RANGE
+    assert shared.free_port() in shared.PORT_RANGE
     monkeypatch.setenv(shared.PORTS, "21000")
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw2")
     assert shared._ports() == range(23000, 24000)

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import random
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +23,6 @@ FOLDER = ROOT / ".clusters"
 # Where kubelets put links to the logs of containers, whatever their own folders are.
 _LINKS = Path("/var/log/containers")
 _CGROUPS = Path("/sys/fs/cgroup")
-# Ports that were given away, whose servers may still have to come up.
-_GIVEN: set[int] = set()
 
 
 class ClusterFolder(Folder):
@@ -100,15 +97,6 @@ def _shim_sockets(run: Path) -> list[Path]:
             address = json.loads(note.read_text())["address"]
             found.append(Path(address.removeprefix("unix://")))
     return found
-
-
-def free_port() -> int:
-    """A port on loopback that nobody has, of those that belong to this process; each once."""
-    while True:
-        port = random.choice([port for port in PORT_RANGE if port not in _GIVEN])
-        _GIVEN.add(port)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def free_network() -> str:

@@ -7,9 +7,9 @@ import signal
 import textwrap
 from typing import TYPE_CHECKING, Any, Self
 
-from cluster_folder import free_port
 from cluster_parts import certificate
 from go_build import CLUSTER, program
+from shared import free_port
 
 if TYPE_CHECKING:
     from clusters import Cluster

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster_folder import ClusterFolder, free_network, free_port, make_cgroups
+from cluster_folder import ClusterFolder, free_network, make_cgroups
 from go_build import program
+from shared import free_port
 
 PARTS = ("etcd", "containerd", "apiserver", "kubelet", "controller-manager", "scheduler")
 # In its certificate is the address that it listens at; so its name is its address.

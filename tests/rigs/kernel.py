@@ -17,10 +17,12 @@ from typing import Any
 
 import stuck
 from jupyter_client.manager import KernelManager
+from shared import free_port
 
 PATIENCE = 90.0
 # How long a cell that was interrupted may take to end.
 _ENDS_IN = 10.0
+_CHANNELS = ("shell", "iopub", "stdin", "hb", "control")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
@@ -149,7 +151,9 @@ class Kernel:
         self.folder, self.env = folder, environment(folder / ".user", **more)
         self.home = Path(self.env["QWEX_HOME"])
         file = str(folder / ".user" / "kernel.json")
-        self.manager = KernelManager(kernel_name="python3", connection_file=file)
+        # Those that a manager finds by itself, another process may have by the time they are used.
+        ports = {f"{name}_port": free_port() for name in _CHANNELS}
+        self.manager = KernelManager(kernel_name="python3", connection_file=file, **ports)
         # The cells whose end wasn't seen yet.
         self.unfinished: dict[str, str] = {}
         # What the kernel's process itself says; and how much of it was there at the last press.
@@ -165,7 +169,12 @@ class Kernel:
     def _connect(self) -> None:
         self.client = self.manager.client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=PATIENCE)
+        try:
+            self.client.wait_for_ready(timeout=PATIENCE)
+        except RuntimeError as error:
+            self._words.seek(self._read)
+            said = self._words.read().decode(errors="replace")
+            raise RuntimeError(f"{error}; the kernel said: {said[-2000:]}") from error
 
     def begin(self, code: str, *, stdin: bool = True, stop_on_error: bool = True) -> Cell:
         """Sends a cell and returns at once."""

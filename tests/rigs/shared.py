@@ -6,8 +6,11 @@ a number in another. Both are read when this is imported, since a test sees no v
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
+import socket
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -46,6 +49,17 @@ def _ports() -> range:
 
 NOTES = _read()
 PORT_RANGE = _ports()
+# Ports that were given away, whose servers may still have to come up.
+_GIVEN: set[int] = set()
+
+
+def free_port() -> int:
+    """A port on loopback that nobody has, of those that belong to this process; each once."""
+    while True:
+        port = random.choice([port for port in PORT_RANGE if port not in _GIVEN])
+        _GIVEN.add(port)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def note(name: str) -> dict[str, Any] | None:
