@@ -415,6 +415,14 @@ def test_the_times_of_an_end() -> None:
     assert (never.status, never.started_at, never.finished_at) == (RunStatus.PENDING, None, NOW)
 
 
+def test_a_container_that_still_runs_at_a_deadline_is_not_lost() -> None:
+    """A pod that failed by its deadline, before its container has ended, is no end yet."""
+    found = seen(pod(RUNNING, reason="DeadlineExceeded", phase="Failed"))
+    assert (found.status, found.end) == (RunStatus.RUNNING, None)
+    lost = seen(pod(RUNNING, reason="NodeLost", phase="Failed"))
+    assert lost.end is not None and lost.end.reason is Reason.NODE_LOST
+
+
 def test_a_deadline_that_nobody_here_gave() -> None:
     """A pod's deadline without a --timeout was set there, and no time is made up for it."""
     found = seen(pod(terminated(143), reason="DeadlineExceeded", phase="Failed"))

@@ -264,7 +264,9 @@ def _of_pod(
         )
     if status.get("phase") == "Succeeded":
         return Snapshot(RunStatus.RUNNING, end=End(0), finished_at=now, evidence=evidence)
-    if status.get("phase") == "Failed":
+    # At a deadline a busy kubelet may say that the pod failed before its container has ended.
+    ending = status.get("reason") == _DEADLINE and "running" in state
+    if status.get("phase") == "Failed" and not ending:
         end = _failed(pod, state, stop)
         return Snapshot(
             RunStatus.RUNNING if began is not None else RunStatus.PENDING,
