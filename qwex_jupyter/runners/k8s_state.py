@@ -357,7 +357,7 @@ def _failed(pod: Mapping[str, Any], state: Mapping[str, Any], stop: Any) -> End:
     """The end of a pod that failed without a container that ended."""
     meta, spec, status = _parts(pod)
     why, text = str(status.get("reason") or ""), words.one_line(str(status.get("message") or ""))
-    if why == _DEADLINE and "running" not in state:
+    if why == _DEADLINE:
         if stop is not None:
             return End(reason=Reason.NEVER_STARTED, after_stop=True)
         limit = int(spec.get("activeDeadlineSeconds") or 0)
