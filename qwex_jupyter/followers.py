@@ -41,6 +41,7 @@ class Followers:
         self._drains = threading.BoundedSemaphore(_DRAINS)
         self._turns: dict[str, Follow] = {}
         self._gatherer: threading.Thread | None = None
+        self._hurry = Flag()
 
     @contextmanager
     def following(self, run_id: str, follow: Follow) -> Iterator[None]:
@@ -72,6 +73,7 @@ class Followers:
         """
         with self._lock:
             if run_id not in self._live:
+                self._hurry.clear()
                 self._turns.setdefault(run_id, follow)
                 if self._gatherer is None or not self._gatherer.is_alive():
                     self._gatherer = threading.Thread(
@@ -93,7 +95,23 @@ class Followers:
                 follow(once)
             except (QwexError, OSError):
                 pass  # whoever looks at the run is told
-            time.sleep(_PACE)
+            self._hurry.wait(_PACE)
+
+    def settle(self, patience: float) -> None:
+        """Waits until nothing is brought any more but what somebody looks at.
+
+        Args:
+            patience: Seconds at the most.
+        """
+        end = time.monotonic() + patience
+        with self._lock:
+            self._turns.clear()
+            self._hurry.set()
+            leaving = [each.thread for each in self._live.values() if each.watchers <= 0]
+            gatherer = [self._gatherer] if self._gatherer is not None else []
+        for thread in gatherer + leaving:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, end - time.monotonic()))
 
     def poke(self, run_id: str) -> None:
         """Something is known of that run now: its follower may begin, or go on."""

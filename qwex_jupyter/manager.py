@@ -34,6 +34,9 @@ from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus, Why
 from qwex_jupyter.tracker import Tracker
 
+# So long a close waits for output that is being brought. Seconds.
+_SETTLE = 1.0
+
 
 class RunManager(Tracker):
     """Submits runs, takes up those of others, and tells observers what happens.
@@ -305,8 +308,9 @@ class RunManager(Tracker):
         self._loop.wake()
 
     def close(self) -> None:
-        """Stops watching. The runs go on."""
+        """Stops watching. The runs go on, and what is being written of them is written first."""
         self._loop.stop()
+        self._followers.settle(_SETTLE)
         self.backends.close()
 
 

@@ -68,6 +68,31 @@ def test_two_who_look_share_a_thread(followers: Followers, done: list[str]) -> N
     assert done == []
 
 
+def test_who_settles_waits_for_what_is_gathered(followers: Followers) -> None:
+    """What is being brought comes to its end, at once; what was to come after it isn't begun."""
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def follow(stop: threading.Event) -> bool:
+        begun.set()
+        assert may_end.wait(PATIENCE)
+        ended.set()
+        return False
+
+    others: list[threading.Event] = []
+    followers.gather("a", follow)
+    assert begun.wait(PATIENCE)
+    followers.gather("b", lambda stop: bool(others.append(stop)))
+    followers.settle(0.01)
+    assert not ended.is_set()
+    threading.Timer(0.05, may_end.set).start()
+    followers.settle(PATIENCE)
+    assert ended.is_set()
+    assert followers._gatherer is None
+    assert others == []
+    followers.gather("b", lambda stop: bool(others.append(stop)))
+    until(lambda: others)
+
+
 def test_an_end_waits_only_so_long(followers: Followers, done: list[str]) -> None:
     """What takes longer than the patience is told when it is done."""
     go = threading.Event()
