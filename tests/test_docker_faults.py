@@ -612,6 +612,28 @@ def test_out_of_memory_in_a_child_is_told(docker_place: Place) -> None:
     assert "32 MiB" in record.message
 
 
+@pytest.mark.parametrize("code", [1, 137])
+def test_an_engine_that_hears_of_memory_after_the_end_is_waited_for(
+    docker_place: Place, code: int
+) -> None:
+    """A busy engine may be told that a container ended before it is told that memory ran out."""
+    mine: Any = docker_place.manager.runner("docker")
+    inspect, looked = mine._engine.inspect, []
+
+    def late(name: str) -> Any:
+        found = inspect(name)
+        if found["State"]["OOMKilled"]:
+            looked.append(found["State"]["Status"])
+            found["State"]["OOMKilled"] = len(looked) > 3
+        return found
+
+    mine._engine.inspect = late
+    cell = f"sh -c '{_EATS}' || exit {code}"
+    record = end(docker_place.submit(cell, resources=Resources(memory=32 * MIB)))
+    assert len(looked) > 3
+    assert (record.reason, record.exit_code) == (Reason.OUT_OF_MEMORY, code), record.sentence
+
+
 def test_a_kill_from_outside_is_not_called_out_of_memory(docker_place: Place) -> None:
     """137 without a word of the engine about memory is Signalled."""
     run = docker_place.submit("kill -9 $$", resources=Resources(memory=64 * MIB))

@@ -32,6 +32,8 @@ from qwex_jupyter.status import Reason, RunStatus, Snapshot
 _FEW = 3
 _RECONNECT = 1.0
 _TAIL_LINES = 5
+# Within this time of a container's end its engine knows whether memory was behind it. Seconds.
+_KNOWS_IN = 0.5
 # Files that a container has and other machines don't.
 _IN_CONTAINER = ("/.dockerenv", "/run/.containerenv")
 
@@ -193,6 +195,8 @@ class DockerRunner(Runner):
         if isinstance(found, Snapshot):
             return found
         stop = facts.read_fact(folder, facts.STOP)
+        if stop is None:
+            found = self._when_known(found)
         code = int(found["State"].get("ExitCode") or 0)
         over = found["State"].get("Status") in docker_state.OVER
         # What an init returns when it can't execute the program: 127 or 126, and 1 where that
@@ -242,6 +246,21 @@ class DockerRunner(Runner):
         labels = ((found or {}).get("Config") or {}).get("Labels") or {}
         mine = labels.get(inside.HISTORY_LABEL) == self.history
         return found if mine and labels.get(inside.RUN_LABEL) == run_id else None
+
+    def _when_known(self, found: dict[str, Any]) -> dict[str, Any]:
+        """A container that has ended, as its engine has it when it knows why.
+
+        That memory ran out and that the program ended come to a Docker engine one by one, in
+        either order (daemon/monitor.go); Podman has both from one process.
+        """
+        while (
+            not self._engine.podman
+            and docker_state.may_lack_memory(found, self._engine.now(), _KNOWS_IN)
+            and (again := self._engine.inspect(found["Id"])) is not None
+        ):
+            found = again
+            time.sleep(_KNOWS_IN / 20)
+        return found
 
     def _last_words(self, run_id: str) -> str:
         """The last lines of stderr, with frame heads in them."""

@@ -216,6 +216,21 @@ def _end(
     return End(code, words.signal_of(code), after_stop=after_stop)
 
 
+def may_lack_memory(found: Mapping[str, Any], now: float, within: float) -> bool:
+    """Whether a container failed so lately that its engine may not know yet that memory ran out.
+
+    Args:
+        found: The engine's answer.
+        now: The engine's time, seconds since the epoch.
+        within: How long that may take, seconds.
+    """
+    state = found["State"]
+    limit = (found.get("HostConfig") or {}).get("Memory")
+    ended = moment(state.get("FinishedAt", ""))
+    failed = state.get("Status") in OVER and state.get("ExitCode") and not state.get("OOMKilled")
+    return bool(failed and limit and ended is not None and abs(now - ended) < within)
+
+
 def doubtful(found: Mapping[str, Any], engine_began: float | None) -> bool:
     """Whether the engine's own restart may be behind the end of a container.
 
