@@ -34,10 +34,15 @@ BUSYBOX, PYTHON = "qwex-test/busybox:1", "qwex-test/python:1"
 WAITS = "echo begun; until [ -e /outside/go ]; do sleep 0.1; done; echo over; exit 3"
 # In a kernel: an engine is asked every two seconds, and is silent when it takes four to answer.
 IMPATIENT = """
-from qwex_jupyter.runners import docker, docker_engine, streams
-streams.Guard._EVERY, streams.Guard._BEAT, streams.Guard._DEAD = 0.1, 0.5, 4.0
-docker_engine.Engine.call.__kwdefaults__["timeout"] = 4.0
-docker.DockerRunner.polled_every = 2.0
+import os
+from qwex_jupyter import api
+from qwex_jupyter.manager import RunManager
+from qwex_jupyter.patience import Patience
+patience = Patience(answer=4.0, guard_every=0.1, beat=0.5, dead=4.0)
+api.manager().close()
+impatient = RunManager(api.default_home(), settings={"docker": {"patience": patience}})
+impatient.runner("docker").polled_every = 2.0
+api._managers[os.getpid(), api.default_home()] = impatient
 """
 
 
