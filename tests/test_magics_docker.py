@@ -327,7 +327,7 @@ def test_an_engine_that_does_not_answer_is_no_outcome(
     image(engine, "busybox")
     mount = f"-v {tmp_path}:/outside"
     with kernel(tmp_path / "k", DOCKER_HOST=engine.host) as k:
-        k.run(IMPATIENT)
+        assert k.run(IMPATIENT).status == "ok"
         if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
             mount = ""
         detached = k.run(f"%%qwex --detach --image={BUSYBOX}\necho card; sleep 1000")
@@ -375,7 +375,7 @@ def test_silence_is_told_where_another_kernel_reads_the_output(
         begun.until_text("1 line · ")
         home = str(one.home)
         with kernel(tmp_path / "two", DOCKER_HOST=engine.host, QWEX_HOME=home) as two:
-            two.run(IMPATIENT)
+            assert two.run(IMPATIENT).status == "ok"
             run_id = two.value("__import__('qwex_jupyter').runs().index[0]").strip("'")
             cell = two.begin(f"%qwex attach {run_id}").until_text("1 line · ")
             engine.freeze()
