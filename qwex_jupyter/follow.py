@@ -154,7 +154,7 @@ class _Watch:
         self._record = manager.record(run.run_id)
         self._asked = self._begun = self._look_at = time.monotonic()
         self._last: float | None = None
-        self._aside, self._patience = Aside(), manager.patience(run.run_id)
+        self._aside, self._patience = Aside(), manager.own_look(run.run_id)
         self.note = note
         if isinstance(view, Stream):
             view.where(run.log_path)

@@ -10,6 +10,7 @@ import time
 from qwex_jupyter.backends import Backend
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.flag import Flag
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.tracker import Tracker
 
 
@@ -20,16 +21,15 @@ class Loop:
 
     Args:
         tracker: Who looks.
+        patience: How long it waits for what.
     """
 
-    # How often it is asked what other processes have submitted, and how long it stays when
-    # nothing is open. Seconds.
+    # How often it is asked what other processes have submitted. Seconds.
     _SLOW = 2.0
-    _IDLE = 20.0
     _LEAST = 0.01
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
+    def __init__(self, tracker: Tracker, patience: Patience = Patience()) -> None:
+        self._tracker, self._patience = tracker, patience
         self._lock = threading.Lock()
         self._wake, self._stop = Flag(), Flag()
         self._thread: threading.Thread | None = None
@@ -103,7 +103,7 @@ class Loop:
                 stop.wait(1.0)
             if open_ids:
                 idle_since = now
-            elif now - idle_since > self._IDLE:
+            elif now - idle_since > self._patience.idle:
                 with self._lock:  # against `ensure`, which would take it for living
                     if not self._changed and not self._wake.is_set():
                         stop.set()  # and with it the watches; the next submit starts anew

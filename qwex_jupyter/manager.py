@@ -28,6 +28,7 @@ from qwex_jupyter.history import new_run_id
 from qwex_jupyter.inputs import command_text, values
 from qwex_jupyter.loop import Loop
 from qwex_jupyter.observations import Observer
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import JobSpec
@@ -45,6 +46,7 @@ class RunManager(Tracker):
         home: The history folder; None for ``$QWEX_HOME`` or the platform's.
         default: The runner of a spec without an image.
         settings: Constructor arguments of runners, by the runner's name.
+        patience: How long it waits for what; that of a runner is one of its settings.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class RunManager(Tracker):
         *,
         default: str = "local",
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        patience: Patience = Patience(),
     ) -> None:
-        super().__init__(home, settings=settings)
+        super().__init__(home, settings=settings, patience=patience)
         self.default = default
-        self._loop = Loop(self)
+        self._loop = Loop(self, patience)
 
     def choose(self, spec: JobSpec, runner: str | None = None) -> str:
         """The name of the runner for a spec: as asked, else by image, else the default."""

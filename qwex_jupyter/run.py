@@ -134,7 +134,7 @@ class Run:
         """
         with self._manager.following(self.run_id), Tail(self.log, offsets=offsets) as tail:
             moved_at = looked_at = time.monotonic()
-            aside, patience = Aside(), self._manager.patience(self.run_id)
+            aside, patience = Aside(), self._manager.own_look(self.run_id)
             while True:
                 ended = self._manager.ended(self.run_id)
                 moved = False

@@ -34,12 +34,11 @@ from qwex_jupyter.followers import Followers
 from qwex_jupyter.history import RunHistory
 from qwex_jupyter.logs import RunLog
 from qwex_jupyter.observations import Observations
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.runners.base import Runner
 from qwex_jupyter.status import End, Reason, RunStatus, Snapshot, Why
 
-# When to look again at what nothing new is expected of. Seconds.
-_SEEN_AGAIN = 60.0
 _TAIL_BYTES = 4096
 # What reading a file that isn't ours, or not whole, may raise.
 _DAMAGE = (FactUnreadable, ValueError, KeyError, TypeError, AttributeError)
@@ -50,12 +49,8 @@ _FRESH = 0.1
 _SOON = 1.0
 _RETRY = 2.0
 _DRAIN = 0.25
-# How often output that a backend doesn't keep is brought while nobody looks. Seconds.
-_GATHER_EVERY = 60.0
 # Above so many live runs each is polled less often, so that all the polls together cost the same.
 _AT_EASE = 1000
-# Who waits for an end relies on others' polls until so many should have come.
-_OWN_LOOK = 3.0
 
 
 class Tracker:
@@ -64,6 +59,7 @@ class Tracker:
     Args:
         home: The history folder; None for ``$QWEX_HOME`` or the platform's.
         settings: Constructor arguments of runners, by the runner's name.
+        patience: How long it waits for what; that of a runner is one of its settings.
     """
 
     def __init__(
@@ -71,10 +67,12 @@ class Tracker:
         home: str | None = None,
         *,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        patience: Patience = Patience(),
     ) -> None:
         self.history = RunHistory(home)
         self.backends = Backends(self.history, settings or {})
         self.observations = Observations(self.history)
+        self._patience = patience
         self._due = Due()
         self._followers = Followers(self._drained, self._silent)
         self._gathered: dict[str, float] = {}
@@ -124,8 +122,8 @@ class Tracker:
 
     def _gather(self, run_id: str) -> None:
         """Brings output to disk that nobody looks at, before its backend forgets it."""
-        now = time.monotonic()
-        if now - self._gathered.get(run_id, -_GATHER_EVERY) < _GATHER_EVERY:
+        now, every = time.monotonic(), self._patience.gather_every
+        if now - self._gathered.get(run_id, -every) < every:
             return
         follow = self._follow(run_id)
         if follow is not None:
@@ -146,12 +144,13 @@ class Tracker:
         except (QwexError, OSError):
             pass  # deleted meanwhile
 
-    def patience(self, run_id: str) -> float:
+    def own_look(self, run_id: str) -> float:
         """After how many seconds who waits for a run asks for himself, should nobody else do so."""
         try:
-            return _OWN_LOOK * self.runner_of(run_id).polled_every
+            polled_every = self.runner_of(run_id).polled_every
         except (QwexError, OSError):
-            return _OWN_LOOK * Runner.polled_every
+            polled_every = Runner.polled_every
+        return self._patience.own_look * polled_every
 
     def wake(self) -> None:
         """Has what is due looked at now, where something looks by itself."""
@@ -243,7 +242,7 @@ class Tracker:
             runner, run_id, spec_fact
         ):
             return
-        self._due.again(run_id, _SEEN_AGAIN)
+        self._due.again(run_id, self._patience.seen_again)
         self._unreachable(run_id, *runner.foreign(spec_fact["identity"]))
 
     def _take(
@@ -385,7 +384,7 @@ class Tracker:
             pass  # it is on the list of open runs, so the next kernel tries too
         except _DAMAGE:
             return True
-        self._due.again(run_id, _SEEN_AGAIN if free else 0.0)
+        self._due.again(run_id, self._patience.seen_again if free else 0.0)
         self.wake()
         return False
 

@@ -36,6 +36,7 @@ from wire import Wire
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.history import new_run_id
 from qwex_jupyter.logs import STREAMS, Lease, RunLog
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.runners import docker_body, docker_frames, docker_logs
 from qwex_jupyter.runners import reader as readers
 from qwex_jupyter.runners.docker_engine import Engine as Client
@@ -43,6 +44,8 @@ from qwex_jupyter.spec import JobSpec
 
 LOGS = r"/containers/[^/]+/logs"
 _SCRIPT = Path(docker_workload.__file__).read_text()
+# A silent stream is given up at once.
+_IMPATIENT = Patience(log_silence=0.4, rest_of_container=0.8)
 
 
 class Program:
@@ -208,7 +211,7 @@ class _Counting(docker_logs.Reader):
     """A reader that counts how its answers end."""
 
     def __init__(self, tally: Tally) -> None:
-        super().__init__(Client())
+        super().__init__(Client(patience=_IMPATIENT))
         self._tally = tally
 
     def read(self, *args: Any, **options: Any) -> docker_logs.Answer:
@@ -240,7 +243,8 @@ class Campaign:
     def run(self, seconds: float) -> Tally:
         """Cuts for so many seconds; at least one run."""
         until = time.monotonic() + seconds
-        with _impatient():
+        # Only the end of a silent stream is searched.
+        with mock.patch.object(docker_frames, "WINDOW", 1):
             while not self.tally.runs or time.monotonic() < until:
                 self._one_run()
         return self.tally
@@ -290,17 +294,6 @@ class Campaign:
         else:
             self.tally.silences += 1
             wire.stall("GET", LOGS, after)
-
-
-@contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """A silent stream is given up at once, and only the end of one is searched."""
-    with (
-        mock.patch.object(docker_logs.Reader, "silence", 0.4),
-        mock.patch.object(docker_logs.Reader, "patience", 0.8),
-        mock.patch.object(docker_frames, "WINDOW", 1),
-    ):
-        yield
 
 
 @contextlib.contextmanager

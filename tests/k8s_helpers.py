@@ -12,6 +12,7 @@ from clusters import Cluster
 
 from qwex_jupyter import config, options
 from qwex_jupyter.manager import RunManager
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.run import Run
 from qwex_jupyter.runners import k8s_doctor
 from qwex_jupyter.spec import JobSpec
@@ -141,9 +142,10 @@ class There:
 
         until(done)
 
-    def another(self) -> RunManager:
+    def another(self, patience: Patience = Patience()) -> RunManager:
         """What another kernel has: a manager of its own, of the same home."""
-        return RunManager(self.home, default="k8s", settings={"k8s": {"setting": config.setting}})
+        settings = {"k8s": {"setting": config.setting, "patience": patience}}
+        return RunManager(self.home, default="k8s", settings=settings, patience=patience)
 
 
 def until(true: Callable[[], object], seconds: float = PATIENCE) -> None:

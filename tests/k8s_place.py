@@ -18,6 +18,7 @@ from kube_wire import KubeWire
 from wire import Rule
 
 from qwex_jupyter.manager import RunManager
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.run import Run
 from qwex_jupyter.runners import k8s_doctor
 from qwex_jupyter.runners.inside import RUN_LABEL
@@ -49,9 +50,10 @@ class Place:
         self.managers: list[RunManager] = []
         self.manager = self.another()
 
-    def another(self) -> RunManager:
+    def another(self, patience: Patience = Patience()) -> RunManager:
         """One more manager of this home."""
-        self.managers.append(RunManager(self.home))
+        settings = {"k8s": {"patience": patience}}
+        self.managers.append(RunManager(self.home, settings=settings, patience=patience))
         return self.managers[-1]
 
     def forget(self) -> None:

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from qwex_jupyter.logs import STREAMS, RunLog
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.runners import docker_logs
 from qwex_jupyter.runners.docker_frames import Cursor, Position, Writer, seconds
 from qwex_jupyter.runners.streams import Guard
@@ -146,6 +147,8 @@ class Socket:
 class Backend:
     """An engine whose answers end as the steps say; when those are used up, as they should."""
 
+    patience = Patience(log_pause=0.0)
+
     def __init__(self, log: Log, steps: list[Step]) -> None:
         self.log, self.steps = log, steps
         self.podman = log.form == "podman"
@@ -198,7 +201,6 @@ def _folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _no_guard() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Guard, "_run", lambda self: None)
-        patch.setattr(docker_logs.Reader, "first_pause", 0.0)
         yield
 
 

@@ -26,6 +26,7 @@ from qwex_jupyter import logs
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.logs import STREAMS, RunLog
 from qwex_jupyter.manager import RunManager
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.run import Run
 from qwex_jupyter.runners import docker_logs, streams
 from qwex_jupyter.runners.docker_engine import Engine as Client
@@ -57,9 +58,9 @@ def wired(at: Callable[[str], None]) -> Iterator[Callable[[Engine], Wire]]:
         wire.close()
 
 
-def reader() -> docker_logs.Reader:
+def reader(patience: Patience = Patience()) -> docker_logs.Reader:
     """A reader of the engine that is chosen now."""
-    return docker_logs.Reader(Client())
+    return docker_logs.Reader(Client(patience=patience))
 
 
 def assert_whole(program: Program, folder: str) -> None:
@@ -236,22 +237,19 @@ class Clock:
         self.now += seconds
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine counts as silent after two seconds."""
-    for name, seconds in (("_EVERY", 0.1), ("_BEAT", 0.5), ("_DEAD", 2.0)):
-        monkeypatch.setattr(streams.Guard, name, seconds)
+# An engine counts as silent after two seconds.
+IMPATIENT = Patience(guard_every=0.1, beat=0.5, dead=2.0)
 
 
 @pytest.mark.parametrize("kind", ["docker", "moby"])
 def test_a_frozen_engine_hangs_nobody(
-    kind: str, own_engine: Make, at: Callable[[str], None], home: str, impatient: None
+    kind: str, own_engine: Make, at: Callable[[str], None], home: str
 ) -> None:
     """An engine that freezes while its log is read costs no byte, and nobody waits for it."""
     engine = own_engine(kind)
     at(engine.host)
     with Program(engine, lines=3000, seconds=4.0) as program:
-        one, folder = reader(), f"{home}-log"
+        one, folder = reader(IMPATIENT), f"{home}-log"
         os.mkdir(folder)
         raised = threading.Event()
         thread = threading.Thread(target=_bring_on, args=(one, program, folder, raised))
@@ -287,7 +285,7 @@ def _bring_on(
 
 
 def test_the_record_says_that_a_frozen_engine_does_not_answer(
-    own_engine: Make, at: Callable[[str], None], home: str, impatient: None
+    own_engine: Make, at: Callable[[str], None], home: str
 ) -> None:
     """While somebody looks, a run's record says that its engine froze; then all is well.
 
@@ -296,7 +294,7 @@ def test_the_record_says_that_a_frozen_engine_does_not_answer(
     engine = own_engine("docker")
     image(engine, "python")
     at(engine.host)
-    manager = RunManager(home)
+    manager = RunManager(home, settings={"docker": {"patience": IMPATIENT}})
     run = submit_workload(manager, engine, 1000, 4.0)
     with manager.following(run.run_id):
         until(lambda: run.record.status is RunStatus.RUNNING)

@@ -34,8 +34,9 @@ from qwex_jupyter import facts, launches
 from qwex_jupyter.errors import BackendUnreachable, QwexError, RunnerUnavailable, SubmitFailed
 from qwex_jupyter.logs import RunLog
 from qwex_jupyter.manager import RunManager
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.run import Run
-from qwex_jupyter.runners import k8s_cluster, k8s_launch, k8s_logs, k8s_watch
+from qwex_jupyter.runners import k8s_cluster, k8s_watch
 from qwex_jupyter.status import Reason, RunStatus
 
 HERE = Path(__file__).parent
@@ -95,12 +96,10 @@ def once_each(place: Place, run: Run, code: int | None) -> None:
 # -- the Job's POST -------------------------------------------------------------------------------
 
 
-def test_a_post_that_is_lost_or_turned_away_makes_one_job(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_post_that_is_lost_or_turned_away_makes_one_job(place: Place) -> None:
     """Whatever comes in place of the answer to the Job's POST, there is one Job, executed once."""
     assert place.wire is not None
-    monkeypatch.setattr(k8s_launch, "SLOW", 1.5)
+    place.manager = place.another(Patience(post=1.5))
     troubles = {**TURNED_AWAY, **LOST, "401": MISTAKEN["401"]}
     troubles["stalled"] = lambda wire, method, path, times: wire.stall(method, path, 0, times)
     runs = {}
@@ -128,7 +127,7 @@ def test_a_post_that_nobody_took_leaves_nothing(
 ) -> None:
     """Where there is no connection the Job can't have been made: SubmitFailed, and no run."""
     assert place.wire is not None
-    monkeypatch.setattr(k8s_launch, "_CONNECTS_FOR", 1.0)
+    place.manager = place.another(Patience(connects_for=1.0))
     place.end(place.submit("exit 0"))
     place.wire.down()
     runner: Any = place.manager.runner("k8s")
@@ -145,12 +144,10 @@ def test_a_post_that_nobody_took_leaves_nothing(
 
 
 @pytest.mark.parametrize("then", ["403", "401", "503"])
-def test_a_no_after_a_lost_answer_is_no_proof(
-    place: Place, monkeypatch: pytest.MonkeyPatch, then: str
-) -> None:
+def test_a_no_after_a_lost_answer_is_no_proof(place: Place, then: str) -> None:
     """Where the first POST may have been carried out, a later no doesn't make it undone."""
     assert place.wire is not None
-    monkeypatch.setattr(k8s_launch, "_TRY_FOR", 2.0)
+    place.manager = place.another(Patience(try_for=2.0))
     {**TROUBLES}[then](place.wire, "POST", POST, 1000)
     place.wire.drop_response("POST", POST)  # the newer rule acts first
     named = place.wire.refuse("GET", NAMED, times=None)
@@ -241,16 +238,13 @@ def heard(place: Place) -> None:
     until(lambda: all(mirror.live for mirror in mirrors(place)), 30)
 
 
-def test_a_watch_goes_on_after_whatever_ended_it(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_watch_goes_on_after_whatever_ended_it(place: Place) -> None:
     """After each kind of trouble, of the list too, both watches are heard again."""
     assert place.wire is not None
+    place.manager = place.another(Patience(watch_pause=0.05, longest_watch_pause=0.05))
     run = place.submit(f"{WAIT}; exit 7")
     place.running(run)
     heard(place)
-    monkeypatch.setattr(k8s_watch, "_FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(k8s_watch, "_LONGEST_PAUSE", 0.05)
     for path in ("watch=true", "/(jobs|pods)[?]"):
         for name, trouble in {**TROUBLES, "too old": _too_old}.items():
             rule = trouble(place.wire, "GET", path, 2)
@@ -281,11 +275,11 @@ def test_a_list_that_is_always_too_old_is_not_asked_for_without_end(place: Place
     assert 0 < rule.hits < 40
 
 
-def test_a_watch_that_hangs_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watch_that_hangs_is_given_up(place: Place) -> None:
     """A watch whose connection is dead, while others work, hides an end for a while only."""
     assert place.wire is not None
-    assert k8s_watch._SILENT < 60
-    monkeypatch.setattr(k8s_watch, "_SILENT", 3.0)
+    assert Patience().watch_silence < 60
+    place.manager = place.another(Patience(watch_silence=3.0))
     run = place.submit(f"{WAIT}; exit 4")
     place.running(run)
     heard(place)
@@ -331,13 +325,10 @@ TALK = "i=0; while [ $i -lt 300 ]; do echo out $i; i=$((i+1)); done; printf end"
 TALKED = "".join(f"out {i}\n" for i in range(300)).encode() + b"end"
 
 
-def test_output_comes_whole_after_whatever_came_instead(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_comes_whole_after_whatever_came_instead(place: Place) -> None:
     """Whatever comes once or twice in place of a log's answer, its output is whole, and once."""
     assert place.wire is not None
-    monkeypatch.setattr(k8s_logs.Reader, "patience", 2.0)
-    monkeypatch.setattr(k8s_logs.Reader, "silence", 2.0)
+    place.manager = place.another(Patience(rest_of_pod=2.0, log_silence=2.0))
     troubles = {**TROUBLES}
     troubles["stalled"] = lambda wire, method, path, times: wire.stall(method, path, 300, times)
     runs = {name: place.submit(f"{WAIT}; {TALK}; exit 1") for name in troubles}
@@ -378,12 +369,10 @@ def test_a_log_cut_at_any_byte_is_whole_in_the_end(
         place.wire.clear()
 
 
-def test_a_silent_stream_that_is_closed_is_no_end(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_stream_that_is_closed_is_no_end(place: Place) -> None:
     """A log that something closes after each silence is gone on with, byte for byte."""
     assert place.wire is not None
-    monkeypatch.setattr(k8s_logs.Reader, "silence", 1.0)
+    place.manager = place.another(Patience(log_silence=1.0))
     words = "for i in 1 2 3 4 5; do echo line $i; echo err $i >&2; sleep 0.7; done; printf last"
     run = place.submit(words)
     broken = threading.Event()
@@ -430,14 +419,10 @@ def test_a_stop_is_carried_out_after_whatever_came_instead(place: Place) -> None
         assert record.log_missing == {}, name
 
 
-def test_a_job_is_released_after_whatever_came_instead(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_is_released_after_whatever_came_instead(place: Place) -> None:
     """Whatever comes in place of the answers, in the end each Job has the day on which it goes."""
     assert place.wire is not None
-    from qwex_jupyter import tracker
-
-    monkeypatch.setattr(tracker, "_SEEN_AGAIN", 0.5)
+    place.manager = place.another(Patience(seen_again=0.5))
     runs = {name: place.submit(f"{WAIT}; exit 0") for name in TROUBLES}
     place.running(*runs.values())
     for name, run in runs.items():

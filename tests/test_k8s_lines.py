@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from qwex_jupyter import logs as log_files
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.logs import STREAMS, RunLog
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.runners import k8s_lines, k8s_logs
 from qwex_jupyter.runners.k8s_cluster import Refused
 from qwex_jupyter.runners.k8s_lines import Cursor, Writer
@@ -157,6 +158,7 @@ class Cluster:
     """An API server whose answers end as the steps say; then as they should."""
 
     called = "The API server"
+    patience = Patience(log_pause=0.0)
 
     def __init__(self, log: Log, steps: list[Step]) -> None:
         self.log, self.steps = log, steps
@@ -258,7 +260,6 @@ def _folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Guard, "_run", lambda self: None)
-        patch.setattr(k8s_logs.Reader, "first_pause", 0.0)
         patch.setattr(k8s_lines, "_PIECE", PIECE)
         yield
 
@@ -673,10 +674,8 @@ def test_a_first_line_that_comes_between_two_questions_tells_nothing() -> None:
     assert reader._kubelet_splits(RUN) is True
 
 
-def test_a_stream_that_ends_ends_the_other_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_ends_ends_the_other_soon() -> None:
     """When one stream is silent, or cut, both are asked for again; neither waits for the other."""
-    monkeypatch.undo()
-    monkeypatch.setattr(k8s_logs, "_TOGETHER", 0.05)
     ended = {"stderr": k8s_logs.Answer.SILENT, "stdout": k8s_logs.Answer.STOPPED}
 
     class Reader(k8s_logs.Reader):
@@ -685,7 +684,9 @@ def test_a_stream_that_ends_ends_the_other_soon(monkeypatch: pytest.MonkeyPatch)
                 threading.Event().wait(0.01)
             return ended[writer._name]
 
-    reader = Reader(None, lambda run_id: None, None)  # type: ignore[arg-type]
+    cluster = Cluster(Log([]), [])
+    cluster.patience = Patience(together=0.05)
+    reader = Reader(cluster, lambda run_id: None, None)  # type: ignore[arg-type]
     writer = Writer(RunLog(FOLDERS[-1]), {})
     answer = reader._both(RUN, writer, None, threading.Event())  # type: ignore[arg-type]
     assert answer is k8s_logs.Answer.SILENT

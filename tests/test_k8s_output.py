@@ -17,8 +17,8 @@ from k8s_helpers import There, until
 from kube_wire import KubeWire
 
 from qwex_jupyter import render
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.run import Run
-from qwex_jupyter.runners.k8s_logs import Reader
 from qwex_jupyter.status import RunStatus
 
 Make = Callable[..., Cluster]
@@ -174,16 +174,14 @@ class TestRotation:
         assert late.record.log_missing["stdout"] == -1
         assert "rotated away" in render.card_text(render.Card(late.record))
 
-    def test_what_is_gathered_now_and_then(
-        self, there: There, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_what_is_gathered_now_and_then(self, there: There) -> None:
         """Without anybody who looks, output is brought in turn; what a rotation took is said.
 
         A kubelet reads only the newest file, so what was written between the last turn and a
         rotation can't be had.
         """
-        monkeypatch.setattr("qwex_jupyter.tracker._GATHER_EVERY", 1.0)
-        monkeypatch.setattr(type(there.manager.runner("k8s")), "polled_every", 1.0)
+        there.manager = there.another(Patience(gather_every=1.0))
+        there.manager.runner("k8s").polled_every = 1.0
         cell = "i=0; while [ $i -lt 50 ]; do seq 1 1000; sleep 0.3; i=$((i+1)); done"
         run = there.submit("sh", cell)
         run.wait(120)
@@ -310,11 +308,9 @@ def test_the_four_hours_of_a_kubelet(
     assert (run.status, run.record.missing) == (RunStatus.SUCCEEDED, "")
 
 
-def test_a_silent_program_is_listened_to_again(
-    there: There, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_program_is_listened_to_again(there: There) -> None:
     """A stream that is silent for long is opened anew, and nothing comes twice or is lost."""
-    monkeypatch.setattr(Reader, "silence", 1.0)
+    there.manager = there.another(Patience(log_silence=1.0))
     run = there.submit("sh", "echo one; sleep 3; echo two; sleep 2; printf three")
     with there.manager.following(run.run_id):
         run.wait(90)

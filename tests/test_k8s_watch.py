@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable
-from qwex_jupyter.runners import k8s_settings, k8s_watch
+from qwex_jupyter.patience import Patience
+from qwex_jupyter.runners import k8s_settings
 from qwex_jupyter.runners.k8s_cluster import Cluster, Refused
 from qwex_jupyter.runners.k8s_watch import Mirror
 from qwex_jupyter.runners.streams import Guard
@@ -91,6 +92,7 @@ class Fake:
     """A cluster whose lists and watches are what the test says; then it is over."""
 
     where = k8s_settings.Where("https://here", "mine", "ca")
+    patience = Patience()
 
     def __init__(self, lists: list[Any], watches: list[Any], stop: Stop) -> None:
         self.lists, self.watches, self.stop = lists, watches, stop
@@ -219,7 +221,7 @@ def test_after_anything_odd_everything_is_listed(broken: Any) -> None:
     assert not refused or sorted(notified[2:4]) == [A, B]
     assert notified[-1] == A
     assert mirror.of(A) == [{"s": {"phase": "Failed"}}]
-    assert stop.waited[0] == k8s_watch._FIRST_PAUSE
+    assert stop.waited[0] == Patience().watch_pause
 
 
 def test_what_is_gone_from_a_list_is_notified() -> None:

@@ -99,8 +99,8 @@ def test_what_a_supervisor_imports_is_plain(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUNNERS)
 def test_a_runner_knows_no_manager_and_no_sibling(name: str) -> None:
-    """Runners know specs, records, facts, processes, logs and flags; of others only the seam."""
-    allowed = PLAIN | {"spec", "logs", "flag", "runners.base"}
+    """Runners know specs, records, facts, processes, logs, flags, patience; of others the seam."""
+    allowed = PLAIN | {"spec", "logs", "flag", "patience", "runners.base"}
     if name in ("local", "supervisor"):
         allowed |= {"runners.program", "runners.scribe"}
     # What runners of far backends have in common.

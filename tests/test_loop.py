@@ -16,8 +16,8 @@ from local_helpers import PATIENCE, end, launch_of, sh, until
 
 from qwex_jupyter import follow, tracker, waiting
 from qwex_jupyter.backends import Backend
-from qwex_jupyter.loop import Loop
 from qwex_jupyter.manager import RunManager
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import JobSpec
@@ -66,10 +66,10 @@ def test_the_loop_outlives_what_nobody_thought_of(
 
 
 def test_a_wake_that_meets_a_leaving_thread_is_not_lost(
-    manager: RunManager, monkeypatch: pytest.MonkeyPatch
+    home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who wakes the thread at the moment at which it leaves for want of work is heard."""
-    monkeypatch.setattr(Loop, "_IDLE", -1.0)
+    manager = RunManager(home, patience=Patience(idle=-1.0))
     loop, asked, go_on, looked = manager._loop, *(threading.Event() for _ in range(3))
     ensure = loop.ensure
 
@@ -149,11 +149,9 @@ def test_a_run_is_named_before_its_output(
 
 
 @pytest.mark.parametrize("wait", [_shown, _followed, _waited])
-def test_who_waits_for_an_end_asks_for_himself(
-    manager: RunManager, monkeypatch: pytest.MonkeyPatch, wait: Callable[..., RunStatus]
-) -> None:
+def test_who_waits_for_an_end_asks_for_himself(home: str, wait: Callable[..., RunStatus]) -> None:
     """A cell, ``follow`` and ``wait`` see a killed run end though no thread looks any more."""
-    monkeypatch.setattr("qwex_jupyter.tracker._OWN_LOOK", 0.1)
+    manager = RunManager(home, patience=Patience(own_look=0.1))
     run = manager.submit(sh("sleep 300"))
     until(lambda: run.poll() is RunStatus.RUNNING)
     manager.close()
@@ -180,8 +178,8 @@ def test_the_more_live_the_rarer_each_is_polled(
     until(lambda: all(run.status is RunStatus.RUNNING for run in runs))
     moments: dict[str, float] = {}
     every = 1e12  # the clock is at the beginning of the first such period, on any machine
-    monkeypatch.setattr(type(manager.runner("memory")), "polled_every", every)
     alone = tracker.Tracker(manager.history.home)  # without a loop that looks meanwhile
+    alone.runner("memory").polled_every = every
     monkeypatch.setattr(
         alone._due,
         "again",

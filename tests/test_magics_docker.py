@@ -34,10 +34,15 @@ BUSYBOX, PYTHON = "qwex-test/busybox:1", "qwex-test/python:1"
 WAITS = "echo begun; until [ -e /outside/go ]; do sleep 0.1; done; echo over; exit 3"
 # In a kernel: an engine is asked every two seconds, and is silent when it takes four to answer.
 IMPATIENT = """
-from qwex_jupyter.runners import docker, docker_engine, streams
-streams.Guard._EVERY, streams.Guard._BEAT, streams.Guard._DEAD = 0.1, 0.5, 4.0
-docker_engine.Engine.call.__kwdefaults__["timeout"] = 4.0
-docker.DockerRunner.polled_every = 2.0
+import os
+from qwex_jupyter import api
+from qwex_jupyter.manager import RunManager
+from qwex_jupyter.patience import Patience
+patience = Patience(answer=4.0, guard_every=0.1, beat=0.5, dead=4.0)
+api.manager().close()
+impatient = RunManager(api.default_home(), settings={"docker": {"patience": patience}})
+impatient.runner("docker").polled_every = 2.0
+api._managers[os.getpid(), api.default_home()] = impatient
 """
 
 
@@ -322,7 +327,7 @@ def test_an_engine_that_does_not_answer_is_no_outcome(
     image(engine, "busybox")
     mount = f"-v {tmp_path}:/outside"
     with kernel(tmp_path / "k", DOCKER_HOST=engine.host) as k:
-        k.run(IMPATIENT)
+        assert k.run(IMPATIENT).status == "ok"
         if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
             mount = ""
         detached = k.run(f"%%qwex --detach --image={BUSYBOX}\necho card; sleep 1000")
@@ -370,7 +375,7 @@ def test_silence_is_told_where_another_kernel_reads_the_output(
         begun.until_text("1 line · ")
         home = str(one.home)
         with kernel(tmp_path / "two", DOCKER_HOST=engine.host, QWEX_HOME=home) as two:
-            two.run(IMPATIENT)
+            assert two.run(IMPATIENT).status == "ok"
             run_id = two.value("__import__('qwex_jupyter').runs().index[0]").strip("'")
             cell = two.begin(f"%qwex attach {run_id}").until_text("1 line · ")
             engine.freeze()

@@ -90,7 +90,7 @@ class Runner(ABC):
     place: ClassVar[frozenset[str]] = frozenset()
 
     # Seconds between the polls that stand behind `watch`.
-    polled_every: ClassVar[float] = 2.0
+    polled_every: float = 2.0
 
     def __init__(self, home: str, history: str) -> None:
         self.home, self.history = home, history

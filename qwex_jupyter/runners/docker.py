@@ -13,6 +13,7 @@ from typing import Any
 from qwex_jupyter import facts
 from qwex_jupyter.errors import BackendUnreachable, RunNotFound, RunStillLive, SpecError
 from qwex_jupyter.logs import STREAMS, RunLog
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.runners import (
     docker_body,
     docker_doctor,
@@ -23,7 +24,7 @@ from qwex_jupyter.runners import (
 )
 from qwex_jupyter.runners.base import Plan, Promises, Runner
 from qwex_jupyter.runners.docker_endpoint import Refused
-from qwex_jupyter.runners.docker_engine import QUICK, SLOW, Engine
+from qwex_jupyter.runners.docker_engine import SLOW, Engine
 from qwex_jupyter.runners.docker_logs import Reader
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus, Snapshot
@@ -46,6 +47,7 @@ class DockerRunner(Runner):
         history: Its id.
         context: A context of the docker client; "" for the one that is chosen (DOCKER_HOST,
             ``docker context use``), or the socket of this machine.
+        patience: How long it waits for what.
     """
 
     name = "docker"
@@ -65,10 +67,17 @@ class DockerRunner(Runner):
     place = frozenset({"context"})
     polled_every = 30.0
 
-    def __init__(self, home: str, history: str, *, context: str = "") -> None:
+    def __init__(
+        self,
+        home: str,
+        history: str,
+        *,
+        context: str = "",
+        patience: Patience = Patience(),
+    ) -> None:
         super().__init__(home, history)
         self._context = context
-        self._engine = Engine(context)
+        self._engine = Engine(context, patience=patience)
         self._reader = Reader(self._engine)
         # What never changes while a container runs: id and start. Asked for once.
         self._running: dict[str, tuple[str, float]] = {}
@@ -348,7 +357,7 @@ class DockerRunner(Runner):
 
     def _gone_soon(self, run_id: str) -> bool:
         """Waits for a removal that somebody else has begun; whether it came to its end."""
-        until = time.monotonic() + QUICK
+        until = time.monotonic() + self._engine.patience.answer
         while time.monotonic() < until:
             if self._inspect(run_id) is None:
                 return True

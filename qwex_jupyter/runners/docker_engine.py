@@ -20,6 +20,7 @@ from typing import Any
 from qwex_jupyter import process
 from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable
 from qwex_jupyter.flag import Flag
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.runners.docker_endpoint import (
     Endpoint,
     Refused,
@@ -31,8 +32,8 @@ from qwex_jupyter.runners.docker_endpoint import (
 )
 from qwex_jupyter.runners.streams import body, hang_up
 
-# Seconds: for an answer that costs the engine nothing, and for one that makes a container.
-QUICK, SLOW = 10.0, 120.0
+# For an answer that makes a container. Seconds.
+SLOW = 120.0
 # An engine that answered so long ago is there; one that hangs is known so soon. Seconds.
 _HEARD_FOR = 5.0
 _PID_FILE = "/var/run/docker.pid"
@@ -50,10 +51,11 @@ class Engine:
 
     Args:
         context: The name of a context of the docker client; "" for the chosen one.
+        patience: How long is waited for what.
     """
 
-    def __init__(self, context: str = "") -> None:
-        self._context = context
+    def __init__(self, context: str = "", *, patience: Patience = Patience()) -> None:
+        self._context, self.patience = context, patience
         self._lock = threading.RLock()
         self._client: Any = None
         self._owner = 0
@@ -89,7 +91,7 @@ class Engine:
 
     def _connect(self) -> Any:
         self.endpoint = endpoint = find_endpoint(self._context)
-        client, components = connect(endpoint, QUICK)
+        client, components = connect(endpoint, self.patience.answer)
         self.podman = any("Podman" in str(part.get("Name")) for part in components)
         return client
 
@@ -123,12 +125,13 @@ class Engine:
         params: Mapping[str, Any] | None = None,
         body: Any = None,
         data: Any = None,
-        timeout: float = QUICK,
+        timeout: float | None = None,
         stream: bool = False,
     ) -> Any:
         """One call; requests' response.
 
-        A question (GET) whose connection broke is asked once more; nothing else is.
+        A question (GET) whose connection broke is asked once more; nothing else is. Without a
+        timeout it is one that costs the engine little.
 
         Raises:
             Refused: The engine says no.
@@ -138,6 +141,7 @@ class Engine:
         import requests
         import urllib3
 
+        quick = self.patience.answer
         for attempt in (1, 2):
             client = self.client()
             url = f"{client.base_url}/v{client.api_version}{path}"
@@ -148,7 +152,7 @@ class Engine:
                     params=params,
                     json=body,
                     data=data,
-                    timeout=(QUICK, timeout),
+                    timeout=(quick, quick if timeout is None else timeout),
                     stream=stream,
                 )
                 break

@@ -11,7 +11,7 @@ from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.logs import STREAMS, RunLog
 from qwex_jupyter.runners import reader
 from qwex_jupyter.runners.docker_endpoint import Refused
-from qwex_jupyter.runners.docker_engine import QUICK, Engine
+from qwex_jupyter.runners.docker_engine import Engine
 from qwex_jupyter.runners.docker_frames import Position, Request, Writer
 from qwex_jupyter.runners.reader import Answer as Answer
 from qwex_jupyter.runners.streams import Guard, body, close
@@ -24,17 +24,14 @@ class Reader(reader.Reader):
     """Brings the output of the containers of one engine to disk.
 
     Args:
-        engine: The engine.
+        engine: The engine, whose patience is the reader's.
     """
 
-    # How long the rest of an ended container's log may let wait for its next piece. Seconds.
-    patience = 2 * QUICK
-
     def __init__(self, engine: Engine) -> None:
-        def ping(patience: float) -> object:
-            return engine.call("GET", "/_ping", timeout=patience)
+        def ping(timeout: float) -> object:
+            return engine.call("GET", "/_ping", timeout=timeout)
 
-        super().__init__(Guard(ping, "qwex-docker-streams"))
+        super().__init__(Guard(ping, "qwex-docker-streams", engine.patience), engine.patience)
         self._engine = engine
 
     def host(self) -> str:
@@ -47,7 +44,7 @@ class Reader(reader.Reader):
 
     def open(self, run_id: str, request: Request, *, live: bool) -> Any:
         """See `reader.Reader.open`."""
-        timeout = self.silence if live else self.patience
+        timeout = self.patience.log_silence if live else self.patience.rest_of_container
         return self._ask(run_id, request, timeout=timeout, follow=int(live))
 
     def has_all(self, run_id: str, writer: Writer) -> bool:
@@ -57,7 +54,7 @@ class Reader(reader.Reader):
         """
         if self._engine.podman or not writer.position.exact:
             return False
-        reply = self._ask(run_id, (STREAMS, ""), timeout=QUICK, tail=_TAIL)
+        reply = self._ask(run_id, (STREAMS, ""), timeout=self.patience.answer, tail=_TAIL)
         try:
             return writer.ends_with(b"".join(body(reply)))
         except (EOFError, OSError, ValueError):

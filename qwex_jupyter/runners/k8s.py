@@ -19,6 +19,7 @@ from qwex_jupyter.errors import (
 )
 from qwex_jupyter.flag import Flag
 from qwex_jupyter.logs import RunLog
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.runners import (
     k8s_doctor,
     k8s_launch,
@@ -48,6 +49,7 @@ class K8sRunner(Runner):
         setting: Gives a setting as it is now: ``gpu_resource``, what a GPU is called there;
             ``pod_security``, ``restricted`` for namespaces that enforce that level; ``job_ttl``,
             how long a Job stays after its outcome and output are on disk.
+        patience: How long it waits for what.
     """
 
     name = "k8s"
@@ -79,11 +81,12 @@ class K8sRunner(Runner):
         context: str = "",
         namespace: str = "",
         setting: Callable[[str], Any] = DEFAULTS.__getitem__,
+        patience: Patience = Patience(),
     ) -> None:
         super().__init__(home, history)
         self._setting = setting
-        self._cluster = Cluster(context, namespace)
-        self._guard = Guard(self._cluster.ping, "qwex-k8s-streams")
+        self._cluster = Cluster(context, namespace, patience=patience)
+        self._guard = Guard(self._cluster.ping, "qwex-k8s-streams", patience)
         self._finder = Finder(self._cluster, history, self._guard)
         self._reader = Reader(self._cluster, self._finder.pod, self._guard)
         self._may_patch_pods = True

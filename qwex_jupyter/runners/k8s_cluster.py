@@ -19,11 +19,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.runners import k8s_settings
 from qwex_jupyter.runners.k8s_settings import Where, words_of
 
-# Seconds: for an answer that costs the server little, and for one that passes webhooks.
-QUICK, SLOW = 10.0, 40.0
 # A server that answered so long ago is there; one that hangs is known so soon. Seconds.
 HEARD_FOR = 5.0
 # So many objects are asked for at once.
@@ -77,10 +76,13 @@ class Cluster:
         context: A context of the kubeconfig; "" for the current one, or the service account of
             this pod.
         namespace: Where runs go; "" for the context's.
+        patience: How long is waited for what.
     """
 
-    def __init__(self, context: str = "", namespace: str = "") -> None:
-        self._context, self._namespace = context, namespace
+    def __init__(
+        self, context: str = "", namespace: str = "", *, patience: Patience = Patience()
+    ) -> None:
+        self._context, self._namespace, self.patience = context, namespace, patience
         self._lock = threading.RLock()
         self._configuration: Any = None
         self._pool: Any = None
@@ -136,14 +138,14 @@ class Cluster:
             raise BackendUnreachable(why)  # as somebody was told a moment ago
         self.ping(HEARD_FOR)
 
-    def ping(self, patience: float) -> None:
+    def ping(self, timeout: float) -> None:
         """Asks whether it lives; that we may not ask this is an answer too.
 
         Raises:
             RunnerUnavailable, BackendUnreachable: See `call`.
         """
         try:
-            self.call("GET", "/version", timeout=patience)
+            self.call("GET", "/version", timeout=timeout)
         except BackendUnreachable as error:
             self._silent = time.monotonic(), str(error)
             raise
@@ -170,18 +172,20 @@ class Cluster:
         *,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
-        timeout: float = QUICK,
+        timeout: float | None = None,
     ) -> Reply:
         """One call, with its answer read to the end.
 
         A question (GET) whose connection broke is asked once more; nothing else is, nor what
-        nobody answered in time. Credentials that are refused are renewed once.
+        nobody answered in time. Credentials that are refused are renewed once. Without a
+        timeout it is one that costs the server little.
 
         Raises:
             Refused: The server says no.
             RunnerUnavailable: Nobody may call it like this: no settings, no login.
             BackendUnreachable: It doesn't answer. Whether the call was carried out isn't known.
         """
+        timeout = self.patience.answer if timeout is None else timeout
         for attempt in (1, 2):
             try:
                 reply = self._request(method, path, params, body, timeout)
@@ -282,7 +286,7 @@ class Cluster:
                 url,
                 body=data,
                 headers=headers,
-                timeout=urllib3.Timeout(connect=QUICK, read=timeout),
+                timeout=urllib3.Timeout(connect=self.patience.answer, read=timeout),
                 retries=False,
                 redirect=False,
                 preload_content=False,

@@ -18,16 +18,14 @@ from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable, SubmitFai
 from qwex_jupyter.runners import k8s_manifest
 from qwex_jupyter.runners.base import Plan
 from qwex_jupyter.runners.inside import HISTORY_LABEL, NONCE_LABEL, RUN_LABEL
-from qwex_jupyter.runners.k8s_cluster import AWAY, PERHAPS, SLOW, Cluster, Refused, unsent
+from qwex_jupyter.runners.k8s_cluster import AWAY, PERHAPS, Cluster, Refused, unsent
 from qwex_jupyter.runners.k8s_state import HANDOVER, uid_of
 from qwex_jupyter.runners.words import one_line
 
-# A launch is good for 60 s (`qwex_jupyter.launches`); no try begins after so many. Seconds.
-_TRY_FOR, _PAUSE = 40.0, 0.5
+# Between two tries. Seconds.
+_PAUSE = 0.5
 # What a --pod-patch misspells is refused; else it would be left out in silence (1.25).
 _STRICT = {"fieldValidation": "Strict"}
-# How long one goes on where nobody takes the connection. Seconds.
-_CONNECTS_FOR = 10.0
 # A stop that came between launch.json and the Job was told "it is being started": it holds.
 Stop = Callable[[], None]
 
@@ -86,14 +84,14 @@ def _create(
     Raises:
         SubmitFailed: See `launch`.
     """
-    name = job["metadata"]["name"]
+    name, patience = job["metadata"]["name"], cluster.patience
     begun = time.monotonic()
     # Once a POST may have been carried out, no later answer says that it was not.
     unsure = False
     while True:
         try:
             found: dict[str, Any] = cluster.call(
-                "POST", cluster.path("jobs"), params=_STRICT, body=job, timeout=SLOW
+                "POST", cluster.path("jobs"), params=_STRICT, body=job, timeout=patience.post
             ).json()
             if found.get("kind") == "Job":
                 return found
@@ -107,7 +105,7 @@ def _create(
                 raise SubmitFailed(str(error)) from error
         except BackendUnreachable as error:
             unsure = unsure or not unsent(error)
-            if not unsure and time.monotonic() - begun > _CONNECTS_FOR:
+            if not unsure and time.monotonic() - begun > patience.connects_for:
                 raise SubmitFailed(f"{cluster.called} isn't there. Nothing was started.") from error
         try:
             there = cluster.get("jobs", name)
@@ -117,7 +115,7 @@ def _create(
             pass
         # A Job that was made and ended meanwhile, and that somebody cleaned up, isn't made anew.
         ended = facts.exists(folder, facts.RUN) or facts.exists(folder, facts.STOP)
-        if ended or time.monotonic() - begun > _TRY_FOR:
+        if ended or time.monotonic() - begun > patience.try_for:
             if unsure or facts.exists(folder, facts.RUN):
                 return None
             raise SubmitFailed(f"{cluster.called} turned it away. Nothing was started.")
@@ -157,7 +155,7 @@ def _hand_over(cluster: Cluster, job: dict[str, Any], companions: list[dict[str,
         SubmitFailed: It was refused; the Job, whose program can't have started, is gone.
     """
     name, uid = job["metadata"]["name"], uid_of(job)
-    until = time.monotonic() + _TRY_FOR
+    until = time.monotonic() + cluster.patience.try_for
     for companion in companions:
         kind = "configmaps" if companion["kind"] == "ConfigMap" else "secrets"
         body = k8s_manifest.owned(companion, name, uid)
@@ -178,7 +176,7 @@ def _hand_over(cluster: Cluster, job: dict[str, Any], companions: list[dict[str,
 def _made(cluster: Cluster, kind: str, body: dict[str, Any], until: float) -> None:
     while True:
         try:
-            cluster.call("POST", cluster.path(kind), body=body, timeout=SLOW)
+            cluster.call("POST", cluster.path(kind), body=body, timeout=cluster.patience.post)
             return
         except Refused as error:
             # By a try whose answer was lost: names hold the run's id, so nobody else's.

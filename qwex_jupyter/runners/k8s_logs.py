@@ -16,7 +16,7 @@ from typing import Any
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.logs import STREAMS, Lease, RunLog
 from qwex_jupyter.runners import reader
-from qwex_jupyter.runners.k8s_cluster import QUICK, Cluster, Refused
+from qwex_jupyter.runners.k8s_cluster import Cluster, Refused
 from qwex_jupyter.runners.k8s_lines import Half, Request, Writer
 from qwex_jupyter.runners.k8s_manifest import MAIN
 from qwex_jupyter.runners.k8s_state import finished_at, started, uid_of
@@ -30,8 +30,6 @@ _CALLED = {"stdout": "Stdout", "stderr": "Stderr"}
 _SPLITS = (1, 32)
 # So long a node that doesn't answer is asked for output. Seconds.
 _ASKED_FOR = 300.0
-# How long the other stream may take to end when one has. Seconds.
-_TOGETHER = 1.0
 # A pod that goes does so within this time of the end of its program. Seconds.
 _LATELY = 10.0
 _PROBE = 4096
@@ -44,16 +42,13 @@ class Reader(reader.Reader):
     """Brings the output of the pods of one cluster to disk.
 
     Args:
-        cluster: The cluster.
+        cluster: The cluster, whose patience is the reader's.
         pod_of: Finds the pod of a run.
         guard: Looks after the streams.
     """
 
-    # How long the rest of an ended program's log may let wait for its next piece. Seconds.
-    patience = 3 * QUICK
-
     def __init__(self, cluster: Cluster, pod_of: PodOf, guard: Guard) -> None:
-        super().__init__(guard)
+        super().__init__(guard, cluster.patience)
         self._cluster, self._pod_of = cluster, pod_of
         self._capable: bool | None = None
         self._failing: dict[str, float] = {}
@@ -88,8 +83,9 @@ class Reader(reader.Reader):
             params["sinceTime"] = since
         if stream:
             params["stream"] = _CALLED[stream]
+        timeout = self.patience.log_silence if live else self.patience.rest_of_pod
         try:
-            return self._ask(run_id, params, self.silence if live else self.patience)
+            return self._ask(run_id, params, timeout)
         except Refused as error:
             raise BackendUnreachable(f"Its output can't be read now: {error}.") from error
 
@@ -190,7 +186,7 @@ class Reader(reader.Reader):
                 answers[stream] = self.read(run_id, half, lease, both, request, live=True)
             except Exception as error:  # noqa: BLE001 - raised again by the one who waits
                 answers[stream] = error
-            both.end_in(_TOGETHER)
+            both.end_in(self.patience.together)
 
         other = threading.Thread(target=read, args=("stderr",), name=f"qwex-err-{run_id[-6:]}")
         other.daemon = True
@@ -216,7 +212,7 @@ class Reader(reader.Reader):
         found = self._kubelet_splits(run_id)
         if found is not None or not live:
             return found
-        reply = self._ask(run_id, {"follow": "true"}, self.silence)
+        reply = self._ask(run_id, {"follow": "true"}, self.patience.log_silence)
         watched = self.guard.watch(reply, stop)
         try:
             for _ in body(reply):
@@ -242,7 +238,8 @@ class Reader(reader.Reader):
         if version < _SPLITS:
             return False  # older ones don't know the word, and would not say so
         try:
-            close(self._ask(run_id, {"stream": "Stdout", "limitBytes": 1}, QUICK))
+            probe = {"stream": "Stdout", "limitBytes": 1}
+            close(self._ask(run_id, probe, self.patience.answer))
         except Refused as error:
             return error.status != 422  # else it is this kubelet alone that doesn't
         return True
@@ -265,7 +262,8 @@ class Reader(reader.Reader):
 
     def _beginning(self, run_id: str, stream: str) -> bytes:
         """The first bytes of what is given as a stream."""
-        reply = self._ask(run_id, {"stream": _CALLED[stream], "limitBytes": _PROBE}, QUICK)
+        probe = {"stream": _CALLED[stream], "limitBytes": _PROBE}
+        reply = self._ask(run_id, probe, self.patience.answer)
         try:
             return b"".join(body(reply))
         except (EOFError, OSError, ValueError) as error:

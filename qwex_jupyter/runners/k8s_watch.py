@@ -17,11 +17,9 @@ from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable
 from qwex_jupyter.runners.k8s_cluster import Cluster, Refused
 from qwex_jupyter.runners.streams import Guard, body, close
 
-# How long the server lets a watch go on, after how long one that didn't end is dead (a silent
-# one that hangs looks like one that has nothing to tell), and how often everything is listed
-# anew whatever was heard. Seconds.
-_LASTS, _SILENT, _LIST_ANEW = 40, 45.0, 1800.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+# How long the server lets a watch go on (`Patience.watch_silence` is longer), and how often
+# everything is listed anew whatever was heard. Seconds.
+_LASTS, _LIST_ANEW = 40, 1800.0
 
 Notify = Callable[[str], None]
 
@@ -34,7 +32,7 @@ class Mirror:
     """Objects of one kind, by the run that they belong to.
 
     Args:
-        cluster: Where.
+        cluster: Where; its patience is the mirror's.
         kind: ``jobs`` or ``pods``.
         selector: The labels that they carry.
         run_of: The run of an object; "" for none of ours.
@@ -55,7 +53,7 @@ class Mirror:
         tells: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> None:
         self._cluster, self._kind, self._selector = cluster, kind, selector
-        self._tells = tells
+        self._tells, self._patience = tells, cluster.patience
         self._run_of, self._kept, self._guard = run_of, kept, guard
         self._lock = threading.Lock()
         # As text, a quarter of what the objects take: of thousands, few are asked for at a time.
@@ -78,7 +76,8 @@ class Mirror:
 
     def run(self, notify: Notify, stop: threading.Event) -> None:
         """Keeps up to date until ``stop``; calls ``notify`` with each run that changed."""
-        pause = _FIRST_PAUSE
+        patience = self._patience
+        pause = patience.watch_pause
         while not stop.is_set():
             try:
                 old = time.monotonic() - self._listed > _LIST_ANEW
@@ -87,11 +86,11 @@ class Mirror:
                     self._list(notify)
                 begun = time.monotonic()
                 self._watch(notify, stop)
-                pause = _FIRST_PAUSE
+                pause = patience.watch_pause
                 continue
             except _Cut:
-                if time.monotonic() - begun > _LONGEST_PAUSE:
-                    pause = _FIRST_PAUSE
+                if time.monotonic() - begun > patience.longest_watch_pause:
+                    pause = patience.watch_pause
             except Refused:
                 pass  # 410, too old, is normal after an hour without a change
             except (BackendUnreachable, RunnerUnavailable):
@@ -102,7 +101,7 @@ class Mirror:
             # all that ever comes.
             self._version = ""
             stop.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, patience.longest_watch_pause)
 
     def _alarm(self, notify: Notify) -> None:
         """Nobody answers: whoever asks about a run now is told so, and need not wait for a poll."""
@@ -142,8 +141,9 @@ class Mirror:
             "resourceVersion": self._version,
             "timeoutSeconds": _LASTS,
         }
+        path, silence = self._cluster.path(self._kind), self._patience.watch_silence
         try:
-            reply = self._cluster.stream(self._cluster.path(self._kind), params, _SILENT)
+            reply = self._cluster.stream(path, params, silence)
         except Refused as error:
             if error.status == 410:
                 raise

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.logs import Lease, RunLog
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.runners.streams import Guard, body, close
 
 # How often the cursor is written down. Seconds.
@@ -71,16 +72,11 @@ class Reader(ABC):
 
     Args:
         guard: Looks after the streams.
+        patience: How long it waits for what.
     """
 
-    # A stream that has been silent so long is opened again: a connection may be dead, and
-    # nobody tells. Seconds.
-    silence = 60.0
-    # Between the end of a live stream and asking again what that means. Seconds.
-    first_pause, longest_pause = 0.002, 1.0
-
-    def __init__(self, guard: Guard) -> None:
-        self.guard = guard
+    def __init__(self, guard: Guard, patience: Patience) -> None:
+        self.guard, self.patience = guard, patience
         self._lock = threading.Lock()
         self._leases: dict[str, Lease] = {}
         self._busy: dict[str, threading.Lock] = {}
@@ -155,7 +151,7 @@ class Reader(ABC):
         writer = self.writer(log, lease.cursor)
         once = stop.is_set()
         answer: Answer | None = None
-        pause = self.first_pause
+        pause = self.patience.log_pause
         try:
             while True:
                 begun, ended = look()
@@ -175,7 +171,7 @@ class Reader(ABC):
                     return False
                 # A live stream that ended says: ask.
                 stop.wait(pause)
-                pause = min(2 * pause, self.longest_pause)
+                pause = min(2 * pause, self.patience.longest_log_pause)
         finally:
             writer.flush()
             lease.keep(writer.safe, release=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qwex_jupyter.errors import QwexError
+from qwex_jupyter.patience import Patience
 
 # So much is read at once, at the most.
 _PIECE = 1 << 18
@@ -106,15 +107,16 @@ class Guard:
     A silent stream is no sign of anything, so beside it the server is asked whether it lives.
 
     Args:
-        ping: Asks; what it raises is no answer. Its argument is the patience, in seconds.
+        ping: Asks; what it raises is no answer. Its argument is how long that may take, in
+            seconds.
         name: Of the thread.
+        patience: How long it waits for what.
     """
 
-    # Seconds. A run's record says within 15 that its backend doesn't answer.
-    _EVERY, _BEAT, _DEAD = 0.5, 3.0, 9.0
-
-    def __init__(self, ping: Callable[[float], object], name: str) -> None:
-        self._ping, self._name = ping, name
+    def __init__(
+        self, ping: Callable[[float], object], name: str, patience: Patience = Patience()
+    ) -> None:
+        self._ping, self._name, self._patience = ping, name, patience
         self._lock = threading.Lock()
         self._watched: list[Watched] = []
         self._thread: threading.Thread | None = None
@@ -139,19 +141,19 @@ class Guard:
     def _run(self) -> None:
         beat = alive = time.monotonic()
         while True:
-            time.sleep(self._EVERY)
+            time.sleep(self._patience.guard_every)
             with self._lock:
                 found = list(self._watched)
                 if not found:
                     self._thread = None
                     return
-            if time.monotonic() - beat > self._BEAT:
+            if time.monotonic() - beat > self._patience.beat:
                 beat = time.monotonic()
                 for watched in found:
                     self._keep(watched)
                 if self._answers():
                     alive = time.monotonic()
-            dead = time.monotonic() - alive > self._DEAD
+            dead = time.monotonic() - alive > self._patience.dead
             for watched in found:
                 if watched.stop.is_set() or dead:
                     watched.dead = dead
@@ -168,7 +170,7 @@ class Guard:
 
     def _answers(self) -> bool:
         try:
-            self._ping(self._BEAT)
+            self._ping(self._patience.beat)
         except Exception:  # noqa: BLE001 - whatever it is, it is no answer
             return False
         return True
