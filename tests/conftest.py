@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import engine_fixtures
 import hypothesis
+import leftovers
 import pytest
 import tiers
 from cluster_fixtures import (
@@ -231,7 +231,8 @@ def nothing_left(no_containers_left: None, tmp_path: Path) -> Iterator[None]:
         for manager in made:
             manager.close()
         homes = {tmp_path} | {Path(manager.history.home) for manager in made}
-        _end_programs({run_id for home in homes for run_id in _run_ids(home)})
+        run_ids = {run_id for home in homes for run_id in _run_ids(home)}
+        leftovers.end(lambda: marked(run_ids))
 
 
 def _run_folders(root: Path) -> set[Path]:
@@ -267,17 +268,6 @@ def marked(run_ids: set[str]) -> list[int]:
             if marks.intersection(environ.split(b"\0")):
                 found.append(int(name))
     return found
-
-
-def _end_programs(run_ids: set[str]) -> None:
-    until = time.monotonic() + 10
-    while (pids := marked(run_ids)) and time.monotonic() < until:
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it was on its way out
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 # Only these: an editor or a pager may have such a folder in its command line as well.
@@ -99,14 +99,7 @@ def clear(
     Raises:
         RuntimeError: Some of it can't be removed; names it.
     """
-    until = time.monotonic() + 20
-    while (pids := processes(folders, ids, groups)) and time.monotonic() < until:
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it was on its way out
-        time.sleep(0.02)
+    end(lambda: processes(folders, ids, groups))
     unmount(mounts(folders))
     for name in ids:
         for group in _groups(name):
@@ -116,6 +109,18 @@ def clear(
     left = [*processes(folders, ids, groups), *mounts(folders)]
     if left:
         raise RuntimeError(f"an engine left this behind and it can't be removed: {left}")
+
+
+def end(found: Callable[[], list[int]]) -> None:
+    """Kills the processes that are found, until none is, for 20 seconds at the most."""
+    until = time.monotonic() + 20
+    while (pids := found()) and time.monotonic() < until:
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it was on its way out
+        time.sleep(0.02)
 
 
 def unmount(points: Iterable[str]) -> None:
