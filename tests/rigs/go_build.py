@@ -141,7 +141,8 @@ def build(modules: Iterable[Module]) -> None:
     """
     if left := [module for module in modules if not module.built]:
         names, minutes = [each.name for each in left], sum(each.minutes for each in left)
-        say(f"building {', '.join(names)}, once; about {minutes:g} minutes on two cores")
+        what = ", ".join(names)
+        say(f"building {what}, once; {minutes:g} to {2 * minutes:g} minutes on two cores")
     for module in left:
         at = module.folder
         at.mkdir(parents=True, exist_ok=True)
