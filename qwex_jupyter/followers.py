@@ -38,8 +38,6 @@ class Followers:
         self._done, self.silent = done, silent
         self._lock = threading.Lock()
         self._live: dict[str, _Follower] = {}
-        # All of their output is on disk. Never read again: a backend may have dropped it since.
-        self._brought: set[str] = set()
         self._drains = threading.BoundedSemaphore(_DRAINS)
         self._turns: dict[str, Follow] = {}
         self._gatherer: threading.Thread | None = None
@@ -62,8 +60,6 @@ class Followers:
             follow: Brings it.
             patience: Seconds to wait for that; `done` is called when it takes longer.
         """
-        if run_id in self._brought:
-            return True
         follower = self._ensure(run_id, follow, watched=False)
         follower.poke()
         follower.finished.wait(patience)
@@ -76,7 +72,7 @@ class Followers:
         the number of a backend's requests.
         """
         with self._lock:
-            if run_id not in self._live and run_id not in self._brought:
+            if run_id not in self._live:
                 self._hurry.clear()
                 self._turns.setdefault(run_id, follow)
                 if self._gatherer is None or not self._gatherer.is_alive():
@@ -123,10 +119,6 @@ class Followers:
         if follower is not None:
             follower.poke()
 
-    def forget(self, run_id: str) -> None:
-        """Nothing is asked about that run any more."""
-        self._brought.discard(run_id)
-
     def _ensure(self, run_id: str, follow: Follow, *, watched: bool) -> _Follower:
         with self._lock:
             found = self._live.get(run_id)
@@ -138,16 +130,12 @@ class Followers:
 
     def _run(self, follower: _Follower) -> None:
         while True:
-            if follower.run_id in self._brought:
-                complete = True
-            elif follower.watchers:
+            if follower.watchers:
                 complete = follower.bring(self.silent)
             else:
                 with self._drains:
                     complete = follower.bring(self.silent)
             with self._lock:
-                if complete:
-                    self._brought.add(follower.run_id)
                 if complete or not follower.watchers:
                     follower.close(complete=complete)
                     if self._live.get(follower.run_id) is follower:

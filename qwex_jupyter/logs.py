@@ -170,8 +170,14 @@ class Lease:
             pass  # there was none
         return True
 
-    def keep(self, cursor: dict[str, Any], *, release: bool = False) -> bool:
-        """Stores the cursor; False when the lease was taken over meanwhile."""
+    def keep(self, cursor: dict[str, Any], *, release: bool = False, whole: bool = False) -> bool:
+        """Stores the cursor; False when the lease was taken over meanwhile.
+
+        Args:
+            cursor: How far the log is on disk.
+            release: Nothing more is written now.
+            whole: Nor ever, see `is_whole`.
+        """
         number, value = self._highest()
         if number != self._number or value.get("holder") != self._me:
             return False
@@ -184,6 +190,7 @@ class Lease:
                 "beat": value.get("beat", 0) + 1,
                 "cursor": self.cursor,
                 "released": release,
+                "whole": whole,
                 "process": value.get("process"),
             },
         )
@@ -206,6 +213,18 @@ def _is_gone(value: Mapping[str, Any]) -> bool:
 def trouble(folder: str) -> str:
     """Why a backend could not read its own log to the end, in its words; "" for no trouble."""
     return str(_highest(folder)[1].get("cursor", {}).get("trouble", ""))
+
+
+def is_whole(folder: str) -> bool:
+    """Whether somebody brought all that a backend has of a log: it isn't asked for it again.
+
+    A backend may have dropped since what was read. After a restart of this machine it isn't
+    believed: the files aren't synced before the run's end is.
+    """
+    value = _highest(folder)[1]
+    holder = value.get("process")
+    here = not (isinstance(holder, dict) and process.rebooted(holder))
+    return bool(value.get("whole")) and here
 
 
 def _highest(folder: str) -> tuple[int, dict[str, Any]]:

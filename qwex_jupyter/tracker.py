@@ -361,7 +361,6 @@ class Tracker:
             self.observations.note(self.history.record(run_id))
         self.observations.forget(run_id)
         self._gathered.pop(run_id, None)
-        self._followers.forget(run_id)
 
     def _is_free(self, run_id: str, *, free: bool) -> bool:
         """Whether the backend holds nothing of a run that has ended, and that should be so."""

@@ -107,29 +107,6 @@ def test_an_end_waits_only_so_long(followers: Followers, done: list[str]) -> Non
     assert followers.drained("a", follow, PATIENCE)
 
 
-def test_what_was_brought_is_not_read_again(followers: Followers, done: list[str]) -> None:
-    """Between the end of a slow drain and the verdict a backend may drop what was read."""
-    calls: list[str] = []
-    go = threading.Event()
-
-    def follow(stop: threading.Event) -> bool:
-        calls.append("")
-        return go.wait(PATIENCE)
-
-    assert not followers.drained("a", follow, 0.01)
-    go.set()
-    until(lambda: done == ["a"])
-    assert followers.drained("a", follow, PATIENCE)
-    with followers.following("a", follow):
-        until(lambda: done == ["a", "a"])
-    followers.gather("a", follow)
-    assert followers._gatherer is None
-    assert len(calls) == 1
-    followers.forget("a")
-    assert followers.drained("a", follow, PATIENCE)
-    assert len(calls) == 2
-
-
 def test_a_failed_drain_is_not_complete(followers: Followers, done: list[str]) -> None:
     """A backend that breaks off leaves the end open; the next look tries again."""
     assert not followers.drained("a", lambda stop: False, PATIENCE)

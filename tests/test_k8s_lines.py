@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from qwex_jupyter import logs as log_files
+from qwex_jupyter import process
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.logs import STREAMS, RunLog
 from qwex_jupyter.patience import Patience
@@ -641,6 +642,30 @@ def test_a_log_that_was_heard_to_its_end_lacks_nothing() -> None:
     check(Log(lines), [Step(5), Step(0, rotate=True)], 1)
     files = follow(Log(lines), [Step(5, "cut"), Step(0, rotate=True)], 1)
     assert "if anything" in log_files.trouble(files.folder)
+
+
+def test_a_log_that_was_brought_whole_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the end of the reading and the verdict a kubelet may drop what was read."""
+    lines = entries(("stdout", 0.0, b"a\n"))
+    files = follow(Log(lines), [Step(1)], 1)
+    dropped = Log(lines, there=1, error=NO_LOG)
+    pod = {"metadata": {"name": "p"}}
+
+    def again() -> bool:
+        guard = Guard(lambda patience: None, "none")
+        # Another process, as far as the files tell.
+        reader = k8s_logs.Reader(Cluster(dropped, []), lambda run_id: pod, guard)  # type: ignore[arg-type]
+        return reader.follow(RUN, files, threading.Event(), lambda: (True, True))
+
+    assert again()
+    assert (log_files.trouble(files.folder), files.read("stdout")) == ("", b"a\n")
+    assert dropped.requests == []
+    # After a loss of power what was read may not be on disk.
+    monkeypatch.setattr(process, "rebooted", lambda who: True)
+    assert again()
+    assert dropped.requests != []
 
 
 # -- streams by themselves ---------------------------------------------------------------------

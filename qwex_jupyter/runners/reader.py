@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any, Protocol
 
+from qwex_jupyter import logs
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.logs import Lease, RunLog
 from qwex_jupyter.patience import Patience
@@ -129,7 +130,9 @@ class Reader(ABC):
             return False  # another thread of this process brings it
         complete = False
         try:
-            complete = lease.acquire() and self._bring(run_id, log, lease, stop, look)
+            complete = logs.is_whole(log.folder) or (
+                lease.acquire() and self._bring(run_id, log, lease, stop, look)
+            )
         except FileNotFoundError:
             complete = True  # the folder was deleted: nobody will read it
         finally:
@@ -152,6 +155,7 @@ class Reader(ABC):
         once = stop.is_set()
         answer: Answer | None = None
         pause = self.patience.log_pause
+        whole = False
         try:
             while True:
                 begun, ended = look()
@@ -160,11 +164,13 @@ class Reader(ABC):
                 try:
                     if ended:
                         known = answer is Answer.WHOLE and self.has_all(run_id, writer)
-                        return known or self.read_rest(run_id, writer, lease, stop)
+                        whole = known or self.read_rest(run_id, writer, lease, stop)
+                        return whole
                     answer = self.read_now(run_id, writer, lease, stop, live=not once)
                 except Gone as why:
                     if ended:
                         writer.gone(str(why), heard_out=answer is Answer.WHOLE)
+                        whole = True
                         return True
                     answer = Answer.CUT  # whether the run has ended is asked again
                 if once or answer not in (Answer.SILENT, Answer.WHOLE):
@@ -174,7 +180,7 @@ class Reader(ABC):
                 pause = min(2 * pause, self.patience.longest_log_pause)
         finally:
             writer.flush()
-            lease.keep(writer.safe, release=True)
+            lease.keep(writer.safe, release=True, whole=whole)
 
     def read_now(
         self, run_id: str, writer: Any, lease: Lease, stop: threading.Event, *, live: bool
