@@ -14,9 +14,12 @@ import yaml
 from clusters import Cluster
 from engines import Engine
 from images import image
+from k8s_helpers import until
 from kernel import PATIENCE, Cell, Kernel, end_runs, environment, kernel, lent, qwex
 from kube_wire import KubeWire
 
+from qwex_jupyter import verbs
+from qwex_jupyter.manager import RunManager
 from qwex_jupyter.runners import k8s_doctor
 
 pytestmark = pytest.mark.kernel
@@ -471,22 +474,31 @@ def kube_wire(there: Cluster) -> Iterator[KubeWire]:
         yield wire
 
 
-def test_the_doctor_waits_for_nobody(kube_wire: KubeWire, tmp_path: Path) -> None:
+def test_the_doctor_waits_for_nobody(
+    kube_wire: KubeWire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An API server that takes a connection and never answers is told as such; a dead one, too."""
-    env = environment(tmp_path / "terminal", KUBECONFIG=str(kube_wire.kubeconfig(RULES)))
+    kubeconfig = str(kube_wire.kubeconfig(RULES))
+    env = environment(tmp_path / "terminal", KUBECONFIG=kubeconfig)
     kube_wire.stall("GET", "/version")
     said = qwex(env, "doctor").stdout.decode()
     assert "✗ k8s  It hasn't answered within 2 s" in said
     assert "✓ local" in said
     kube_wire.down()
-    k8s = ""
-    for _ in range(5):
-        said = qwex(env, "doctor").stdout.decode()
-        k8s = next(line for line in said.splitlines() if "k8s" in line)
-        if "within 2 s" not in k8s:
-            break
+    # In one process, where only the first time has to import what asks.
+    monkeypatch.setenv("KUBECONFIG", kubeconfig)
+    manager = RunManager(str(tmp_path / "home"))
+
+    told: list[str] = []
+
+    def is_sure() -> bool:
+        lines = verbs.doctor(manager).splitlines()
+        told.append(next(line for line in lines if "k8s" in line))
+        return "within 2 s" not in told[-1]
+
+    until(is_sure)
     assert re.search(
-        r"✗ k8s  The API server at https://\S+ doesn't answer \(.*\): start it, or", k8s
+        r"✗ k8s  The API server at https://\S+ doesn't answer \(.*\): start it, or", told[-1]
     )
 
 
