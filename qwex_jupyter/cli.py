@@ -6,16 +6,18 @@ when nobody reads its output any more (``| head``); when the terminal closes, th
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from qwex_jupyter import __version__, api, options, render
 from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
@@ -55,6 +57,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has left, like `| head`: nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _NO_READER
+
+
+def entry() -> NoReturn:
+    """The process: it ends with the exit code, whoever still waits for a backend.
+
+    Where such a thread is in the code of a library, Python before 3.14 aborts instead of ending
+    (CPython #87135).
+    """
+    code = main()
+    if threading.active_count() > 1:
+        # What libraries put into temporary files is removed by these.
+        atexit._run_exitfuncs()
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _main(words: list[str]) -> int:
@@ -384,4 +403,4 @@ def _overview() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -418,9 +418,13 @@ class RunnerContract:
         stop = threading.Event()
         runner = self.make_manager(manager.history.home).runner(self.runner)
         thread = threading.Thread(target=runner.watch, args=(told.append, stop), daemon=True)
-        run = self.running(manager, self.programs.sleeps(self.brief))
+        run = self.running(manager, self.programs.sleeps(300))
         thread.start()
         try:
+            # What is there when it begins is told too.
+            self.until(lambda: run.run_id in told)
+            told.clear()
+            run.cancel(grace=0)
             self.end(run)
             self.until(lambda: run.run_id in told)
         finally:

@@ -362,3 +362,32 @@ def test_a_terminal_and_a_notebook_see_one_history(tmp_path: Path) -> None:
         again = qwex(notebook.env, "rerun", "ours", "--timeout", "3s", "--grace", "0")
         assert again.stdout == b"from the notebook\n"
         assert again.returncode == 143 or again.returncode == 137
+
+
+# A program with a thread that waits for a backend, and what tells that Python took itself apart.
+_WAITS = """
+import atexit, sys, threading, time
+from qwex_jupyter import cli
+
+class Apart:
+    def __del__(self):
+        print("taken apart", flush=True)
+
+apart = Apart()
+atexit.register(print, "tidied up")
+if "waits" in sys.argv:
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+cli.main = lambda: print("said") or 7
+cli.entry()
+"""
+
+
+@pytest.mark.parametrize("thread", ["waits", "none"])
+def test_who_waits_for_a_backend_doesn_t_change_the_end(
+    env: Mapping[str, str], thread: str
+) -> None:
+    """Python may abort when it takes itself apart under a thread that is in a library's code."""
+    words = [sys.executable, "-c", _WAITS, thread]
+    done = subprocess.run(words, env=env, capture_output=True, check=False, timeout=PATIENCE)
+    said = ["said", "tidied up"] + ["taken apart"] * (thread == "none")
+    assert (done.stdout.decode().split("\n")[:-1], done.returncode) == (said, 7), done.stderr

@@ -32,7 +32,6 @@ from qwex_jupyter.status import Reason, RunStatus, Snapshot
 # So many are asked about one by one; more by one list.
 _FEW = 3
 _RECONNECT = 1.0
-_TAIL_LINES = 5
 # Within this time of a container's end its engine knows whether memory was behind it. Seconds.
 _KNOWS_IN = 0.5
 # Files that a container has and other machines don't.
@@ -211,7 +210,7 @@ class DockerRunner(Runner):
         # What an init returns when it can't execute the program: 127 or 126, and 1 where that
         # is for another processor (tini), or whatever it is (Podman's catatonit).
         may_be_init = code in (1, 126, 127)
-        said = self._last_words(run_id) if over and may_be_init else ""
+        said = self._reader.first_words(run_id) if over and may_be_init else ""
         began = self._engine.started_at() if over else None
         told = None
         if over and docker_state.doubtful(found, began):
@@ -270,15 +269,6 @@ class DockerRunner(Runner):
             found = again
             time.sleep(_KNOWS_IN / 20)
         return found
-
-    def _last_words(self, run_id: str) -> str:
-        """The last lines of stderr, with frame heads in them."""
-        params = {"stderr": 1, "tail": _TAIL_LINES}
-        try:
-            answer = self._engine.call("GET", f"/containers/qwex-{run_id}/logs", params=params)
-        except Refused:
-            return ""
-        return str(answer.content.decode("utf-8", "replace"))
 
     def _digest(self, image_id: str) -> str:
         try:

@@ -12,12 +12,14 @@ from qwex_jupyter.logs import STREAMS, RunLog
 from qwex_jupyter.runners import reader
 from qwex_jupyter.runners.docker_endpoint import Refused
 from qwex_jupyter.runners.docker_engine import Engine
-from qwex_jupyter.runners.docker_frames import Position, Request, Writer
+from qwex_jupyter.runners.docker_frames import Position, Request, Writer, frames
 from qwex_jupyter.runners.reader import Answer as Answer
 from qwex_jupyter.runners.streams import Guard, body, close
 
 # So many frames tell whether the end of a log is known.
 _TAIL = 8
+# So much is enough for an init's words. Bytes.
+_WORDS = 4096
 
 
 class Reader(reader.Reader):
@@ -62,13 +64,41 @@ class Reader(reader.Reader):
         finally:
             close(reply)
 
+    def first_words(self, run_id: str) -> str:
+        """The beginning of stderr; "" where there is none to be had.
+
+        Of a program that can't be executed it is all that its init said. Not the end: of a line
+        that is kept in pieces, Podman's tail gives the last one.
+
+        Raises:
+            BackendUnreachable: No whole answer.
+        """
+        try:
+            reply = self._answer(run_id, (("stderr",), ""), timeout=self.patience.answer)
+        except Refused:
+            return ""
+        data = b""
+        try:
+            for piece in body(reply):
+                data += piece
+                if len(data) > _WORDS:
+                    break
+        except (EOFError, OSError, ValueError) as error:
+            raise BackendUnreachable(f"{self.host()} was cut; it is asked again.") from error
+        finally:
+            close(reply)
+        return b"".join(payload for _, _, payload in frames(data)).decode("utf-8", "replace")
+
     def _ask(self, run_id: str, request: Request, *, timeout: float, **more: int) -> Any:
+        try:
+            return self._answer(run_id, request, timeout=timeout, **more)
+        except Refused as error:
+            raise BackendUnreachable(f"The engine keeps its log to itself: {error}.") from error
+
+    def _answer(self, run_id: str, request: Request, *, timeout: float, **more: int) -> Any:
         streams, since = request
         params: dict[str, Any] = {"timestamps": 1, **dict.fromkeys(streams, 1), **more}
         if since:
             params["since"] = since
         path = f"/containers/qwex-{run_id}/logs"
-        try:
-            return self._engine.call("GET", path, params=params, timeout=timeout, stream=True).raw
-        except Refused as error:
-            raise BackendUnreachable(f"The engine keeps its log to itself: {error}.") from error
+        return self._engine.call("GET", path, params=params, timeout=timeout, stream=True).raw

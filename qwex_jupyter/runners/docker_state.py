@@ -53,7 +53,6 @@ _START: tuple[words.Row, ...] = (
 # The words of docker-init (tini) and of Podman's catatonit for a program they can't execute.
 _INIT = re.compile(
     r"\[FATAL tini \(\d+\)\] exec (?P<tini>.*?) failed: (?P<why>.*)"
-    # Written in two pieces, of which Podman may give the last one only.
     r"|failed to exec pid1: (?P<catatonit>.*)"
 )
 
@@ -97,7 +96,8 @@ def snapshot(
         stop: The content of ``stop.json``.
         now: The engine's time, seconds since the epoch.
         engine_began: When the engine's process began, None where that can't be told.
-        said: The last of stderr, for a container whose init could not execute the program.
+        said: The beginning of stderr, for a container whose init may have said that it can't
+            execute the program.
         told: What the engine remembers of it, None where it wasn't asked; see `doubtful`.
     """
     state = found["State"]
