@@ -107,14 +107,18 @@ class Cell:
         Raises:
             AssertionError: It wasn't seen in time.
         """
-        end = time.monotonic() + patience
+        begun = looked = time.monotonic()
         while not seen(self):
-            message = self.kernel.message(min(1.0, end - time.monotonic()))
+            message = self.kernel.message(1.0)
+            now = time.monotonic()
             if message is not None:
                 self.messages.append(message)
-                continue
-            assert time.monotonic() < end, f"not seen in {patience:g} s: {self.describe()}"
-            self.kernel.press_again()
+            # Also while cards go on painting.
+            if now - looked > 1.0:
+                looked = now
+                self.kernel.press_again()
+            late = message is None and now - begun > patience
+            assert not late, f"not seen in {patience:g} s: {self.describe()}"
         return self
 
     def until_text(self, text: str) -> Cell:
