@@ -15,6 +15,7 @@ from clusters import Cluster
 from engines import Engine
 from images import image
 from k8s_helpers import until
+from k8s_place import WAIT, counted
 from kernel import PATIENCE, Cell, Kernel, end_runs, environment, kernel, lent, qwex
 from kube_wire import KubeWire
 
@@ -297,12 +298,20 @@ def _applied(place: tuple[Cluster, str, str], manifests: str) -> tuple[str, int]
 
 def test_a_detached_run_is_found_again(place: tuple[Cluster, str, str], tmp_path: Path) -> None:
     """After the death of a kernel the next one greets with the run, shows all of it and its end."""
+    counters = tmp_path / "counters"
+    counters.mkdir()
+    patch = tmp_path / "patch.json"
+    patch.write_text(json.dumps(counted(counters, {})))
     with kernel(tmp_path / "k", KUBECONFIG=place[2]) as k:
-        k.run(f"%%qwex -d --runner=k8s --name train --image={BUSYBOX}\nseq 500; sleep 5; exit 5")
+        k.run(
+            f"%%qwex -d --runner=k8s --name train --image={BUSYBOX} --pod-patch {patch}\n"
+            f"seq 500; {WAIT}; exit 5"
+        )
         k.kill()
         k.start()
         greeting = k.run("%load_ext qwex_jupyter").stream()
         assert re.search(r"train \(\w{6}\) still (running|pending) .* · %qwex attach", greeting)
+        (counters / "go").touch()
         cell = k.run("%qwex attach")
         assert "exit 5" in cell.text
         assert k.value("_.logs()") == repr("".join(f"{n}\n" for n in range(1, 501)))
