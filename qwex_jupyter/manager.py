@@ -35,9 +35,6 @@ from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus, Why
 from qwex_jupyter.tracker import Tracker
 
-# So long a close waits for output that is being brought. Seconds.
-_SETTLE = 1.0
-
 
 class RunManager(Tracker):
     """Submits runs, takes up those of others, and tells observers what happens.
@@ -313,7 +310,7 @@ class RunManager(Tracker):
     def close(self) -> None:
         """Stops watching. The runs go on, and what is being written of them is written first."""
         self._loop.stop()
-        self._followers.settle(_SETTLE)
+        self._followers.settle(self._patience.settle)
         self.backends.close()
 
 

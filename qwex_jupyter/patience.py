@@ -26,6 +26,9 @@ class Patience:
     # How long the loop's thread stays when nothing is open. Whoever submits again before long
     # finds it and its watches there; later it begins anew.
     idle: float = 20.0
+    # How long a manager that is closed waits for output that is being brought: most comes in less,
+    # and a kernel that ends had better not be kept.
+    settle: float = 1.0
 
     # -- calls to a server -----------------------------------------------------------------------
 

@@ -383,9 +383,7 @@ cli.entry()
 
 
 @pytest.mark.parametrize("thread", ["waits", "none"])
-def test_who_waits_for_a_backend_doesn_t_change_the_end(
-    env: Mapping[str, str], thread: str
-) -> None:
+def test_a_thread_that_waits_changes_no_exit_code(env: Mapping[str, str], thread: str) -> None:
     """Python may abort when it takes itself apart under a thread that is in a library's code."""
     words = [sys.executable, "-c", _WAITS, thread]
     done = subprocess.run(words, env=env, capture_output=True, check=False, timeout=PATIENCE)
