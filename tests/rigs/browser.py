@@ -432,6 +432,7 @@ class Notebook:
 
     def text(self, index: int) -> str:
         """What a cell's output shows; what is folded is not shown."""
+        self.web.wait_for_function(_IS_DRAWN, arg=index)
         return self._output(index, "innerText")
 
     def html(self, index: int) -> str:
@@ -552,6 +553,11 @@ _RUN = f"""([command, index]) => {{
     window.cellsDone = false;
     const done = () => {{ window.cellsDone = true; }};
     window.jupyterapp.commands.execute(command).then(done, done);
+}}"""
+# Of what isn't drawn yet a browser gives all that is in it, folded or not.
+_IS_DRAWN = f"""index => {{
+    const area = {_PANEL}.content.widgets[index].outputArea;
+    return area.model.length === 0 || area.node.checkVisibility();
 }}"""
 _COLOUR = f"""([index, said]) => {{
     const area = {_PANEL}.content.widgets[index].outputArea.node;

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from cluster_folder import ClusterFolder
 from cluster_parts import NODE, PARTS, PAUSE, Options, Plan, environment
 from engines import answers
 from go_build import program
+
+# Each kubelet empties this folder as it starts, wherever its own folders are, and then listens in
+# it: of two at a time one finds the other's socket in its place, and ends.
+_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 
 
 class ClusterFailed(Exception):
@@ -117,9 +122,19 @@ class Machine:
         """
         if self.pid(part):
             return
+        if part == "kubelet":
+            with _turn():
+                self._spawn(part, self.plan.command(part))
+                until = time.monotonic() + PATIENCE
+                while self.pid(part) and not self._listens() and time.monotonic() < until:
+                    time.sleep(0.05)
+        else:
+            self._spawn(part, command or self.plan.command(part))
+
+    def _spawn(self, part: str, command: list[str]) -> None:
         with self.log(part).open("ab") as log:
             self._processes[part] = subprocess.Popen(
-                command or self.plan.command(part),
+                command,
                 env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -127,6 +142,19 @@ class Machine:
                 cwd="/",
                 start_new_session=True,  # an interrupt of the tests isn't the cluster's
             )
+
+    def _listens(self) -> bool:
+        """Whether the kubelet has its socket for plugins."""
+        process = Path(f"/proc/{self.pid('kubelet')}")
+        try:
+            sockets = (process / "net/unix").read_text().splitlines()
+            mine = {os.readlink(each) for each in (process / "fd").iterdir()}
+        except OSError:
+            return False
+        return any(
+            line.endswith(f" {_PLUGINS}/kubelet.sock") and f"socket:[{line.split()[6]}]" in mine
+            for line in sockets
+        )
 
     def end(self, part: str, how: signal.Signals) -> None:
         """Ends a part, frozen or not; containers go on."""
@@ -203,3 +231,15 @@ class Machine:
         return subprocess.run(
             command, capture_output=True, text=True, env=environment(), check=False
         )
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """Holds the folder of plugins, for which the kubelets of a machine wait one by one."""
+    _PLUGINS.mkdir(parents=True, exist_ok=True)
+    folder = os.open(_PLUGINS, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
