@@ -28,6 +28,8 @@ from kube_wire import KubeWire
 from leftovers import alive
 from shared import Owned
 
+pytestmark = pytest.mark.once
+
 Make = Callable[..., Cluster]
 HERE = Path(__file__).parent
 

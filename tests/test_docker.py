@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import pytest
 from contract import RunnerContract, ShellPrograms
@@ -11,6 +11,7 @@ from engines import Engine, available
 from images import image
 
 from qwex_jupyter.manager import RunManager
+from qwex_jupyter.patience import Patience
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import JobSpec
@@ -20,6 +21,10 @@ from qwex_jupyter.status import Reason, RunStatus
 class _OnAnEngine(RunnerContract):
     runner = "docker"
     brief: ClassVar[float] = 3
+    # A busy Podman takes longer than 10 s for its version; how silence is told is tested elsewhere.
+    settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "docker": {"patience": Patience(answer=60.0)}
+    }
 
     def on(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         """Points the docker client's own variable at an engine, and names an image there."""

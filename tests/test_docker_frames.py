@@ -24,6 +24,8 @@ from qwex_jupyter.runners import docker_logs
 from qwex_jupyter.runners.docker_frames import Cursor, Position, Writer, seconds
 from qwex_jupyter.runners.streams import Guard
 
+pytestmark = pytest.mark.once
+
 RUN = "20261124-120000-k3x9qd"
 SECOND = 10**9
 BEGAN = 1_795_500_000 * SECOND

@@ -24,6 +24,8 @@ from environment import CACHE, ROOT, install_packages
 from leftovers import alive
 from shared import Owned
 
+pytestmark = pytest.mark.once
+
 Make = Callable[..., Engine]
 DOCKERS = ("docker", "moby")
 HERE = Path(__file__).parent

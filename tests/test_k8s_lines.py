@@ -28,6 +28,8 @@ from qwex_jupyter.runners.k8s_cluster import Refused
 from qwex_jupyter.runners.k8s_lines import Cursor, Writer
 from qwex_jupyter.runners.streams import Guard
 
+pytestmark = pytest.mark.once
+
 RUN = "20261124-120000-k3x9qd"
 SECOND = 10**9
 BEGAN = 1_795_500_000 * SECOND

@@ -266,16 +266,19 @@ def test_bytes_of_any_kind(there: There) -> None:
 
 
 def test_many_lines(there: There) -> None:
-    """300,000 lines are complete and in order, followed live and by whoever comes late."""
-    cell = "sleep 1; seq 1 300000; sleep 2; seq 300001 300010"
+    """200,000 lines are complete and in order, followed live and by whoever comes late.
+
+    A kubelet keeps 10 MiB of them; a rotation may cut a line, of which it then leaves out a half.
+    """
+    cell = "sleep 1; seq 1 200000; sleep 2; seq 200001 200010"
     run = there.submit("sh", cell)
     with there.manager.following(run.run_id):
         until(lambda: run.log.size("stdout") > 1_000_000)
         late = there.another()
         lines = b"".join(data for _, data in late.get(run.run_id).follow())
         run.wait(90)
-    assert sha(lines) == sha(numbers(300010))
-    same(run, numbers(300010))
+    same(run, numbers(200010))
+    assert sha(lines) == sha(numbers(200010))
 
 
 def test_a_late_attach(there: There) -> None:

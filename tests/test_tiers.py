@@ -13,6 +13,8 @@ import tiers
 from engines import Engine
 from environment import ROOT
 
+pytestmark = pytest.mark.once
+
 DOCS = ROOT / "docs" / "testing.md"
 BEGIN, END = "<!-- long:", "<!-- /long -->"
 SOME = """
@@ -33,6 +35,9 @@ def test_page(): ...
 @pytest.mark.forks
 def test_forked(): ...
 
+@pytest.mark.once
+def test_alike(): ...
+
 @pytest.fixture(scope="module")
 def costly(): ...
 
@@ -40,7 +45,7 @@ def test_one(costly): ...
 
 def test_other(costly): ...
 """
-EVERY = {"plain", "campaign", "rare", "page", "forked", "one", "other"}
+EVERY = {"plain", "campaign", "rare", "page", "forked", "alike", "one", "other"}
 
 
 def chosen(folder: Path, *arguments: str) -> set[str]:
@@ -51,7 +56,7 @@ def chosen(folder: Path, *arguments: str) -> set[str]:
         "import pytest\n@pytest.hookimpl(tryfirst=True)\n"
         "def pytest_collection_modifyitems(config, items): tiers.choose(config, items)\n"
     )
-    marks = ["chaos", "browser", "forks", "tier", "xdist_group"]
+    marks = ["chaos", "browser", "forks", "once", "tier", "xdist_group"]
     settings = "\n  ".join(["[pytest]", f"pythonpath = {ROOT}/tests/rigs", "markers =", *marks])
     (folder / "pytest.ini").write_text(settings.replace("  pythonpath", "pythonpath", 1))
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments]
@@ -70,7 +75,8 @@ def chosen(folder: Path, *arguments: str) -> set[str]:
         ("--lane shared", {"page", "forked"}),
         ("--lane alone", EVERY - {"forked"}),
         ("--lane browser", EVERY - {"page"}),
-        ("--lane versions", {"page", "campaign"}),
+        ("--tier all --lane versions", {"page", "campaign", "rare", "alike", "forked"}),
+        ("--tier long --lane versions", {"page", "campaign", "alike"}),
     ],
 )
 def test_a_tier_and_a_lane_choose(tmp_path: Path, arguments: str, left_out: set[str]) -> None:

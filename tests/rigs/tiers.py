@@ -19,8 +19,10 @@ NEXT = {"quick": "--all", "all": "--long"}
 LEFT_OUT = pytest.StashKey[int]()
 # The names of the tests, or of their classes, that only ``--long`` runs.
 LONG = pytest.StashKey[list[set[str]]]()
-# What doesn't depend on the versions of Python and of the libraries.
 BACKENDS = ("engine", "cluster", "browser", "chaos")
+# What doesn't depend on the versions of Python and of the libraries. Beside it, but for `--long`,
+# what the races of processes are about: the system and the standard library.
+ONCE = (*BACKENDS, "once")
 # One process each; ``shared`` may be several.
 LANES = ("shared", "alone", "browser", "versions")
 # What the names of groups begin with, which pytest-xdist puts behind the ids of tests.
@@ -88,7 +90,8 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
         if item in above:
             return False
         if only == "versions":
-            return not any(map(item.get_closest_marker, BACKENDS))
+            once = ONCE if most == "long" else (*ONCE, "forks")
+            return not any(map(item.get_closest_marker, once))
         return only in (None, lane(item))
 
     left_out = [item for item in items if not wanted(item)]
