@@ -96,7 +96,7 @@ class DockerCampaign(chaos.Campaign):
         looked = 0.0
         while True:
             now = time.monotonic()
-            while now < until and len(self._kernels) < self._parallel:
+            while now < self._last(base, until) and len(self._kernels) < self._parallel:
                 longest = 3.0 if rng.random() < 1 / 3 else 0.8
                 play = functools.partial(_play_kernel, base, rng.random(), self._image)
                 self._kernels[chaos._fork(play, base)] = now + rng.random() * longest
@@ -111,7 +111,7 @@ class DockerCampaign(chaos.Campaign):
             if 0 < self._enough <= self.tally.kernel_kills and (
                 self._mode != "answers" or all(self.dropped.values())
             ):
-                until = now
+                until = min(until, now)
             if not self._kernels:
                 break
             if now - looked > 0.2:
@@ -120,6 +120,10 @@ class DockerCampaign(chaos.Campaign):
             time.sleep(0.002)
         self._count(rules)
         self._wire.clear()
+
+    def _last(self, base: str, until: float) -> float:
+        """Until when kernels start: where all is slow, until there is something to judge."""
+        return until if os.listdir(f"{base}/counters") else until + chaos._SETTLED_IN
 
     def _drop(self, rules: dict[str, Rule], rng: random.Random) -> None:
         """Keeps a rule ready for each kind of answer, which lets a few pass first."""
