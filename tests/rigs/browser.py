@@ -37,7 +37,12 @@ CHROMIUM = next(
     None,
 )
 # Headless in a container: no sandbox as root, no GPU, and /dev/shm may be 64 MB there.
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # of other hosts nothing comes
+]
 _SETTINGS: dict[str, dict[str, Any]] = {
     "apputils-extension/notification": {
         "fetchNews": "false",
@@ -235,16 +240,14 @@ class Page:
         self.dialogs: list[str] = []
         self._dark = False
         self._at_home = False
-        self.web.route("**/*", self._only_here)
+        self.web.on("request", self._see)
         self.web.on("websocket", lambda socket: socket.on("framereceived", self._count))
         self.web.on("dialog", self._dismiss)
 
-    def _only_here(self, route: Any) -> None:
-        if route.request.url.startswith((self.jupyter.url, "data:", "blob:")):
-            route.continue_()
-        else:
-            self.strangers.append(route.request.url)
-            route.abort()
+    def _see(self, request: Any) -> None:
+        # Not by a route: with one a browser keeps nothing, and loads a front end anew each time.
+        if not request.url.startswith((self.jupyter.url, "data:", "blob:")):
+            self.strangers.append(request.url)
 
     def _dismiss(self, dialog: Any) -> None:
         if dialog.type != "beforeunload":  # "leave this page?" is ours

@@ -28,7 +28,7 @@ from typing import Any, Self
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import go_build
 import images
-from cluster_api import Api
+from cluster_api import PATIENCE, Api
 from cluster_kwok import Kwok
 from cluster_machine import ClusterFailed, Machine
 from cluster_parts import CNI, NODE, PARTS, Options, environment, kubeconfig, write_private
@@ -411,9 +411,35 @@ class Cluster:
         self.api.create(
             f"{rbac}/rolebindings", {**metadata, "subjects": [account], "roleRef": role}
         )
+        self._wait_for_right(account, rules)
         wanted = {"spec": {"expirationSeconds": seconds}}
         made = self.api.create(f"{core}/serviceaccounts/{name}/token", wanted)
         return str(made["status"]["token"])
+
+    def _wait_for_right(
+        self, account: Mapping[str, str], rules: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Waits until the apiserver goes by a Role: its authorizer hears of one a moment later."""
+        given = next((rule for rule in rules if rule.get("resources")), None)
+        if given is None:
+            return
+        resource, _, part = given["resources"][0].partition("/")
+        asked = {
+            "namespace": account["namespace"],
+            "group": given["apiGroups"][0],
+            "resource": resource,
+            "subresource": part,
+            "verb": given["verbs"][0],
+            "name": next(iter(given.get("resourceNames", ())), ""),
+        }
+        who = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+        review = {"spec": {"user": who, "resourceAttributes": asked}}
+        until = time.monotonic() + PATIENCE
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        while not self.api.create(path, review)["status"]["allowed"]:
+            if time.monotonic() > until:
+                raise ClusterFailed(f"{who} may not {asked['verb']} {resource}, as its Role says")
+            time.sleep(0.02)
 
     def address(self) -> tuple[str, str]:
         """The URL of its apiserver, and what signed its certificate, as PEM."""
