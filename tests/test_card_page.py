@@ -74,15 +74,21 @@ def test_nothing_that_a_program_or_a_user_wrote_becomes_markup(page: CardPage) -
     assert evil in page.text(".question")
 
 
+def _stand_still(page: CardPage, now: float) -> None:
+    """From here on the page's clock goes on by `run_for` alone."""
+    page.web.clock.install(time=now - 100)
+    page.web.clock.pause_at(now)
+
+
 def test_the_clock_goes_on_until_the_kernel_is_silent(page: CardPage) -> None:
     """Between messages the clock ticks; 15 s after the last it stops, until the next one comes."""
     now = time.time()
-    page.web.clock.install(time=now)
+    _stand_still(page, now)
     page.begin(_train(started_at=now - 41), now=now)
     clock = page.web.locator(".qwex-clock")
     as_of = page.text(".qwex-as-of")
     page.web.clock.run_for(5000)
-    assert clock.inner_text() in ("0:00:45", "0:00:46")
+    assert clock.inner_text() in ("0:00:45", "0:00:46")  # by the second that it began in
     assert page.text(".qwex-as-of") == as_of
     page.web.clock.run_for(60_000)
     assert clock.inner_text() == "0:00:56"
@@ -95,7 +101,7 @@ def test_the_clock_goes_on_until_the_kernel_is_silent(page: CardPage) -> None:
 def test_a_clock_of_the_page_that_is_wrong_does_no_harm(page: CardPage) -> None:
     """Time is told by the kernel's clock, however far the page's is from it."""
     now = time.time()
-    page.web.clock.install(time=now - 86_400)
+    _stand_still(page, now - 86_400)
     page.begin(_train(started_at=now - 41), now=now)
     page.web.clock.run_for(3000)
     assert page.text(".qwex-clock") in ("0:00:43", "0:00:44")

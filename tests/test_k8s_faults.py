@@ -511,12 +511,11 @@ def test_a_deadline_that_could_not_be_lifted_ends_no_run(
 ) -> None:
     """A run whose files are there, and which waits for a node, isn't taken for one without."""
     assert place.wire is not None
-    monkeypatch.setattr(launches, "GOOD_FOR", 2.0)
     rule = place.wire.answer("PATCH", NAMED, 503)
     later = place.namespace  # nobody else waits for that
     run = place.submit("exit 9", patch={"nodeSelector": {"qwex-test": later}}, **carries)
     assert rule.hits == 1
-    time.sleep(3.0)
+    monkeypatch.setattr(launches, "GOOD_FOR", 0.0)
     place.manager.look([run.run_id])
     assert run.record.status is RunStatus.PENDING, run.record.sentence
     node = f"/api/v1/nodes/{place.cluster.node}"
@@ -590,12 +589,12 @@ def test_a_submitter_killed_before_the_secret_leaves_nothing(
     place: Place, carries: dict[str, Any], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """A Job whose Secret never comes is taken away: LOST / NeverStarted, and nothing is left."""
-    monkeypatch.setattr(launches, "GOOD_FOR", 4.0)
     killed_at(place, step, **carries)
     (run_id,) = place.manager.history.run_ids()
     run = place.manager.get(run_id)
     place.manager.take_up()
     assert run.record.status is RunStatus.PENDING, run.record.sentence
+    monkeypatch.setattr(launches, "GOOD_FOR", 0.0)
     record = place.end(run)
     assert (record.status, record.reason) == (RunStatus.LOST, Reason.NEVER_STARTED)
     assert record.exit_code is None
