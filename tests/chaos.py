@@ -45,6 +45,8 @@ _ROUND = 30.0
 # Longer than the grace of a submitter that is gone (`launches._LAST_BREATH`).
 _QUIET = 6.0
 _SETTLED_IN = 90.0
+# Kernels live so many times as long where nothing came of those before, as all is slow.
+LATE = 5
 
 
 @dataclass
@@ -146,6 +148,7 @@ class Campaign:
             now = time.monotonic()
             while now < self._last(base, until) and len(self._kernels) < self._parallel:
                 longest = 0.6 if rng.random() < 1 / 3 else 0.15
+                longest *= 1 if now < until else LATE
                 pid = _fork(functools.partial(_play_kernel, base, rng.random()), base)
                 self._kernels[pid] = now + rng.random() * longest
             if not self._kernels:

@@ -98,6 +98,7 @@ class DockerCampaign(chaos.Campaign):
             now = time.monotonic()
             while now < self._last(base, until) and len(self._kernels) < self._parallel:
                 longest = 3.0 if rng.random() < 1 / 3 else 0.8
+                longest *= 1 if now < until else chaos.LATE
                 play = functools.partial(_play_kernel, base, rng.random(), self._image)
                 self._kernels[chaos._fork(play, base)] = now + rng.random() * longest
             for pid, due in list(self._kernels.items()):

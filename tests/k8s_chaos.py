@@ -136,6 +136,7 @@ class K8sCampaign(chaos.Campaign):
             now = time.monotonic()
             while now < self._last(base, until) and len(self._kernels) < self._parallel:
                 longest = 6.0 if rng.random() < 1 / 3 else 1.5
+                longest *= 1 if now < until else chaos.LATE
                 play = functools.partial(_play_kernel, base, rng.random(), self._image)
                 self._kernels[chaos._fork(play, base)] = now + rng.random() * longest
             if not self._kernels:
