@@ -45,8 +45,6 @@ _ROUND = 30.0
 # Longer than the grace of a submitter that is gone (`launches._LAST_BREATH`).
 _QUIET = 6.0
 _SETTLED_IN = 90.0
-# Kernels live so many times as long where nothing came of those before, as all is slow.
-LATE = 5
 
 
 @dataclass
@@ -148,17 +146,11 @@ class Campaign:
             now = time.monotonic()
             while now < self._last(base, until) and len(self._kernels) < self._parallel:
                 longest = 0.6 if rng.random() < 1 / 3 else 0.15
-                longest *= 1 if now < until else LATE
                 pid = _fork(functools.partial(_play_kernel, base, rng.random()), base)
                 self._kernels[pid] = now + rng.random() * longest
             if not self._kernels:
                 return
-            for pid, due in list(self._kernels.items()):
-                if now >= due:
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                    del self._kernels[pid]
-                    self.tally.kernel_kills += 1
+            self._kill_due(base, now, until)
             if self._mode == "supervisor" and now >= shot:
                 shot = now + rng.random() * 0.1
                 self._shoot(base)
@@ -169,7 +161,26 @@ class Campaign:
 
     def _last(self, base: str, until: float) -> float:
         """Until when kernels start: where all is slow, until there is something to judge."""
-        return until if os.path.getsize(f"{base}/told") else until + _SETTLED_IN
+        return until if self._begun(base) else until + _SETTLED_IN
+
+    def _begun(self, base: str) -> bool:
+        """Whether there is something to judge."""
+        return os.path.getsize(f"{base}/told") > 0
+
+    def _kill_due(self, base: str, now: float, until: float) -> None:
+        """Kills the kernels whose time has come.
+
+        Where all is slow nobody is killed before there is something to judge: a backend that
+        others keep busy works on at what killed kernels had asked for.
+        """
+        if until <= now < self._last(base, until):
+            return
+        for pid, due in list(self._kernels.items()):
+            if now >= due:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                del self._kernels[pid]
+                self.tally.kernel_kills += 1
 
     def _shoot(self, base: str) -> None:
         """Kills a supervisor at work, one in waiting, or the server that forks them."""

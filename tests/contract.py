@@ -825,8 +825,20 @@ class RunnerContract:
         return run
 
     def end(self, run: Run) -> RunRecord:
-        """Its final record, once it is there."""
-        return run.wait(timeout=self.patience, check=False).record
+        """Its final record, once it is there.
+
+        A runtime that doesn't get to open a stream before a short program has ended, on a busy
+        machine, closes it unread; to whoever asks its backend that looks like no output.
+        """
+        record = run.wait(timeout=self.patience, check=False).record
+        ran = record.exit_code is not None and record.reason in ("", Reason.NON_ZERO_EXIT)
+        if ran and self.dropped(run):
+            pytest.xfail("the backend dropped output: reading from a closed fifo")
+        return record
+
+    def dropped(self, run: Run) -> bool:
+        """Whether the backend's own log says that it dropped the output of this run."""
+        return False
 
     def until(self, true: Callable[[], bool]) -> None:
         """Returns when something is so; fails when it doesn't come."""

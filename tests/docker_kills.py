@@ -18,7 +18,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -100,15 +99,7 @@ class DockerCampaign(chaos.Campaign):
                 longest = 3.0 if rng.random() < 1 / 3 else 0.8
                 play = functools.partial(_play_kernel, base, rng.random(), self._image)
                 self._kernels[chaos._fork(play, base)] = now + rng.random() * longest
-            # An engine that others keep busy works on at what killed ones asked for: where nothing
-            # was executed in time, nobody is killed before something is.
-            waits = until <= now < self._last(base, until)
-            for pid, due in list(self._kernels.items()):
-                if now >= due and not waits:
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                    del self._kernels[pid]
-                    self.tally.kernel_kills += 1
+            self._kill_due(base, now, until)
             if self._mode == "answers":
                 self._drop(rules, rng)
             if 0 < self._enough <= self.tally.kernel_kills and (
@@ -124,9 +115,9 @@ class DockerCampaign(chaos.Campaign):
         self._count(rules)
         self._wire.clear()
 
-    def _last(self, base: str, until: float) -> float:
-        """Until when kernels start: where all is slow, until there is something to judge."""
-        return until if os.listdir(f"{base}/counters") else until + chaos._SETTLED_IN
+    def _begun(self, base: str) -> bool:
+        """See `chaos.Campaign._begun`: something was executed."""
+        return bool(os.listdir(f"{base}/counters"))
 
     def _drop(self, rules: dict[str, Rule], rng: random.Random) -> None:
         """Keeps a rule ready for each kind of answer, which lets a few pass first."""

@@ -19,7 +19,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -136,17 +135,11 @@ class K8sCampaign(chaos.Campaign):
             now = time.monotonic()
             while now < self._last(base, until) and len(self._kernels) < self._parallel:
                 longest = 6.0 if rng.random() < 1 / 3 else 1.5
-                longest *= 1 if now < until else chaos.LATE
                 play = functools.partial(_play_kernel, base, rng.random(), self._image)
                 self._kernels[chaos._fork(play, base)] = now + rng.random() * longest
             if not self._kernels:
                 break
-            for pid, due in list(self._kernels.items()):
-                if now >= due:
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                    del self._kernels[pid]
-                    self.tally.kernel_kills += 1
+            self._kill_due(base, now, until)
             if now - looked > 0.2:
                 looked = now
                 self._look_at_ends(base)

@@ -41,7 +41,7 @@ _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # of other hosts nothing comes
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no other host is found
 ]
 _SETTINGS: dict[str, dict[str, Any]] = {
     "apputils-extension/notification": {

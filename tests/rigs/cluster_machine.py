@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -178,6 +179,23 @@ class Machine:
     def log(self, part: str) -> Path:
         """Where a part's own words go."""
         return self.folder.path / f"{part}.log"
+
+    def containers(self, job: str) -> list[str]:
+        """The ids of the containers in the pods of a Job, by containerd's own log."""
+        said = self.log("containerd").read_text(errors="replace")
+        found: list[str] = []
+        for sandbox in re.findall(rf'Name:{job}-\w+,.* returns sandbox id \\"(\w+)\\"', said):
+            made = rf'within sandbox \\"{sandbox}\\" for .* returns container id \\"(\w+)\\"'
+            found += re.findall(made, said)
+        return found
+
+    def dropped(self, job: str) -> bool:
+        """Whether containerd itself says that it dropped output of a Job's container."""
+        said = self.log("containerd").read_text(errors="replace")
+        named = set(
+            re.findall(r'of container \\"(\w+)\\"" error="reading from a closed fifo"', said)
+        )
+        return bool(named) and not named.isdisjoint(self.containers(job))
 
     # -- whether it works -------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -273,19 +272,6 @@ class Cluster:
         """The last lines of what a part itself said."""
         words = self.machine.log(part).read_text(errors="replace").splitlines()
         return "\n".join(words[-lines:])
-
-    def dropped(self, run_id: str) -> bool:
-        """Whether containerd itself says that it dropped output of a run's container."""
-        if not self.owned.ours:
-            return False
-        said = self.machine.log("containerd").read_text(errors="replace")
-        pod = rf'Name:qwex-{run_id}-\w+,.* returns sandbox id \\"(\w+)\\"'
-        for sandbox in re.findall(pod, said):
-            made = rf'within sandbox \\"{sandbox}\\" for .* returns container id \\"(\w+)\\"'
-            for container in re.findall(made, said):
-                if f'of container \\"{container}\\"" error="reading from a closed fifo"' in said:
-                    return True
-        return False
 
     def must_be_owned(self) -> None:
         """Skips the test where the cluster isn't ours; one that others use is an error."""

@@ -20,8 +20,7 @@ LEFT_OUT = pytest.StashKey[int]()
 # The names of the tests, or of their classes, that only ``--long`` runs.
 LONG = pytest.StashKey[list[set[str]]]()
 BACKENDS = ("engine", "cluster", "browser", "chaos")
-# What doesn't depend on the versions of Python and of the libraries. Beside it, but for `--long`,
-# what the races of processes are about: the system and the standard library.
+# What doesn't depend on the versions of Python and of the libraries.
 ONCE = (*BACKENDS, "once")
 # One process each; ``shared`` may be several.
 LANES = ("shared", "alone", "browser", "versions")
@@ -90,6 +89,7 @@ def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
         if item in above:
             return False
         if only == "versions":
+            # Races of processes are about the system: they run everywhere in ``--long`` only.
             once = ONCE if most == "long" else (*ONCE, "forks")
             return not any(map(item.get_closest_marker, once))
         return only in (None, lane(item))
