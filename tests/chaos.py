@@ -102,7 +102,14 @@ class Campaign:
         seed: Of everything that is random here.
         mode: One of `MODES`.
         parallel: So many kernels live at a time.
+
+    Attributes:
+        lives: The longest life of a kernel in seconds: of most, and of every third.
+        pause: Between two looks at who is to be killed, in seconds.
     """
+
+    lives = (0.15, 0.6)
+    pause = 0.001
 
     def __init__(self, root: str, seed: int, mode: str, parallel: int = 3) -> None:
         self.tally = Tally()
@@ -113,6 +120,7 @@ class Campaign:
         self._killed: set[tuple[int, str]] = set()
         self._ends: dict[str, tuple[int, bytes]] = {}
         self._round = 0
+        self._shot = 0.0
 
     def run(self, seconds: float) -> Tally:
         """Kills for so many seconds, settling times included; at least one round."""
@@ -140,24 +148,34 @@ class Campaign:
             shutil.rmtree(base, ignore_errors=True)
 
     def _kill_kernels(self, base: str, until: float) -> None:
+        """Starts kernels and kills them, until the time is up and none is left."""
         rng = self._random
-        looked = shot = time.monotonic()
+        looked = time.monotonic()
         while True:
             now = time.monotonic()
             while now < self._last(base, until) and len(self._kernels) < self._parallel:
-                longest = 0.6 if rng.random() < 1 / 3 else 0.15
-                pid = _fork(functools.partial(_play_kernel, base, rng.random()), base)
+                longest = self.lives[rng.random() < 1 / 3]
+                pid = _fork(functools.partial(self._play, base, rng.random()), base)
                 self._kernels[pid] = now + rng.random() * longest
             if not self._kernels:
                 return
             self._kill_due(base, now, until)
-            if self._mode == "supervisor" and now >= shot:
-                shot = now + rng.random() * 0.1
-                self._shoot(base)
-            if now - looked > 0.05:
+            until = self._beside(base, now, until)
+            if now - looked > 50 * self.pause:
                 looked = now
                 self._look_at_ends(base)
-            time.sleep(0.001)
+            time.sleep(self.pause)
+
+    def _play(self, base: str, seed: float) -> None:
+        """What a kernel does, in its process."""
+        _play_kernel(base, seed)
+
+    def _beside(self, base: str, now: float, until: float) -> float:
+        """What else is done to kernels and backend; until when kernels are started."""
+        if self._mode == "supervisor" and now >= self._shot:
+            self._shot = now + self._random.random() * 0.1
+            self._shoot(base)
+        return until
 
     def _last(self, base: str, until: float) -> float:
         """Until when kernels start: where all is slow, until there is something to judge."""

@@ -13,14 +13,12 @@ is taken up is a fault as well.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import random
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,6 +60,9 @@ class DockerCampaign(chaos.Campaign):
         dropped: How many answers of each kind were dropped.
     """
 
+    lives = (0.8, 3.0)
+    pause = 0.002
+
     def __init__(
         self,
         root: str,
@@ -76,6 +77,7 @@ class DockerCampaign(chaos.Campaign):
         self._wire = Wire(engine.host)
         self.dropped = dict.fromkeys(ANSWERS, 0)
         self._enough = enough
+        self._rules: dict[str, Rule] = {}
 
     def run(self, seconds: float) -> chaos.Tally:
         """See `chaos.Campaign.run`."""
@@ -91,29 +93,22 @@ class DockerCampaign(chaos.Campaign):
             os.environ.update(before)
 
     def _kill_kernels(self, base: str, until: float) -> None:
-        rng, rules = self._random, dict[str, Rule]()
-        looked = 0.0
-        while True:
-            now = time.monotonic()
-            while now < self._last(base, until) and len(self._kernels) < self._parallel:
-                longest = 3.0 if rng.random() < 1 / 3 else 0.8
-                play = functools.partial(_play_kernel, base, rng.random(), self._image)
-                self._kernels[chaos._fork(play, base)] = now + rng.random() * longest
-            self._kill_due(base, now, until)
-            if self._mode == "answers":
-                self._drop(rules, rng)
-            if 0 < self._enough <= self.tally.kernel_kills and (
-                self._mode != "answers" or all(self.dropped.values())
-            ):
-                until = min(until, now)
-            if not self._kernels:
-                break
-            if now - looked > 0.2:
-                looked = now
-                self._look_at_ends(base)
-            time.sleep(0.002)
-        self._count(rules)
+        self._rules.clear()
+        super()._kill_kernels(base, until)
+        self._count(self._rules)
         self._wire.clear()
+
+    def _play(self, base: str, seed: float) -> None:
+        _play_kernel(base, seed, self._image)
+
+    def _beside(self, base: str, now: float, until: float) -> float:
+        dropping = self._mode == "answers"
+        if dropping:
+            self._drop(self._rules, self._random)
+        enough = 0 < self._enough <= self.tally.kernel_kills
+        if enough and (not dropping or all(self.dropped.values())):
+            return min(until, now)
+        return until
 
     def _begun(self, base: str) -> bool:
         """See `chaos.Campaign._begun`: something was executed."""

@@ -14,7 +14,6 @@ left without a day to go when all is taken up is a fault as well.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import random
@@ -102,12 +101,16 @@ class K8sCampaign(chaos.Campaign):
         more: How many faults of the wire, and of parts, there were.
     """
 
+    lives = (1.5, 6.0)
+    pause = 0.005
+
     def __init__(
         self, root: str, seed: int, mode: str, cluster: Cluster, parallel: int = 2
     ) -> None:
         super().__init__(root, seed, mode, parallel)
         self._cluster, self._image = cluster, cluster.image("python")
         self._namespace = cluster.namespace()
+        self._released = 0.0
         self._wire = RandomWire(cluster, f"{seed} wire")
         self._kubeconfig = str(self._wire.kubeconfig(RULES, self._namespace))
         self.more = {"wire_faults": 0, "parts_killed": 0, "parts_frozen": 0}
@@ -127,31 +130,24 @@ class K8sCampaign(chaos.Campaign):
                 os.environ["KUBECONFIG"] = before
 
     def _kill_kernels(self, base: str, until: float) -> None:
-        rng = self._random
-        looked = released = time.monotonic()
-        shot = looked + 2.0
+        self._released = time.monotonic()
+        self._shot = self._released + 2.0
         self._wire.bad = self._mode == "faults"
-        while True:
-            now = time.monotonic()
-            while now < self._last(base, until) and len(self._kernels) < self._parallel:
-                longest = 6.0 if rng.random() < 1 / 3 else 1.5
-                play = functools.partial(_play_kernel, base, rng.random(), self._image)
-                self._kernels[chaos._fork(play, base)] = now + rng.random() * longest
-            if not self._kernels:
-                break
-            self._kill_due(base, now, until)
-            if now - looked > 0.2:
-                looked = now
-                self._look_at_ends(base)
-            if now - released > 2.0:
-                released = now
-                self._wire.clear()  # lets go on what hangs
-            if self._mode == "parts" and now > shot:
-                self._shoot_part()
-                shot = time.monotonic() + rng.random() * 4.0
-            time.sleep(0.005)
+        super()._kill_kernels(base, until)
         self._wire.bad = False
         self._wire.clear()
+
+    def _play(self, base: str, seed: float) -> None:
+        _play_kernel(base, seed, self._image)
+
+    def _beside(self, base: str, now: float, until: float) -> float:
+        if now - self._released > 2.0:
+            self._released = now
+            self._wire.clear()  # lets go on what hangs
+        if self._mode == "parts" and now > self._shot:
+            self._shoot_part()
+            self._shot = time.monotonic() + self._random.random() * 4.0
+        return until
 
     def _shoot_part(self) -> None:
         rng = self._random

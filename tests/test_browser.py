@@ -140,8 +140,10 @@ def test_the_stop_button_cancels(lab: Opener) -> None:
     notebook = lab([LOAD, '%%qwex\necho "pid $$"\nsleep 1000', "print('after')"])
     notebook.run_cell(0)
     notebook.run_cell(1, wait=False)
-    shown = notebook.until(1, lambda text: "pid" in text and "running" in text)
-    pid = int(re.findall(r"pid (\d+)", shown)[0])
+    # The cell's first line comes with it too, as what is executed.
+    said = re.compile(r"^pid (\d+)$", re.MULTILINE)
+    shown = notebook.until(1, lambda text: bool(said.search(text)) and "running" in text)
+    pid = int(said.findall(shown)[0])
     assert "stop with ■" in shown
     notebook.stop()
     notebook.wait()

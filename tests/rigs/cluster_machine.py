@@ -47,6 +47,7 @@ class Machine:
         self, options: Options, *, private: bool, found: Mapping[str, Any] | None = None
     ) -> None:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._said_before: dict[str, int] = {}  # so much of its log is of the one before it
         self._theirs: Mapping[str, int] = found["pids"] if found else {}
         if found:
             self.folder = ClusterFolder(Path(found["path"]), Path(found["run"]), private, -1)
@@ -134,6 +135,7 @@ class Machine:
 
     def _spawn(self, part: str, command: list[str]) -> None:
         with self.log(part).open("ab") as log:
+            self._said_before[part] = log.tell()
             self._processes[part] = subprocess.Popen(
                 command,
                 env=environment(),
@@ -218,7 +220,10 @@ class Machine:
         if part == "etcd":
             return answers(f"tcp://127.0.0.1:{self.plan.ports[part]}", path="/health")
         if part == "containerd":
-            return self.plan.containerd.exists() and self._ctr("version").returncode == 0
+            # It answers before it has taken up the containers of the one before it: the output of
+            # one that ends meanwhile is lost.
+            said = self.log(part).read_bytes()[self._said_before.get(part, 0) :]
+            return b"successfully booted" in said and self._ctr("version").returncode == 0
         if part == "apiserver":
             return Api(self.plan.server, token=self.plan.token).ok("/readyz")
         if not Api(f"https://127.0.0.1:{self.plan.ports[part]}").ok("/healthz"):
