@@ -54,8 +54,9 @@ ENGINES = {
 # Where each session leaves what it said, and its results as JUnit's XML.
 RESULTS = ROOT / ".tests"
 LOWEST = ROOT / "tests" / "lowest.txt"
-# Beside two more sessions. They wait a good deal, for engines and for programs to end.
-WORKERS = min((os.cpu_count() or 2) + 2, 7)
+# Beside two more sessions. They wait a good deal, for engines and for programs to end; one more
+# on two cores is no sooner done, and what each waits for comes later.
+WORKERS = min((os.cpu_count() or 2) + 1, 6)
 # The whole contract on an engine and a cluster, with the oldest libraries that may talk to them.
 CONTRACT = ["tests/test_docker.py", "tests/test_k8s.py::TestK8s", "--engines", "docker"]
 # Pages lose their connections when the machine's network changes, as it does with each container
