@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +32,14 @@ def until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.01)
+
+
+def contents(folder: str | Path) -> Iterator[tuple[Path, bytes]]:
+    """The files below a folder, with what is in them; what goes meanwhile is none of them."""
+    for path in Path(folder).rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                yield path, path.read_bytes()
 
 
 def sh(text: str, **values: Any) -> JobSpec:

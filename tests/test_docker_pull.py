@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from actors import Actor
 from engines import LABEL, Engine
+from local_helpers import contents
 from registry import PASSWORD, USER, Registry
 
 from qwex_jupyter import facts, launches, process
@@ -249,10 +250,9 @@ def test_credentials_of_the_docker_client_are_used(
     run = submit(manager, image)
     assert end(run).status is RunStatus.SUCCEEDED
     secret = base64.b64encode(f"{USER}:{PASSWORD}".encode())
-    for path in Path(run.log.folder).iterdir():
-        if path.is_file():
-            assert secret not in path.read_bytes()
-            assert PASSWORD.encode() not in path.read_bytes()
+    for path, data in contents(run.log.folder):
+        assert secret not in data, path
+        assert PASSWORD.encode() not in data, path
 
 
 def test_an_image_for_other_processors_says_so(

@@ -92,7 +92,7 @@ def test_a_cell_that_is_left_behind_is_told_and_ended(
         assert words in str(told.value)
     assert own.run("%qwex runs").status == "ok"
     with lent(own):
-        assert os.listdir(own.home / "open") == []
+        _until(lambda: os.listdir(own.home / "open") == [])
 
 
 def test_loading_is_light(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_an_interrupt_while_it_starts_cancels_all_the_same(k: Kernel) -> None:
         assert len(cell.error.splitlines()) <= 2, cell.error
         assert k.run("%qwex cancel --all").status == "ok"
     k.run("%qwex wait --all")
-    assert os.listdir(k.home / "open") == []
+    _until(lambda: os.listdir(k.home / "open") == [])
 
 
 def test_a_second_interrupt_insists(k: Kernel) -> None:

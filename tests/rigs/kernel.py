@@ -22,6 +22,8 @@ from shared import free_port
 PATIENCE = 90.0
 # How long a cell that was interrupted may take to end.
 _ENDS_IN = 10.0
+# How long a kernel may turn cells away behind an error; it is meant to be a tenth of a second.
+_TURNS_AWAY = 10.0
 _CHANNELS = ("shell", "iopub", "stdin", "hb", "control")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -194,11 +196,13 @@ class Kernel:
             stdin: Whether a person is there who could be asked.
             patience: Seconds.
         """
-        cell = self.begin(code, stdin=stdin, stop_on_error=False).done(patience)
-        while cell.status == "aborted":
-            # For a moment after an error a kernel turns away whatever comes; it was not run.
+        end = time.monotonic() + patience
+        while True:
             cell = self.begin(code, stdin=stdin, stop_on_error=False).done(patience)
-        return cell
+            # For a moment after an error a kernel turns away whatever comes; it was not run.
+            if cell.status != "aborted":
+                return cell
+            assert time.monotonic() < end, f"the kernel turns away whatever comes: {code}"
 
     def value(self, expression: str) -> str:
         """The repr of an expression in the kernel."""
@@ -287,7 +291,7 @@ class Kernel:
             self.interrupt()
             if self._ended(_ENDS_IN):
                 break
-        else:
+        if self.unfinished or not self._takes_cells():
             self.unfinished.clear()
             self.restart(now=True)
             self.run("%load_ext qwex_jupyter")
@@ -303,6 +307,17 @@ class Kernel:
             except queue.Empty:
                 return False
             self.unfinished.pop(found["parent_header"].get("msg_id"), None)
+        return True
+
+    def _takes_cells(self) -> bool:
+        """Whether it executes what comes.
+
+        An interrupt in the middle of an error's end leaves a kernel turning cells away for ever.
+        """
+        try:
+            self.run("pass", patience=_TURNS_AWAY)
+        except (AssertionError, queue.Empty):
+            return False
         return True
 
     def close(self) -> None:
