@@ -33,7 +33,6 @@ from environment import CI, ROOT, SUPPORTED, environment, install_packages, say
 SYSTEM = {
     "chromium": "chromium fonts-dejavu-core",
     "ps": "procps",
-    "faketime": "faketime",
     "npm": "npm",
     "ip": "iproute2",
 }
