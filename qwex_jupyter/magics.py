@@ -198,6 +198,7 @@ class QwexMagic:
         manager = self.manager
         if args.as_name and not args.as_name.isidentifier():
             raise SpecError(f"--as {args.as_name}: that can't be a variable's name.")
+        run: Run | None = None
         if args.detach:
             run = manager.submit(spec, chosen)
             self._bind(args, run)
@@ -210,11 +211,13 @@ class QwexMagic:
         view = self._view(quiet=args.quiet)
         what = {"command": command_text(spec), "image": spec.image or "", "name": spec.name}
         asked = RunRecord("", chosen, created_at=time.time(), **what)
+        check = self._setting("raise_error") and not args.no_raise_error
         stopped = False
         try:
             view.begin(asked)
             with follow.handing_over(view, asked):
                 run = manager.submit(spec, chosen)
+            self._bind(args, run)
         except RunInterrupted as interrupt:
             if interrupt.run is None:
                 raise
@@ -223,11 +226,14 @@ class QwexMagic:
             view.finish(_not_started(asked, str(error)))
             raise
         except KeyboardInterrupt:
-            why = "Interrupted before it was started: nothing runs."
-            view.finish(_not_started(asked, why, stopped=True))
-            raise RunInterrupted(None, why) from None
-        self._bind(args, run)
-        check = self._setting("raise_error") and not args.no_raise_error
+            if run is None:
+                why = "Interrupted before it was started: nothing runs."
+                view.finish(_not_started(asked, why, stopped=True))
+                raise RunInterrupted(None, why) from None
+            run.cancel()
+            stopped = True
+        if stopped:
+            self._bind(args, run)
         return follow.foreground(manager, run, view, check=check, stopped=stopped).shown()
 
     def _bind(self, args: argparse.Namespace, run: Run) -> None:

@@ -344,6 +344,8 @@ def _unbroken(call: Callable[[], Run], undo: Callable[[Run], object]) -> Run:
                 thread.start()
             # Not join(): before Python 3.13 an interrupted one takes the thread for ended.
             finished.wait()
+            if interrupt is None and done:
+                return done[0]  # in here, so that an interrupt that comes now finds the run
             break
         except KeyboardInterrupt as error:
             if turn.acquire(blocking=False):
@@ -354,6 +356,4 @@ def _unbroken(call: Callable[[], Run], undo: Callable[[Run], object]) -> Run:
             undo(run)
             raise RunInterrupted(run, f"{run.record.title} was cancelled") from None
         raise interrupt
-    if failed:
-        raise failed[0]
-    return done[0]
+    raise failed[0]

@@ -396,6 +396,30 @@ def test_an_interrupt_while_it_starts_cancels_all_the_same(k: Kernel) -> None:
     _until(lambda: os.listdir(k.home / "open") == [])
 
 
+LATE = """
+from contextlib import contextmanager
+from qwex_jupyter import follow
+real = follow.handing_over
+@contextmanager
+def late(*given):
+    with real(*given):
+        yield
+    follow.handing_over = real
+    raise KeyboardInterrupt
+follow.handing_over = late
+"""
+
+
+def test_an_interrupt_just_after_it_has_started_cancels_it(k: Kernel) -> None:
+    """The button pressed between a run's start and the watching of it cancels the run as well."""
+    k.run(LATE)
+    cell = k.run("%%qwex --as late\nsleep 600")
+    assert cell.status == "error"
+    assert "cancelled" in cell.text
+    assert "nothing runs" not in cell.text + cell.error
+    assert k.value("str(late.status)") == "'CANCELLED'"
+
+
 def test_a_second_interrupt_insists(k: Kernel) -> None:
     """A program that ignores SIGTERM is killed at the second interrupt, within its grace."""
     cell = k.begin(
