@@ -230,7 +230,7 @@ class QwexMagic:
                 why = "Interrupted before it was started: nothing runs."
                 view.finish(_not_started(asked, why, stopped=True))
                 raise RunInterrupted(None, why) from None
-            run.cancel()
+            run.cancel()  # pressed when it had started, and before anybody watched it
             stopped = True
         if stopped:
             self._bind(args, run)

@@ -19,7 +19,6 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "rigs"))
@@ -95,7 +94,7 @@ class DockerCampaign(chaos.Campaign):
     def _kill_kernels(self, base: str, until: float) -> None:
         self._rules.clear()
         super()._kill_kernels(base, until)
-        self._count(self._rules)
+        self._count()
         self._wire.clear()
 
     def _play(self, base: str, seed: float) -> None:
@@ -104,7 +103,7 @@ class DockerCampaign(chaos.Campaign):
     def _beside(self, base: str, now: float, until: float) -> float:
         dropping = self._mode == "answers"
         if dropping:
-            self._drop(self._rules, self._random)
+            self._drop()
         enough = 0 < self._enough <= self.tally.kernel_kills
         if enough and (not dropping or all(self.dropped.values())):
             return min(until, now)
@@ -114,19 +113,20 @@ class DockerCampaign(chaos.Campaign):
         """See `chaos.Campaign._begun`: something was executed."""
         return bool(os.listdir(f"{base}/counters"))
 
-    def _drop(self, rules: dict[str, Rule], rng: random.Random) -> None:
+    def _drop(self) -> None:
         """Keeps a rule ready for each kind of answer, which lets a few pass first."""
+        rules = self._rules
         for name, path in ANSWERS.items():
             rule = rules.get(name)
             if rule is None or rule.hits:
                 self.dropped[name] += rule.hits if rule else 0
-                passes = rng.randint(0, 4)
+                passes = self._random.randint(0, 4)
                 rules[name] = self._wire.drop_response("POST", path)
                 if passes:  # the newer rule acts first, and changes nothing
                     self._wire.delay("POST", path, 0.0, times=passes)
 
-    def _count(self, rules: Mapping[str, Rule]) -> None:
-        for name, rule in rules.items():
+    def _count(self) -> None:
+        for name, rule in self._rules.items():
             self.dropped[name] += rule.hits
 
     def _judge(self, base: str, history: RunHistory) -> None:

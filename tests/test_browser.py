@@ -140,7 +140,7 @@ def test_the_stop_button_cancels(lab: Opener) -> None:
     notebook = lab([LOAD, '%%qwex\necho "pid $$"\nsleep 1000', "print('after')"])
     notebook.run_cell(0)
     notebook.run_cell(1, wait=False)
-    # The cell's first line comes with it too, as what is executed.
+    # The card also shows the cell's first line, which has "pid" in it.
     said = re.compile(r"^pid (\d+)$", re.MULTILINE)
     shown = notebook.until(1, lambda text: bool(said.search(text)) and "running" in text)
     pid = int(said.findall(shown)[0])
