@@ -16,12 +16,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any, NoReturn
 
 from qwex_jupyter import __version__, api, options, render
 from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
 from qwex_jupyter.history import parse_moment, statuses_of
+from qwex_jupyter.inputs import with_its_script
 from qwex_jupyter.logs import STREAMS
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import RunRecord
@@ -127,9 +127,7 @@ class _Terminal:
         }
         spec = options.make_spec(args, command, None, {k: v for k, v in defaults.items() if v})
         chosen = self._manager.choose(spec, args.runner or self._runner)
-        if chosen != "local" and not (spec.here or spec.workdir):
-            spec = replace(spec, files=(*spec.files, *options.carried(command, spec.files)))
-        return self._start(args, spec, chosen)
+        return self._start(args, with_its_script(spec, chosen), chosen)
 
     def _rerun(self, words: list[str]) -> int:
         ref = words[0] if words and not words[0].startswith("-") else None
@@ -142,7 +140,7 @@ class _Terminal:
         run = self._one(ref)
         values = options.spec_values(args)
         chosen, spec = self._manager.again(run.run_id, runner=args.runner, **values)
-        return self._start(args, spec, chosen)
+        return self._start(args, with_its_script(spec, chosen), chosen)
 
     def _start(self, args: Any, spec: Any, chosen: str) -> int:
         for name in ("as_name", "profile"):

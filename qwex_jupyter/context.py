@@ -12,9 +12,13 @@ from qwex_jupyter import process
 _HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
-def here() -> dict[str, Any]:
-    """What ``spec.json`` remembers of the submitter, beside the spec."""
-    cwd = os.getcwd()
+def here(cwd: str | None = None) -> dict[str, Any]:
+    """What ``spec.json`` remembers of the submitter, beside the spec.
+
+    Args:
+        cwd: The folder that it is submitted for; None for the one of this process.
+    """
+    cwd = cwd or os.getcwd()
     return {
         "cwd": cwd,
         "host": process.place()["host"],

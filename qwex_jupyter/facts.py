@@ -21,7 +21,9 @@ from qwex_jupyter.errors import FactUnreadable, HomeUnusable
 Fact = dict[str, Any]
 
 SPEC, LAUNCH, STOP, KILL, RUN = "spec.json", "launch.json", "stop.json", "kill.json", "run.json"
-# Beside them, who has taken a start over from the submitter, and how far it is with the image.
+# Beside them, what goes along.
+FILES = "files.json"
+# Who has taken a start over from the submitter, and how far it is with the image.
 LAUNCHER, PULL = "launcher.json", "pull.json"
 SEEN = "seen.json"
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from qwex_jupyter import columns, facts, lookup
+from qwex_jupyter import carry, columns, facts, lookup
 from qwex_jupyter.errors import (
     FactUnreadable,
     HomeUnusable,
@@ -116,7 +116,7 @@ class RunHistory:
             The folder.
 
         Raises:
-            SpecError: A file to be carried isn't there.
+            SpecError: Something that is to go along can't.
             SubmitFailed: The folder can't be written; nothing is left of it.
         """
         run_id = spec_fact["run_id"]
@@ -129,8 +129,8 @@ class RunHistory:
                 _write_new(os.path.join(making, spec.script_name), spec.script.encode())
             for stream in ("stdout", "stderr"):
                 _write_new(os.path.join(making, f"{stream}.log"), b"")
-            if spec.files:
-                _carry(spec.files, spec_fact["cwd"], os.path.join(making, "work"))
+            if spec.has_own_folder:
+                carry.take(spec, self.home, making, sync=sync)
             facts.reserve(making, facts.LAUNCH, facts.STOP, facts.RUN)
             facts.link_once(making, facts.SPEC, dict(spec_fact), sync=sync)
             os.rename(making, folder)
@@ -452,19 +452,3 @@ def _write_new(path: str, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(path, flags, 0o600), "wb") as file:
         file.write(data)
-
-
-def _carry(paths: Iterable[str], cwd: str, work: str) -> None:
-    """Copies files and folders into the run's working folder, under their relative names."""
-    os.mkdir(work, 0o700)
-    for path in paths:
-        source = os.path.normpath(os.path.join(cwd, os.path.expanduser(path)))
-        inside = os.path.relpath(source, cwd)
-        target = os.path.join(work, os.path.basename(source) if inside.startswith("..") else inside)
-        if not os.path.exists(source):
-            raise SpecError(f"files: {path!r} isn't there: it is looked for in {cwd}.")
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.isdir(source):
-            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-        else:
-            shutil.copy2(source, target)

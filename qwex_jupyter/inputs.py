@@ -1,9 +1,11 @@
-"""What a spec leaves open until submit: values from the environment, files, what it is called."""
+"""What a spec leaves open until submit: values, env files, its script, what it is called."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 
 from qwex_jupyter.errors import SpecError
 from qwex_jupyter.spec import JobSpec
@@ -31,7 +33,7 @@ def values(spec: JobSpec) -> dict[str, str]:
     """
     values: dict[str, str] = {}
     for path in spec.env_files:
-        values.update(_env_file(path))
+        values.update(_env_file(os.path.join(spec.cwd or "", os.path.expanduser(path))))
     for name, value in spec.env.items():
         if value is None:
             if name not in os.environ:
@@ -49,10 +51,43 @@ def values(spec: JobSpec) -> dict[str, str]:
     return values
 
 
+def with_its_script(spec: JobSpec, runner: str) -> JobSpec:
+    """The spec with the script that its command names, where it can't be reached otherwise.
+
+    So it is in an image, and in a folder of the run's own: there the first argument that is a
+    file here goes along.
+
+    Args:
+        spec: What to run.
+        runner: The name of the runner.
+    """
+    away = spec.files or (runner != "local" and not (spec.here or spec.workdir))
+    if spec.script is not None or spec.files_of or not away:
+        return spec
+    script = _script_in(spec.command)
+    if script is None or _lies_in(script, spec.files):
+        return spec
+    return replace(spec, files=(*spec.files, script))
+
+
+def _script_in(command: Sequence[str]) -> str | None:
+    words = (word for word in command[1:] if not word.startswith(("-", "/")))
+    first = next(words, None)
+    return first if first is not None and os.path.isfile(first) else None
+
+
+def _lies_in(path: str, folders: Sequence[str]) -> bool:
+    there = f"{os.path.abspath(path)}/"
+    return any(
+        there.startswith(os.path.join(os.path.abspath(os.path.expanduser(folder)), ""))
+        for folder in folders
+    )
+
+
 def _env_file(path: str) -> dict[str, str]:
     """``NAME=VALUE`` lines as ``docker run --env-file`` reads them: no quotes, no expansion."""
     try:
-        with open(os.path.expanduser(path), encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="") as file:
             # As docker splits them: a value may hold what else Python takes for a line's end.
             lines = [line.removesuffix("\r") for line in file.read().split("\n")]
     except (OSError, UnicodeDecodeError) as error:

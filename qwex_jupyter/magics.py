@@ -137,15 +137,13 @@ class QwexMagic:
         return words.split(line, self.shell.user_ns)
 
     def _start(self, args: argparse.Namespace, command: list[str], cell: str | None) -> Any:
-        from dataclasses import replace
-
         from qwex_jupyter import options
+        from qwex_jupyter.inputs import with_its_script
 
         args = self._with_profile(args)
         spec = options.make_spec(args, command, cell, self._defaults())
         chosen = self.manager.choose(spec, args.runner or self._setting("runner") or None)
-        if chosen != "local" and cell is None and not (spec.here or spec.workdir):
-            spec = replace(spec, files=(*spec.files, *options.carried(command, spec.files)))
+        spec = with_its_script(spec, chosen)
         if args.dry_run:
             return self._dry_run(spec, chosen)
         return self._submit(args, spec, chosen)
@@ -407,6 +405,7 @@ class QwexMagic:
     def _rerun(self, words: list[str]) -> Any:
         from qwex_jupyter import options
         from qwex_jupyter.errors import SpecError
+        from qwex_jupyter.inputs import with_its_script
 
         ref = words[0] if words and not words[0].startswith("-") else None
         args, rest = options.parse_run(words[1:] if ref else words, "rerun")
@@ -417,6 +416,7 @@ class QwexMagic:
         run = self._one(ref)
         values = options.spec_values(self._with_profile(args))
         chosen, spec = self.manager.again(run.run_id, runner=args.runner, **values)
+        spec = with_its_script(spec, chosen)
         if args.dry_run:
             return self._dry_run(spec, chosen)
         return self._submit(args, spec, chosen)

@@ -11,10 +11,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from qwex_jupyter import context, facts, process
+from qwex_jupyter import again, context, facts, process
 from qwex_jupyter.errors import (
     FactUnreadable,
     QwexError,
@@ -93,7 +92,7 @@ class RunManager(Tracker):
             "created_at": now,
             "command": command_text(spec),
             "spec": spec.to_json(),
-            **context.here(),
+            **context.here(spec.cwd),
         }
         sync = runner.promises.outlives_machine
         folder = self.history.create(spec, spec_fact, sync=sync)
@@ -200,29 +199,13 @@ class RunManager(Tracker):
         Args:
             run_id: The run.
             runner: Another runner; None for the same, unless an image is given now.
-            overrides: Other values for fields of the spec; a mapping for ``resources`` or
-                ``options`` changes only what it names.
+            overrides: Other values for fields of the spec; see `again.spec_of`.
 
         Raises:
-            SpecError: A value is wrong.
+            SpecError: A value is wrong, or the run can't be had again.
         """
         spec_fact = self.history.spec_fact(run_id)
-        spec = JobSpec.from_json(spec_fact["spec"])
-        if "resources" in overrides and isinstance(overrides["resources"], Mapping):
-            overrides["resources"] = replace(spec.resources, **overrides["resources"])
-        if "options" in overrides:
-            overrides["options"] = {**spec.options, **overrides["options"]}
-        changed = replace(spec, **overrides)
-        if spec.files and "files" not in overrides:
-            # The copies that were taken at submit, not what those files have become.
-            work = os.path.join(self.history.folder(run_id), "work")
-            paths = [os.path.join(work, name) for name in sorted(os.listdir(work))]
-            changed = replace(changed, files=tuple(paths))
-        elif not changed.image and changed.workdir is None and os.path.isdir(spec_fact["cwd"]):
-            changed = replace(changed, workdir=spec_fact["cwd"])
-        elif changed.workdir and "workdir" not in overrides:
-            # A relative folder was meant from where it was submitted.
-            changed = replace(changed, workdir=os.path.join(spec_fact["cwd"], changed.workdir))
+        changed = again.spec_of(run_id, spec_fact, overrides)
         if runner is None:
             runner = self.choose(changed) if "image" in overrides else spec_fact["runner"]
         return runner, changed

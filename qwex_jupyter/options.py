@@ -72,7 +72,7 @@ def run_parser(verb: str = "run") -> argparse.ArgumentParser:
     add("--name", metavar="NAME", help="what you call it; need not be unique")
     add(
         "-e", "--env", action="append", default=[], metavar="NAME[=VALUE]",
-        help="a variable; without a value the one it has here now",
+        help="a variable; without a value the one it has here now; NAME- takes one away",
     )  # fmt: skip
     add(
         "--env-file", action="append", default=[], metavar="FILE",
@@ -309,7 +309,7 @@ def spec_values(args: argparse.Namespace) -> dict[str, Any]:
         "secrets": tuple(args.secret),
         "workdir": args.workdir,
         "user": args.user,
-        "volumes": tuple(args.volume),
+        "volumes": tuple(map(_whole, args.volume)),
         "files": tuple(args.files),
         "here": args.here,
         "timeout": args.timeout,
@@ -347,9 +347,23 @@ def make_spec(
     """
     values = {**defaults, **spec_values(args)}
     values["resources"] = Resources(**values.get("resources", {}))
+    values["env"] = _without_taken(args.env, values.get("env", {}))
     if cell is not None:
         values["script_name"] = _script_name(cell, command)
     return JobSpec(command=tuple(command), script=cell, **values)
+
+
+def _without_taken(words: Sequence[str], env: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The variables that stay; ``NAME-`` took ``NAME`` away, which a profile may have given."""
+    given = {word.partition("=")[0] for word in words}
+    taken = {name for name in env if name.endswith("-") and name in words}
+    for name in taken:
+        if name[:-1] not in given:
+            raise SpecError(
+                f"-e {name}: it takes {name[:-1]} away, and no option gives one. A variable of "
+                f"this kernel's own is emptied with -e {name[:-1]}=."
+            )
+    return {name: value for name, value in env.items() if name not in taken}
 
 
 def _script_name(cell: str, command: Sequence[str]) -> str:
@@ -366,28 +380,20 @@ def _script_name(cell: str, command: Sequence[str]) -> str:
     return "cell.sh"
 
 
+def _whole(volume: str) -> str:
+    """A mount whose relative source counts from the folder in which it was typed."""
+    if not volume.startswith((".", "~")):
+        return volume
+    source, colon, rest = volume.partition(":")
+    return os.path.abspath(os.path.expanduser(source)) + colon + rest
+
+
 def _labels(words: Sequence[str]) -> dict[str, str]:
     labels = {}
     for word in words:
         name, _, value = word.partition("=")
         labels[name] = value
     return labels
-
-
-def carried(command: Sequence[str], files: Sequence[str] = ()) -> list[str]:
-    """The first argument of a command that is a file here: it goes along with an image.
-
-    Args:
-        command: The program and its arguments.
-        files: What goes along anyway.
-    """
-    for word in command[1:]:
-        if word.startswith(("-", "/")):
-            continue
-        folders = (os.path.abspath(os.path.expanduser(path)) for path in files)
-        there = any(f"{os.path.abspath(word)}/".startswith(f"{folder}/") for folder in folders)
-        return [word] if os.path.isfile(word) and not there else []
-    return []
 
 
 def overview() -> str:

@@ -95,6 +95,9 @@ def parse_duration(value: str | float, name: str = "timeout") -> float:
 def parse_env(words: Iterable[str]) -> dict[str, str | None]:
     """``NAME=VALUE`` and ``NAME`` words to a mapping; None means "the value it has at submit".
 
+    ``NAME-`` takes back what was said of ``NAME`` before; it stays in the mapping, for what is
+    changed by it (see `again.spec_of`), unless ``NAME`` is given anew.
+
     Raises:
         SpecError: A word has no name.
     """
@@ -105,6 +108,10 @@ def parse_env(words: Iterable[str]) -> dict[str, str | None]:
             raise SpecError(
                 f"env={word!r} has no name: write NAME=VALUE, or NAME for its value now."
             )
+        if name.endswith("-") and not equals:
+            env.pop(name[:-1], None)
+        else:
+            env.pop(f"{name}-", None)
         env[name] = value if equals else None
     return env
 
@@ -164,6 +171,9 @@ class JobSpec:
         labels: The user's own words on the run.
         keep: The backend's object is not released after the run.
         options: What only one runner understands, name to value, like ``network``.
+        cwd: The folder that relative paths of this machine count from, and where a process of
+            this machine works; None is that of the submitting process.
+        files_of: The id of a run whose copies are carried, instead of what ``files`` names now.
     """
 
     command: tuple[str, ...] = ()
@@ -186,6 +196,8 @@ class JobSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     keep: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    files_of: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.command, str):
@@ -217,6 +229,11 @@ class JobSpec:
                 _set(self, **{name: seconds})
         _set(self, grace=parse_duration(self.grace, "grace"))
 
+    @property
+    def has_own_folder(self) -> bool:
+        """Whether it works in a folder of its own, among copies, whoever runs it."""
+        return bool(self.files or self.files_of)
+
     def _check_command(self) -> None:
         if self.script is not None:
             _no_nul("script", self.script)
@@ -230,7 +247,7 @@ class JobSpec:
             raise SpecError(f"script_name={self.script_name!r} must be a plain file name.")
 
     def _check_words(self) -> None:
-        for name in ("name", "image", "workdir", "user"):
+        for name in ("name", "image", "workdir", "user", "cwd", "files_of"):
             if getattr(self, name) is not None:
                 _no_nul(name, getattr(self, name))
         if self.image is not None and not _IMAGE.fullmatch(self.image):
@@ -272,7 +289,11 @@ class JobSpec:
             raise SpecError(
                 "here and workdir exclude each other: --here is this folder, -w another."
             )
-        if self.files and (self.here or self.workdir):
+        if self.cwd is not None and not self.cwd.startswith("/"):
+            raise SpecError(f"cwd={self.cwd!r} must be a whole path, beginning with a slash.")
+        if self.files_of is not None and not re.fullmatch(r"[\w-]+", self.files_of):
+            raise SpecError(f"files_of={self.files_of!r} isn't a run id.")
+        if self.has_own_folder and (self.here or self.workdir):
             raise SpecError(
                 "files doesn't go with here or workdir: copies lie in a folder of the run's own, "
                 "and that is where it works."

@@ -24,7 +24,7 @@ from kernel import environment
 from local_helpers import contents
 from wire import Wire
 
-from qwex_jupyter import facts, options
+from qwex_jupyter import carry, facts, options
 from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed, UnsupportedOption
 from qwex_jupyter.inputs import values
 from qwex_jupyter.manager import RunManager
@@ -235,10 +235,11 @@ def test_an_archive_ends_where_it_ends(home: str, here: Path) -> None:
     (here / "data").write_text("x" * 100_000)
     spec = JobSpec(script="true", image="busybox", files=("data",), command=("sh",))
     plan = docker_body.make_plan(spec, "r", "h")
-    (here / spec.script_name).write_text("true")
-    (here / "work").mkdir()
-    (here / "work" / "data").write_text("x" * 100_000)
-    with docker_body.archive(plan, str(here)) as file:
+    folder = here / "run"
+    folder.mkdir()
+    (folder / spec.script_name).write_text("true")
+    carry.take(spec, home, str(folder))
+    with docker_body.archive(plan, str(folder)) as file:
         whole = file.read()
     with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
         assert tar.getnames() == ["cell.sh", "work", "work/data"]

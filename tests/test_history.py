@@ -951,7 +951,7 @@ def test_a_submitter_killed_at_any_file_operation_leaves_no_half_run(
             assert (found.status, found.reason) == (RunStatus.PENDING, "")
             assert found.run_id in history.open_ids()
             folder = Path(history.folder(found.run_id))
-            assert (folder / "work" / "carried").read_text() == "x"
+            assert (folder / "files" / "carried").read_text() == "x"
             assert (folder / "cell.sh").read_text() == "true"
         if status == 0:
             break

@@ -99,8 +99,8 @@ def test_what_a_supervisor_imports_is_plain(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUNNERS)
 def test_a_runner_knows_no_manager_and_no_sibling(name: str) -> None:
-    """Runners know specs, records, facts, processes, logs, flags, patience; of others the seam."""
-    allowed = PLAIN | {"spec", "logs", "flag", "patience", "runners.base"}
+    """Runners know specs, records, facts, processes, logs, copies; of others the seam."""
+    allowed = PLAIN | {"spec", "logs", "flag", "patience", "carry", "runners.base"}
     if name in ("local", "supervisor"):
         allowed |= {"runners.program", "runners.scribe"}
     # What runners of far backends have in common.
@@ -202,7 +202,11 @@ WRITERS: dict[str, dict[str, str]] = {
         "os.rename": "a run's folder gets its name whole, and loses it whole",
         "os.open:w": "the empty entry in open/; script and empty logs of a folder being made",
         "open:w": "script and empty logs of a folder being made",
-        "shutil.copy": "carried files, into a folder being made",
+    },
+    "carry": {
+        "os.link": "pristine copies of a rerun are those of its run, and never written",
+        "os.open:w": "pristine copies, into a folder being made",
+        "open:w": "pristine copies, and those in which a process works",
     },
     "logs": {"os.open:w": "a log is written at its cursor"},
     "runners.supervisor": {
@@ -267,7 +271,7 @@ def test_all_json_of_a_run_is_written_in_one_room() -> None:
     found = {name_of(path): writes(path) for path in FILES}
     found = {name: kinds for name, kinds in found.items() if kinds}
     assert found == {name: set(reasons) for name, reasons in WRITERS.items()}
-    assert {name for name, kinds in found.items() if "os.link" in kinds} == {"facts"}
+    assert {name for name, kinds in found.items() if "os.link" in kinds} == {"facts", "carry"}
     for name in ("json.dump", "write_text", "write_bytes", "pickle.dump", "hardlink_to"):
         assert not {room for room, kinds in found.items() if name in kinds}, name
 

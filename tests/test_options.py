@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qwex_jupyter import options
 from qwex_jupyter.errors import SpecError
+from qwex_jupyter.inputs import with_its_script
 from qwex_jupyter.options import make_spec, parse_run, spec_values, split_command
 from qwex_jupyter.spec import JobSpec, Resources
 
@@ -187,15 +189,42 @@ def test_numbers_are_counts() -> None:
             options.verb_parser("logs").parse_args(["--tail", word])
 
 
-def test_a_file_argument_goes_along_with_an_image() -> None:
-    """The first argument that is a file here is carried; options, absolute paths, others not."""
-    assert options.carried(["python", "-u", "a.py", "data"]) == ["a.py"]
-    assert options.carried(["python", "-c", "1"]) == []
-    assert options.carried(["cat", "/etc/hosts"]) == []
-    assert options.carried(["a.py"]) == []
-    assert options.carried(["python", "a.py"], ["data"]) == ["a.py"]
-    assert options.carried(["python", "a.py"], ["a.py"]) == []
-    assert options.carried(["python", "a.py"], ["."]) == []
+def test_a_script_that_is_here_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first argument that is a file here is carried where it can't be reached otherwise."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.py", "lib/b.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def carried(*words: str, runner: str = "docker", **values: Any) -> tuple[str, ...]:
+        return with_its_script(JobSpec(command=words, **values), runner).files
+
+    assert carried("python", "-u", "a.py", "data") == ("a.py",)
+    assert carried("python", "-c", "1") == ()
+    assert carried("cat", "/etc/hosts") == ()
+    assert carried("a.py") == ()
+    assert carried("python", "a.py", files=("data",)) == ("data", "a.py")
+    assert carried("python", "a.py", files=("a.py",)) == ("a.py",)
+    assert carried("python", "lib/b.py", files=("lib/",)) == ("lib/",)
+    assert carried("python", "a.py", files=(".",)) == (".",)
+    assert carried("python", "a.py", here=True) == carried("python", "a.py", workdir="/w") == ()
+    assert carried("python", "a.py", script="cell") == ()
+    # A process of this machine reaches it, unless it works among copies.
+    assert carried("python", "a.py", runner="local") == ()
+    assert carried("python", "a.py", runner="local", files=("data",)) == ("data", "a.py")
+
+
+def test_a_variable_is_taken_away() -> None:
+    """``-e NAME-`` takes back what a profile or an earlier word gave; else it is refused."""
+
+    def env(*words: str) -> Any:
+        args, command = parse_run([*words, "true"])
+        return make_spec(args, command, None, {}).env
+
+    assert env("-e", "A=1", "-e", "B=2", "-e", "A-") == {"B": "2"}
+    assert env("-e", "A=1", "-e", "A-", "-e", "A=3") == {"A": "3"}
+    with pytest.raises(SpecError, match="takes A away, and no option gives one"):
+        env("-e", "B=1", "-e", "A-")
 
 
 def test_help_names_the_runners_of_an_option() -> None:

@@ -341,7 +341,7 @@ def used_options(spec: JobSpec) -> list[str]:
         "shm-size": resources.shm_size,
         "user": spec.user,
         "volume": spec.volumes,
-        "files": spec.files,
+        "files": spec.has_own_folder,
         "here": spec.here,
         "keep": spec.keep,
     }

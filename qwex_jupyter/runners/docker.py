@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qwex_jupyter import facts
+from qwex_jupyter import carry, facts
 from qwex_jupyter.errors import BackendUnreachable, RunNotFound, RunStillLive, SpecError
 from qwex_jupyter.logs import STREAMS, RunLog
 from qwex_jupyter.patience import Patience
@@ -117,7 +117,8 @@ class DockerRunner(Runner):
     def plan(self, spec: JobSpec, run_id: str) -> Plan:
         """See `Runner.plan`: the body of the create call, see `docker_body.make_plan`."""
         self.refuse_unsupported(spec)
-        plan = docker_body.make_plan(spec, run_id, self.history)
+        copying = carry.shell_lines(spec, self.home, self.folder(run_id), docker_body.WORK_HERE)
+        plan = docker_body.make_plan(spec, run_id, self.history, copying)
         paths = docker_body.binds(plan)
         if paths and _inside_container() and not self._engine.shares_files():
             raise SpecError(

@@ -19,9 +19,10 @@ import re
 import shlex
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, cast
 
+from qwex_jupyter.carry import base_of, manifest
 from qwex_jupyter.errors import SpecError, UnsupportedOption
 from qwex_jupyter.runners.base import Plan, script_argv
 from qwex_jupyter.runners.inside import (
@@ -31,7 +32,6 @@ from qwex_jupyter.runners.inside import (
     INSIDE,
     RUN_LABEL,
     WORK,
-    carried_as,
     default_interpreter,
     is_python,
     when_to_pull,
@@ -50,24 +50,27 @@ LOGGING = {
     },
 }
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+# The working folder where a container is run by hand, in a shell line.
+WORK_HERE = '"$d"/work'
 _IN_MEMORY = 16 * 1024**2
 
 
-def make_plan(spec: JobSpec, run_id: str, history: str) -> Plan:
+def make_plan(spec: JobSpec, run_id: str, history: str, copying: Sequence[str] = ()) -> Plan:
     """What is handed over for a spec; no engine is asked.
 
     Args:
         spec: What to run; every option is one that Docker has.
         run_id: The run's id.
         history: The history's id.
+        copying: Lines for a shell that put what is carried into `WORK_HERE`.
 
     Returns:
         ``name``, ``body`` (of the create call, without values that stand in no file),
         ``names`` (variables whose values are added at submit), ``env_files``, ``script`` (its
         text), ``archive`` (what is put into the container), ``pull``, ``python`` (whether the
         image's PYTHONPATH is kept behind the working folder), ``here`` (whether files in a
-        shared folder are to be the user's), and for `run_line` ``context``, ``keep`` and
-        ``defaults`` (variables that any other mention goes before).
+        shared folder are to be the user's), and for `run_line` ``copying``, ``context``, ``keep``
+        and ``defaults`` (variables that any other mention goes before).
 
     Raises:
         SpecError, UnsupportedOption: A value can't be right here.
@@ -78,7 +81,7 @@ def make_plan(spec: JobSpec, run_id: str, history: str) -> Plan:
     path = f"{INSIDE}/{spec.script_name}"
     argv = script_argv(spec, path, default_interpreter)
     python = is_python(spec, argv)
-    cwd = WORK if spec.files else os.getcwd() if spec.here else spec.workdir
+    cwd = WORK if spec.has_own_folder else base_of(spec) if spec.here else spec.workdir
     if cwd and not cwd.startswith("/"):
         raise SpecError(
             f"-w {cwd}: in a container it must be a path that begins with a slash: give the "
@@ -98,7 +101,7 @@ def make_plan(spec: JobSpec, run_id: str, history: str) -> Plan:
     env = {name: value for name, value in env.items() if name not in names}
     defaults = [name for name in env if name not in spec.env]
     env |= {name: value for name, value in spec.env.items() if value is not None}
-    inside = spec.script is not None or bool(spec.files) or home
+    inside = spec.script is not None or spec.has_own_folder or home
     body: dict[str, Any] = {
         "Image": spec.image,
         "Cmd": argv,
@@ -126,9 +129,10 @@ def make_plan(spec: JobSpec, run_id: str, history: str) -> Plan:
         "archive": {
             "inside": inside,
             "script": None if spec.script is None else spec.script_name,
-            "files": [os.path.abspath(os.path.expanduser(name)) for name in spec.files],
+            "files": spec.has_own_folder,
             "home": home,
         },
+        "copying": list(copying),
         "pull": pull,
         "python": python,
         "here": spec.here and spec.user is None,
@@ -155,7 +159,7 @@ def _host_config(spec: JobSpec, here: str | None) -> dict[str, Any]:
         config["ShmSize"] = shm
     if "read-only" in spec.options:
         config["ReadonlyRootfs"] = True
-    mounts = [_mount(word) for word in spec.volumes]
+    mounts = [_mount(word, base_of(spec)) for word in spec.volumes]
     if here:
         mounts.append({"Type": "bind", "Source": here, "Target": here, "ReadOnly": False})
     if mounts:
@@ -163,8 +167,13 @@ def _host_config(spec: JobSpec, here: str | None) -> dict[str, Any]:
     return config
 
 
-def _mount(word: str) -> dict[str, Any]:
-    """A ``SRC:DST[:ro]`` word; a source with a slash is a path, else the name of a volume."""
+def _mount(word: str, base: str) -> dict[str, Any]:
+    """A ``SRC:DST[:ro]`` word; a source with a slash is a path, else the name of a volume.
+
+    Args:
+        word: The word.
+        base: What a relative path counts from.
+    """
     parts = word.split(":")
     if len(parts) not in (2, 3) or not all(parts):
         raise SpecError(f"-v {word}: write SRC:DST or SRC:DST:ro.")
@@ -179,7 +188,7 @@ def _mount(word: str) -> dict[str, Any]:
     if source.startswith("pvc/"):
         raise UnsupportedOption(f"-v {word}", "docker", ["k8s"], "because claims are of Kubernetes")
     if source.startswith(("/", ".", "~")):
-        path = os.path.abspath(os.path.expanduser(source))
+        path = os.path.normpath(os.path.join(base, os.path.expanduser(source)))
         return {"Type": "bind", "Source": path, "Target": target, "ReadOnly": mode == "ro"}
     if not _VOLUME_NAME.fullmatch(source):
         raise SpecError(
@@ -218,7 +227,7 @@ def archive(plan: Plan, folder: str) -> IO[bytes]:
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
         if wanted["files"]:
-            tar.add(os.path.join(folder, "work"), "work", filter=_for_all)
+            _add_carried(tar, folder)
         if wanted["home"]:
             entry = _entry("home", 0o777)
             entry.type = tarfile.DIRTYPE
@@ -237,11 +246,21 @@ def _entry(name: str, mode: int) -> tarfile.TarInfo:
     return entry
 
 
-def _for_all(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    entry.uid = entry.gid = 0
-    entry.uname = entry.gname = ""
-    entry.mode = 0o777 if entry.isdir() or entry.mode & 0o100 else 0o666
-    return entry
+def _add_carried(tar: tarfile.TarFile, folder: str) -> None:
+    top = _entry("work", 0o777)
+    top.type = tarfile.DIRTYPE
+    tar.addfile(top)
+    for one in manifest(folder) or []:
+        may_run = one.folder or one.mode & 0o100
+        entry = _entry(f"work/{one.path}", 0o777 if may_run else 0o666)
+        entry.mtime = one.mtime // 10**9
+        if one.folder:
+            entry.type = tarfile.DIRTYPE
+            tar.addfile(entry)
+            continue
+        entry.size = one.size
+        with open(one.source, "rb") as file:
+            tar.addfile(entry, file)
 
 
 def run_line(plan: Plan) -> str:
@@ -315,22 +334,10 @@ def _made_before(plan: Plan) -> tuple[list[str], list[str]]:
     if name:
         lines += [_heredoc(text, f'"$d"/{name}'), f'chmod 755 "$d"/{name}']
         mounts.append(f'-v "$d"/{name}:{INSIDE}/{name}:ro')
-    files = plan["archive"]["files"]
-    for path in files:
-        inside = carried_as(path)
-        if inside == ".":
-            lines.append(f'cp -pRH {shlex.quote(path)}/. "$d"/work')
-            continue
-        parent = os.path.dirname(inside)
-        into = f'"$d"/work/{shlex.quote(parent)}' if parent else '"$d"/work'
-        lines += [f"mkdir -p {into}"] if parent else []
-        lines.append(f"cp -pRH {shlex.quote(path)} {into}")
-    if files:
-        lines.append('chmod -R a+rwX "$d"/work')
-        mounts.append(f'-v "$d"/work:{WORK}')
-    if not lines:
-        return [], []
-    return ["d=$(mktemp -d)", *(['mkdir "$d"/work'] if files else []), *lines], mounts
+    if plan["archive"]["files"]:
+        lines += [*plan["copying"], f"chmod -R a+rwX {WORK_HERE}"]
+        mounts.append(f"-v {WORK_HERE}:{WORK}")
+    return (["d=$(mktemp -d)", *lines], mounts) if lines else ([], [])
 
 
 def _heredoc(text: str, target: str) -> str:

@@ -39,9 +39,3 @@ def when_to_pull(spec: JobSpec) -> str:
     if pull not in PULLS:
         raise SpecError(f"--pull={pull!r}: choose one of {', '.join(PULLS)}.")
     return pull
-
-
-def carried_as(path: str) -> str:
-    """The name that a carried file has in the working folder."""
-    relative = os.path.relpath(path)
-    return os.path.basename(path) if relative.startswith("..") else relative

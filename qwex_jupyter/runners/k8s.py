@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from qwex_jupyter import facts
+from qwex_jupyter import carry, facts
 from qwex_jupyter.errors import (
     BackendUnreachable,
     QwexError,
@@ -144,6 +144,7 @@ class K8sRunner(Runner):
             spec,
             run_id,
             self.history,
+            carried=carry.going_along(spec, self.home, self.folder(run_id)),
             gpu_resource=str(self._setting("gpu_resource")),
             restricted=self._setting("pod_security") == "restricted",
         )

@@ -51,7 +51,7 @@ def launch(
     if plan["files"] or plan["secrets"]:
         notes[HANDOVER] = "files and secrets follow"
     job["metadata"]["annotations"] = notes
-    companions = [*k8s_manifest.config_maps(plan, _copies(plan, folder))]
+    companions = [*k8s_manifest.config_maps(plan)]
     if secret := k8s_manifest.secret(plan, values):
         companions.append(secret)
     value = {"by": "kernel", **process.identify(os.getpid()), "at": time.time(), "nonce": nonce}
@@ -65,15 +65,6 @@ def launch(
         _hand_over(cluster, made, companions)
     if facts.exists(folder, facts.STOP):
         stopped()
-
-
-def _copies(plan: Plan, folder: str) -> dict[str, str]:
-    found = {}
-    for source, inside, _ in plan["files"]:
-        copy = os.path.join(folder, "work", inside)
-        # Links are copied as links; one that leads out of its folder leads nowhere there.
-        found[inside] = copy if os.path.exists(copy) else source
-    return found
 
 
 def _create(

@@ -16,10 +16,10 @@ import json
 import math
 import os
 import re
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from qwex_jupyter.carry import Carried, base_of
 from qwex_jupyter.errors import SpecError, UnsupportedOption
 from qwex_jupyter.runners import k8s_patch
 from qwex_jupyter.runners.base import Plan, script_argv
@@ -29,7 +29,6 @@ from qwex_jupyter.runners.inside import (
     INSIDE,
     RUN_LABEL,
     WORK,
-    carried_as,
     default_interpreter,
     is_python,
     when_to_pull,
@@ -64,6 +63,7 @@ def make_plan(
     run_id: str,
     history: str,
     *,
+    carried: Sequence[Carried] = (),
     gpu_resource: str = "nvidia.com/gpu",
     restricted: bool = False,
 ) -> Plan:
@@ -73,6 +73,7 @@ def make_plan(
         spec: What to run; every option is one that Kubernetes has.
         run_id: The run's id.
         history: The history's id.
+        carried: What goes along.
         gpu_resource: What a GPU is called there.
         restricted: As Pod Security's level of that name wants it.
 
@@ -89,7 +90,7 @@ def make_plan(
         raise SpecError("the k8s runner needs an image: --image=python:3.12.")
     name = f"qwex-{run_id}"
     argv = script_argv(spec, f"{INSIDE}/{spec.script_name}", default_interpreter)
-    cwd = WORK if spec.files else spec.workdir
+    cwd = WORK if spec.has_own_folder else spec.workdir
     if cwd and not cwd.startswith("/"):
         raise SpecError(
             f"-w {cwd}: in a container it must be a path that begins with a slash: give the "
@@ -97,7 +98,7 @@ def make_plan(
         )
     labels, notes = _labels(spec.labels)
     labels |= {RUN_LABEL: run_id, HISTORY_LABEL: history}
-    files = list(_files(spec.files))
+    files = _files(carried)
     container: dict[str, Any] = {
         "name": MAIN,
         "image": spec.image,
@@ -113,7 +114,7 @@ def make_plan(
         container["workingDir"] = cwd
     if resources := _resources(spec, gpu_resource):
         container["resources"] = {"limits": resources, "requests": dict(resources)}
-    volumes, mounts = _volumes(spec, name, files)
+    volumes, mounts = _volumes(spec, name, files, _folders(carried))
     if mounts:
         container["volumeMounts"] = mounts
     pod: dict[str, Any] = {
@@ -147,7 +148,7 @@ def make_plan(
     if notes:
         template["metadata"]["annotations"] = notes
     if "pod-patch" in spec.options:
-        template = k8s_patch.patched(template, spec.options["pod-patch"])
+        template = k8s_patch.patched(template, spec.options["pod-patch"], base_of(spec))
     job: dict[str, Any] = {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -307,7 +308,7 @@ def _labels(words: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _volumes(
-    spec: JobSpec, name: str, files: list[list[Any]]
+    spec: JobSpec, name: str, files: list[list[Any]], folders: list[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
@@ -317,22 +318,22 @@ def _volumes(
         volumes.append({"name": "script", "downwardAPI": {"defaultMode": 0o555, "items": [item]}})
         path = f"{INSIDE}/{spec.script_name}"
         mounts.append({"name": "script", "mountPath": path, "subPath": spec.script_name})
-    if spec.files:
+    if spec.has_own_folder:
         volumes.append({"name": "work", "emptyDir": {}})
         mounts.append({"name": "work", "mountPath": WORK})
         # A folder that only comes with a file's mount is root's, and nobody else may write there.
         # One that is a mount itself gets the mode of the volume, which is everybody's.
         mounts += [
             {"name": "work", "mountPath": f"{WORK}/{folder}", "subPath": folder}
-            for folder in _folders(files)
+            for folder in folders
         ]
         for number, group in enumerate(_groups(files)):
             items = [
                 {"key": f"f{at}", "path": f"f{at}", "mode": 0o555 if files[at][2] else 0o444}
                 for at in group
             ]
-            carried = {"name": f"{name}-{number}", "items": items}
-            volumes.append({"name": f"files-{number}", "configMap": carried})
+            source = {"name": f"{name}-{number}", "items": items}
+            volumes.append({"name": f"files-{number}", "configMap": source})
             mounts += [
                 {
                     "name": f"files-{number}",
@@ -379,62 +380,45 @@ def _claim(word: str) -> tuple[str, str, bool]:
     return name, target, mode == "ro"
 
 
-def _files(paths: tuple[str, ...]) -> Iterator[list[Any]]:
-    """What is carried, file by file: source, path inside, whether it may be executed.
+def _files(carried: Iterable[Carried]) -> list[list[Any]]:
+    """The files of what is carried: source, path inside, whether it may be executed.
 
     Raises:
-        SpecError: It is too much.
+        SpecError: It is too much, or of a name that can't be mounted.
     """
-    total = count = 0
-    for path in paths:
-        source = os.path.abspath(os.path.expanduser(path))
-        top = carried_as(source)
-        for found, inside in _walk(source, top):
-            try:
-                state = os.stat(found)
-            except OSError as error:
-                raise SpecError(f"--files {path}: {found}: {error.strerror}.") from error
-            if not stat.S_ISREG(state.st_mode):
-                raise SpecError(f"--files {path}: {inside} is no file that could be copied.")
-            if ":" in inside or not inside.isprintable():
-                raise SpecError(
-                    f"--files {path}: {inside!r}: Kubernetes mounts no path with a colon, or with "
-                    "characters that can't be printed: rename it."
-                )
-            total, count = total + state.st_size, count + 1
-            if state.st_size > MOST_FILE:
-                raise SpecError(
-                    f"--files {path}: {inside} has {state.st_size:,} bytes, and one file of "
-                    f"{MOST_FILE:,} fits into a ConfigMap: put it on a claim, -v pvc/NAME:PATH."
-                )
-            if total > MOST_FILES or count > MOST_COUNT:
-                raise SpecError(
-                    f"--files: these are more than the {MOST_COUNT} files or {MOST_FILES:,} bytes "
-                    "that travel with a Job: put them on a claim, -v pvc/NAME:PATH."
-                )
-            yield [found, inside, bool(state.st_mode & 0o100)]
+    total = 0
+    files: list[list[Any]] = []
+    for one in carried:
+        if ":" in one.path or not one.path.isprintable():
+            raise SpecError(
+                f"--files: {one.path!r}: Kubernetes mounts no path with a colon, or with "
+                "characters that can't be printed: rename it."
+            )
+        if one.folder:
+            continue
+        total += one.size
+        if one.size > MOST_FILE:
+            raise SpecError(
+                f"--files: {one.path} has {one.size:,} bytes, and one file of {MOST_FILE:,} "
+                "fits into a ConfigMap: put it on a claim, -v pvc/NAME:PATH."
+            )
+        if total > MOST_FILES or len(files) == MOST_COUNT:
+            raise SpecError(
+                f"--files: these are more than the {MOST_COUNT} files or {MOST_FILES:,} bytes "
+                "that travel with a Job: put them on a claim, -v pvc/NAME:PATH."
+            )
+        files.append([one.source, one.path, bool(one.mode & 0o100)])
+    return files
 
 
-def _walk(source: str, top: str) -> Iterator[tuple[str, str]]:
-    if not os.path.isdir(source):
-        yield source, top
-        return
-    for folder, names, files in os.walk(source, followlinks=True):
-        # What a link leads to is carried too, but not in circles.
-        here = os.path.realpath(folder) + os.sep
-        links = {n: os.path.realpath(os.path.join(folder, n)) + os.sep for n in names}
-        names[:] = sorted(name for name in names if not here.startswith(links[name]))
-        relative = os.path.relpath(folder, source)
-        for name in sorted(files):
-            yield os.path.join(folder, name), os.path.normpath(os.path.join(top, relative, name))
-
-
-def _folders(files: list[list[Any]]) -> list[str]:
-    """The folders of what is carried, outer ones first."""
+def _folders(carried: Iterable[Carried]) -> list[str]:
+    """The folders of what is carried, empty ones too, outer ones first."""
     found: set[str] = set()
-    for _, inside, _ in files:
-        while inside := os.path.dirname(inside):
-            found.add(inside)
+    for one in carried:
+        path = one.path if one.folder else os.path.dirname(one.path)
+        while path:
+            found.add(path)
+            path = os.path.dirname(path)
     return sorted(found)
 
 
@@ -452,13 +436,8 @@ def _groups(files: list[list[Any]]) -> list[list[int]]:
     return groups
 
 
-def config_maps(plan: Plan, read: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """The ConfigMaps of what is carried, without their owner.
-
-    Args:
-        plan: See `make_plan`.
-        read: Where the copy of each file is, by its path inside; None to read the originals.
-    """
+def config_maps(plan: Plan) -> list[dict[str, Any]]:
+    """The ConfigMaps of what is carried, without their owner; see `make_plan`."""
     pod = plan["job"]["spec"]["template"]["spec"]
     made = []
     for volume in pod.get("volumes", []):
@@ -466,8 +445,7 @@ def config_maps(plan: Plan, read: Mapping[str, str] | None = None) -> list[dict[
             continue
         data = {}
         for item in volume["configMap"]["items"]:
-            source, path, _ = plan["files"][int(item["key"][1:])]
-            with open(read[path] if read else source, "rb") as file:
+            with open(plan["files"][int(item["key"][1:])][0], "rb") as file:
                 data[item["key"]] = base64.b64encode(file.read()).decode()
         made.append(_companion(plan, "ConfigMap", volume["configMap"]["name"], binaryData=data))
     return made

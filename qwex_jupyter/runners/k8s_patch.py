@@ -29,18 +29,19 @@ def copied(manifest: Any) -> Any:
     return json.loads(json.dumps(manifest))
 
 
-def patched(template: dict[str, Any], patch: str) -> dict[str, Any]:
+def patched(template: dict[str, Any], patch: str, base: str) -> dict[str, Any]:
     """A pod template with the user's patch merged in.
 
     Args:
         template: ``metadata`` and ``spec`` of a pod.
         patch: YAML or JSON, or the path of a file with it: of a pod's ``spec``, or with
             ``spec`` and ``metadata`` as its only keys.
+        base: The folder that a relative path counts from.
 
     Raises:
         SpecError: It is no YAML, no mapping, or changes what a run rests on.
     """
-    value = _read(patch)
+    value = _read(patch, base)
     if not set(value) <= {"spec", "metadata"}:
         value = {"spec": value}
     merged: dict[str, Any] = _merge(template, value)
@@ -83,11 +84,11 @@ def _check_shape(template: dict[str, Any]) -> None:
             raise SpecError(f"--pod-patch: {name} must be a list of mappings, each with its name.")
 
 
-def _read(patch: str) -> dict[str, Any]:
+def _read(patch: str, base: str) -> dict[str, Any]:
     import yaml
 
     text, where = patch, "--pod-patch"
-    path = os.path.expanduser(patch)
+    path = os.path.join(base, os.path.expanduser(patch))
     if "\n" not in patch and os.path.isfile(path):
         where = f"--pod-patch {patch}"
         with open(path, encoding="utf-8") as file:

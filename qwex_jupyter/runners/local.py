@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import qwex_jupyter
-from qwex_jupyter import facts, process
+from qwex_jupyter import carry, facts, process
 from qwex_jupyter.errors import (
     RunNotFound,
     RunStillLive,
@@ -88,18 +88,23 @@ class LocalRunner(Runner):
     def plan(self, spec: JobSpec, run_id: str) -> Plan:
         """See `Runner.plan`."""
         self.refuse_unsupported(spec)
-        if not spec.files and spec.workdir and not os.path.isdir(spec.workdir):
-            raise SpecError(
-                f"workdir={spec.workdir!r} isn't a folder of this machine: "
-                "create it, or name one that is there."
-            )
         folder = self.folder(run_id)
+        if spec.has_own_folder:
+            cwd = carry.work_of(folder)
+            copying = carry.shell_lines(spec, self.home, folder, shlex.quote(cwd))
+        else:
+            cwd = os.path.normpath(os.path.join(carry.base_of(spec), spec.workdir or "."))
+            copying = []
+            if not os.path.isdir(cwd):
+                raise SpecError(
+                    f"workdir={spec.workdir or cwd!r} isn't a folder of this machine: "
+                    "create it, or name one that is there."
+                )
         path = os.path.join(folder, spec.script_name)
         argv = script_argv(spec, path, _default_interpreter)
         env: dict[str, str | None] = {"PYTHONUNBUFFERED": "1", "QWEX_RUN_ID": run_id}
         if "PYTHONUNBUFFERED" in os.environ:
             del env["PYTHONUNBUFFERED"]
-        cwd = os.path.join(folder, "work") if spec.files else os.path.abspath(spec.workdir or ".")
         if spec.script is not None and os.path.basename(argv[0]).startswith("python"):
             # A script file puts its own folder first on sys.path; people mean the folder
             # they work in.
@@ -109,11 +114,18 @@ class LocalRunner(Runner):
             argv[0] = self._python
         env.update(spec.env)
         env.update(dict.fromkeys(spec.secrets))
-        return {"argv": argv, "cwd": cwd, "env": env, "script": spec.script, "path": path}
+        return {
+            "argv": argv,
+            "cwd": cwd,
+            "env": env,
+            "script": spec.script,
+            "path": path,
+            "copying": copying,
+        }
 
     def show(self, plan: Plan) -> str:
-        """See `Runner.show`: a line for a shell, behind it the script it runs."""
-        line = shell_line(plan["argv"], plan["env"], plan["cwd"])
+        """See `Runner.show`: a line for a shell, before it the copies and the script it needs."""
+        line = "\n".join([*plan["copying"], shell_line(plan["argv"], plan["env"], plan["cwd"])])
         if plan["script"] is None:
             return line
         path = plan["path"]
@@ -128,6 +140,14 @@ class LocalRunner(Runner):
         """See `Runner.submit`."""
         self.check()
         plan = self.plan(spec, run_id)
+        if spec.has_own_folder:
+            try:
+                carry.unpack(folder)
+            except OSError as error:
+                raise SubmitFailed(
+                    f"The copies of --files can't be written in {folder}: {error.strerror}. "
+                    "Nothing was started. Free some room, or set QWEX_HOME to another disk."
+                ) from error
         env = _environment()
         env.update({name: value for name, value in plan["env"].items() if value is not None})
         env.update(secrets)
