@@ -66,27 +66,31 @@ def survey(spec: JobSpec, home: str) -> list[Carried]:
     """
     if spec.files_of:
         return _of_run(spec.files_of, home)
+    base = base_of(spec)
     found: dict[str, Carried] = {}
     for word in spec.files:
         source = _source(word, spec)
-        for one in _walk(word, source, path_of(source, base_of(spec)), home, ()):
-            before = found.setdefault(one.path, one)
-            if before.source != one.source and not (before.folder and one.folder):
-                raise SpecError(
-                    f"files: {before.source} and {one.source} would both be {one.path} in the "
-                    "run's folder: rename one, or carry them in folders of different names."
-                )
-    names = {one.path for one in found.values() if not one.folder}
-    for path in found:
-        parent = os.path.dirname(path)
-        while parent:
-            if parent in names:
-                raise SpecError(
-                    f"files: {found[parent].source} would be {parent} in the run's folder, where "
-                    f"{found[path].source} needs a folder: rename one."
-                )
-            parent = os.path.dirname(parent)
+        path = path_of(source, base)
+        for parent in _parents(path):
+            _add(found, Carried(parent, os.path.join(base, parent), 0o777, folder=True))
+        for one in _walk(word, source, path, home, ()):
+            _add(found, one)
     return list(found.values())
+
+
+def _add(found: dict[str, Carried], one: Carried) -> None:
+    before = found.setdefault(one.path, one)
+    if before.source != one.source and not (before.folder and one.folder):
+        raise SpecError(
+            f"files: {before.source} and {one.source} would both be {one.path} in the run's "
+            "folder: rename one, or carry them in folders of different names."
+        )
+
+
+def _parents(path: str) -> list[str]:
+    """The folders that a relative path lies in, the outermost first."""
+    parts = path.split(os.sep)[:-1]
+    return [os.path.join(*parts[: count + 1]) for count in range(len(parts))]
 
 
 def take(spec: JobSpec, home: str, folder: str, *, sync: bool = True) -> None:
@@ -160,26 +164,29 @@ def work_of(folder: str) -> str:
 def unpack(folder: str) -> None:
     """Makes the working folder of a process of this machine, with copies that may be written.
 
+    It has its name once it is whole, and is made once, whoever else hands the same run over.
+
     Raises:
         OSError: It can't be written.
     """
     work = work_of(folder)
+    if os.path.isdir(work):
+        return
+    making = f"{work}.{os.urandom(4).hex()}"
     try:
-        os.mkdir(work, 0o700)
-    except FileExistsError:
-        return  # it was handed over before
-    there = manifest(folder) or []
-    for one in there:
-        target = os.path.join(work, one.path)
-        os.makedirs(target if one.folder else os.path.dirname(target), exist_ok=True)
-        if not one.folder:
-            _clone(one.source, target)
-            os.chmod(target, one.mode | stat.S_IRUSR | stat.S_IWUSR)
-            os.utime(target, ns=(one.mtime, one.mtime))
-    for one in reversed(there):
-        if one.folder:
-            os.chmod(os.path.join(work, one.path), one.mode | stat.S_IRWXU)
-            os.utime(os.path.join(work, one.path), ns=(one.mtime, one.mtime))
+        os.mkdir(making, 0o700)
+        for one in manifest(folder) or []:
+            target = os.path.join(making, one.path)
+            os.makedirs(target if one.folder else os.path.dirname(target), exist_ok=True)
+            if not one.folder:
+                _clone(one.source, target)
+                os.chmod(target, one.mode | stat.S_IRUSR | stat.S_IWUSR)
+                os.utime(target, ns=(one.mtime, one.mtime))
+        os.rename(making, work)
+    except OSError:
+        shutil.rmtree(making, ignore_errors=True)
+        if not os.path.isdir(work):
+            raise
 
 
 def path_of(source: str, cwd: str) -> str:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -625,6 +626,44 @@ class RunnerContract:
             # What becomes of the originals doesn't matter any more.
             assert self.end(run).status is RunStatus.SUCCEEDED, run.logs()
             assert run.logs("stdout") == text
+
+    def test_a_rerun_has_the_files_of_its_run(
+        self, manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What the run was given is given again, whatever became of the originals and of it."""
+        if "files" not in manager.runner(self.runner).supports:
+            return  # see `test_files_are_carried`
+        (tmp_path / "there" / "sub").mkdir(parents=True)
+        (tmp_path / "there" / "sub" / "one.txt").write_text("one\n")
+        monkeypatch.chdir(tmp_path / "there")
+        spec = replace(self.programs.prints_file("sub/one.txt"), files=("sub/one.txt",))
+        run = self.submit(manager, spec)
+        assert self.end(run).status is RunStatus.SUCCEEDED, run.logs()
+        shutil.rmtree(tmp_path / "there" / "sub")
+        monkeypatch.chdir(tmp_path)
+        second = self.submit(manager, manager.again(run.run_id)[1])
+        assert self.end(second).status is RunStatus.SUCCEEDED, second.logs()
+        manager.delete(run.run_id)
+        third = self.submit(manager, manager.again(second.run_id)[1])
+        assert self.end(third).status is RunStatus.SUCCEEDED, third.logs()
+        assert second.logs("stdout") == third.logs("stdout") == "one\n"
+
+    def test_links_are_carried_as_what_they_lead_to(
+        self, manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A link in a carried folder is what it leads to, also where that lies elsewhere."""
+        if "files" not in manager.runner(self.runner).supports:
+            return  # see `test_files_are_carried`
+        (tmp_path / "there" / "sub").mkdir(parents=True)
+        (tmp_path / "far").mkdir()
+        (tmp_path / "far" / "x").write_text("far\n")
+        (tmp_path / "there" / "sub" / "folder").symlink_to("../../far")
+        (tmp_path / "there" / "sub" / "file").symlink_to("folder/x")
+        monkeypatch.chdir(tmp_path / "there")
+        for name in ("sub/folder/x", "sub/file"):
+            run = self.submit(manager, replace(self.programs.prints_file(name), files=("sub",)))
+            assert self.end(run).status is RunStatus.SUCCEEDED, run.logs()
+            assert run.logs("stdout") == "far\n"
 
     # Plans.
 

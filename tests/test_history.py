@@ -896,7 +896,7 @@ def _fact(run_id: str, cwd: str = "/") -> dict[str, Any]:
 
 def _create(history: RunHistory, run_id: str, folder: Path) -> None:
     (folder / "carried").write_text("x")
-    spec = JobSpec(command=("bash",), script="true", files=("carried",))
+    spec = JobSpec(command=("bash",), script="true", files=("carried",), cwd=str(folder))
     history.create(spec, _fact(run_id, str(folder)))
 
 

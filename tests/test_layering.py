@@ -205,6 +205,7 @@ WRITERS: dict[str, dict[str, str]] = {
     },
     "carry": {
         "os.link": "pristine copies of a rerun are those of its run, and never written",
+        "os.rename": "the working folder of a process gets its name whole",
         "os.open:w": "pristine copies, into a folder being made",
         "open:w": "pristine copies, and those in which a process works",
     },

@@ -369,7 +369,7 @@ class _Job:
 
     def _file(self, name: str) -> None:
         try:
-            with open(os.path.join(self.folder, "work", name), "rb") as file:
+            with open(os.path.join(self.folder, "files", name), "rb") as file:
                 self._say("out", file.read())
         except OSError as error:
             self._say("err", f"memory: {name}: {error.strerror}\n".encode())
