@@ -291,7 +291,7 @@ def _walk(
         yield Carried(path, source, mode, state.st_mtime_ns, state.st_size)
         return
     real = os.path.realpath(source)
-    if os.path.realpath(home) == real:
+    if real in (os.path.realpath(home), os.path.realpath(os.path.join(home, "runs"))):
         raise SpecError(
             f"files: {named} is the history of runs, in which the copies would lie: name what "
             "you need beside it."

@@ -46,7 +46,7 @@ class RunRecord:
         identity: Which backend ran it.
         uid: The backend's own name for the object.
         host: The machine that submitted it.
-        cwd: The folder it was submitted from.
+        cwd: The folder it was submitted for: that of its submitter, of a rerun that of its run.
     """
 
     run_id: str
