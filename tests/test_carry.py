@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -440,3 +441,61 @@ def test_the_line_that_is_shown_makes_the_copies(manager: RunManager, here: Path
     end(again)
     shutil.rmtree(os.path.join(manager.history.runs_folder, "20261129-120000-byhand"))
     assert by_hand(again, manager) == again.logs() == run.logs()
+
+
+def grown(folder: Path, random: Random) -> None:
+    """Fills a folder with files of any bytes and modes, folders, and links to what is there."""
+    folders = [folder]
+    for number in range(random.randrange(1, 30)):
+        place = random.choice(folders)
+        path = place / f"{random.choice(['a', 'ä b', '..c', '-d', '.e', 'f:g', '$h'])}{number}"
+        kind = random.random()
+        if kind < 0.3:
+            path.mkdir()
+            folders.append(path)
+        elif kind < 0.8:
+            path.write_bytes(random.randbytes(random.choice([0, 1, 1000, 3 * 1024**2])))
+            path.chmod(random.choice([0o644, 0o755, 0o600, 0o444, 0o500]))
+        else:
+            there = [found for found in folder.rglob("*") if found not in path.parents]
+            if there:
+                target = random.choice(there)
+                path.symlink_to(target if random.random() < 0.5 else os.path.relpath(target, place))
+
+
+def tree(folder: Path) -> dict[str, tuple[bytes | None, int]]:
+    """The bytes of each file and whether it may be executed, by path; of folders None."""
+    return {
+        str(path.relative_to(folder)): (
+            (None, 0) if path.is_dir() else (path.read_bytes(), path.stat().st_mode & 0o100)
+        )
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_any_tree_arrives_as_cp_copies_it(here: Path, tmp_path: Path, seed: int) -> None:
+    """What a process works in has the bytes, names and modes of ``cp -RL``; the originals stay."""
+    grown(here, Random(seed))
+    copied = tmp_path / "copied"
+    done = subprocess.run(["cp", "-RLp", f"{here}/.", copied], check=False, capture_output=True)
+    run = tmp_path / "run"
+    if done.returncode:
+        with pytest.raises(SpecError, match="is a link that leads"):
+            taken(spec_of("."), run)
+        return
+    before = tree(here)
+    found = taken(spec_of("."), run)
+    carry.unpack(str(run))
+    assert tree(run / "work") == tree(copied)
+    assert set(found) == set(tree(copied))
+    for path in (run / "work").rglob("*"):
+        if path.is_file():
+            assert path.stat().st_mode & 0o200 and path.stat().st_nlink == 1
+            path.write_bytes(b"gone")
+    assert tree(here) == before
+    assert {one.path for one in carry.manifest(str(run)) or []} == set(found)
+    again = taken(spec_of("."), tmp_path / "again")
+    assert {path: one.sha256 for path, one in again.items()} == {
+        path: one.sha256 for path, one in found.items()
+    }
