@@ -28,6 +28,7 @@ SEEN = "seen.json"
 # What a home that can't hard-link answers: FAT, exFAT, some SMB and FUSE mounts.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+NO_ROOM = NO_SPACE | {errno.EROFS, errno.EFBIG}
 # What says something of this process, or of the way to the disk, and nothing of a file.
 _PASSING = {
     errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,

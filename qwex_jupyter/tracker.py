@@ -38,6 +38,7 @@ from qwex_jupyter.patience import Patience
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.runners.base import Runner
 from qwex_jupyter.status import End, Reason, RunStatus, Snapshot, Why
+from qwex_jupyter.unwritten import Unwritten
 
 _TAIL_BYTES = 4096
 # What reading a file that isn't ours, or not whole, may raise.
@@ -49,6 +50,8 @@ _FRESH = 0.1
 _SOON = 1.0
 _RETRY = 2.0
 _DRAIN = 0.25
+# For so long after its output last found no room that is what is said of a run. Seconds.
+_UNKEPT = 5.0
 # Above so many live runs each is polled less often, so that all the polls together cost the same.
 _AT_EASE = 1000
 
@@ -74,9 +77,10 @@ class Tracker:
         self.observations = Observations(self.history)
         self._patience = patience
         self._due = Due()
-        self._followers = Followers(self._drained, self._silent)
+        self._followers = Followers(self._drained, self._silent, self._full)
         self._gathered: dict[str, float] = {}
-        self._stuck: dict[str, str] = {}
+        self._unseen = Unwritten(self.history.home, "What becomes of it can't be written down")
+        self._unkept = Unwritten(self.history.home, "Its output can't be kept")
         # Who waits for an end in this process is told at once.
         self._end_seen = Flag()
 
@@ -145,6 +149,15 @@ class Tracker:
         except (QwexError, OSError):
             pass  # deleted meanwhile
 
+    def _full(self, run_id: str, error: OSError) -> None:
+        """Called by a follower that finds no room for output."""
+        why = self._unkept.note(run_id, error)
+        try:
+            if not self.ended(run_id):
+                self.observations.note(replace(self.record(run_id), message=why))
+        except (QwexError, OSError):
+            pass  # deleted meanwhile
+
     def own_look(self, run_id: str) -> float:
         """After how many seconds who waits for a run asks for himself, should nobody else do so."""
         try:
@@ -176,7 +189,7 @@ class Tracker:
 
         As long as that is so it has no end, so nobody waits for one.
         """
-        return self._stuck.get(run_id, "")
+        return self._unseen.why(run_id, math.inf)
 
     def look(self, run_ids: Iterable[str] | None = None) -> None:
         """Asks the backends once and writes down what they say.
@@ -194,7 +207,7 @@ class Tracker:
                     pass  # deleted meanwhile, or it can only be read
                 continue
             self._due.again(run_id, _RETRY)
-            self._stuck.pop(run_id, None)
+            self._unseen.forget(run_id)
             try:
                 spec_fact = self.history.spec_fact(run_id)
                 by_backend[self.backends.of(run_id, spec_fact)].append((run_id, spec_fact))
@@ -293,6 +306,8 @@ class Tracker:
             every = runner.polled_every * math.ceil(len(self._due) / _AT_EASE)
             self._due.again(run_id, every - time.monotonic() % every)
         self._wishes(runner, run_id, spec_fact, answer)
+        if why := self._unkept.why(run_id, _UNKEPT):
+            answer = replace(answer, message=why)
         self.observations.note(RunRecord.submitted(spec_fact).seen(answer))
 
     def _unstarted(self, runner: Runner, run_id: str) -> bool:
@@ -315,9 +330,9 @@ class Tracker:
             follow = functools.partial(runner.follow, run_id, log)
             if not self._followers.drained(run_id, follow, _DRAIN):
                 self._due.again(run_id, _SOON)
-                reading = replace(
-                    answer, end=None, message="It has ended; its output is being read."
-                )
+                why = self._unkept.why(run_id, _UNKEPT)
+                said = why or "It has ended; its output is being read."
+                reading = replace(answer, end=None, message=said)
                 if answer.started_at and answer.status is RunStatus.RUNNING:
                     self.observations.note(RunRecord.submitted(spec_fact).seen(reading))
                 return
@@ -482,13 +497,9 @@ class Tracker:
 
     def _unwritten(self, run_id: str, error: OSError) -> None:
         """What was seen of a run finds no place: whoever looks at it is told; it is tried on."""
-        why = (
-            f"What becomes of it can't be written down: {error.strerror or error}. "
-            f"Free some room in {self.history.home}, or have it writable."
-        )
         try:
             if not self.ended(run_id):
-                self._stuck[run_id] = why
+                why = self._unseen.note(run_id, error)
                 self.observations.note(replace(self.record(run_id), message=why))
         except RunNotFound:
             pass  # deleted meanwhile

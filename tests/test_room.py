@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_helpers import end, plain_user, prepared, sh
+from local_helpers import end, plain_user, prepared, sh, until
 from test_damage import qwex
 
 from qwex_jupyter import facts, process, removing
@@ -19,6 +19,7 @@ from qwex_jupyter.errors import HomeUnusable, NotRemoved, SubmitFailed
 from qwex_jupyter.history import RunHistory
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.run import Run
+from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus
 
 Mount = Callable[[str], Path]
@@ -180,6 +181,21 @@ def test_what_becomes_of_a_run_and_can_t_be_written_is_said(small: Path) -> None
         run.cancel()
     subprocess.run(["mount", "-o", "remount,rw", str(small)], check=True)
     assert end(run).reason == Reason.VANISHED
+    manager.close()
+
+
+def test_output_that_finds_no_room_is_said_and_comes_later(small: Path) -> None:
+    """A far run whose output can't be kept says so; nothing of it is lost when room is made."""
+    manager = RunManager(str(small / "home"))
+    text = f"hex-out {b'x'.hex()} 1000000\nsleep 0.2\n"
+    run = manager.submit(JobSpec(command=("memory",), script=text), "memory")
+    with full(small):
+        until(lambda: "Its output can't be kept: No space left on device" in run.message)
+        assert not manager.ended(run.run_id)
+        assert run.reason == ""
+    assert end(run).status is RunStatus.SUCCEEDED
+    assert run.logs() == "x" * 1_000_000
+    assert run.message == ""
     manager.close()
 
 
