@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from qwex_jupyter import __version__, api, options, render
-from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
+from qwex_jupyter.errors import AmbiguousRun, NotRemoved, QwexError, RunNotFound, SpecError
 from qwex_jupyter.history import parse_moment, statuses_of
 from qwex_jupyter.logs import STREAMS
 from qwex_jupyter.manager import RunManager
@@ -304,12 +304,18 @@ class _Terminal:
             self._say(run.record, render.stopping_text(run.record))
             self._code(run.record)
 
-    def _delete(self, args: Any) -> None:
+    def _delete(self, args: Any) -> int:
+        code = 0
         for ref in args.run:
             run = self._manager.get(ref)
             title = run.record.title
-            self._manager.delete(run.run_id, gone=args.gone)
-            print(f"Deleted {title}.")
+            try:
+                self._manager.delete(run.run_id, gone=args.gone)
+                print(f"Deleted {title}.")
+            except NotRemoved as error:
+                print(f"qwex: {_plain(error)}", file=sys.stderr)
+                code = _NO_CODE
+        return code
 
     def _prune(self, args: Any) -> int:
         from qwex_jupyter import verbs

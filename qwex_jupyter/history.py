@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from qwex_jupyter import facts, home, lookup, reading, removing
+from qwex_jupyter import facts, lookup, opening, reading, removing
 from qwex_jupyter.errors import (
     FactTooLarge,
     FactUnreadable,
@@ -24,6 +24,7 @@ from qwex_jupyter.errors import (
     SpecError,
     SubmitFailed,
 )
+from qwex_jupyter.home import default_home
 from qwex_jupyter.process import check_platform
 from qwex_jupyter.record import RunRecord, is_run_id
 from qwex_jupyter.spec import JobSpec, parse_duration
@@ -57,7 +58,7 @@ class RunHistory:
     """All runs of one home folder.
 
     Args:
-        folder: It; made, for its owner only, when it isn't there, and only read when it is.
+        home: The folder; made, for its owner only, when it isn't there, and only read when it is.
 
     Raises:
         RunnerUnavailable: This system can't hold what the history promises.
@@ -65,12 +66,12 @@ class RunHistory:
             hold hard links.
     """
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(self, home: str | None = None) -> None:
         check_platform()
-        self.home = os.path.abspath(folder) if folder else home.default_home()
-        self.runs_folder = os.path.join(self.home, home.RUNS)
-        self.open_folder = os.path.join(self.home, home.OPEN)
-        self.id = home.settle(self.home)
+        self.home = os.path.abspath(home) if home else default_home()
+        self.runs_folder = os.path.join(self.home, opening.RUNS)
+        self.open_folder = os.path.join(self.home, opening.OPEN)
+        self.id = opening.open_home(self.home)
         self._reader = reading.Reader(self.runs_folder)
 
     def folder(self, run_id: str) -> str:

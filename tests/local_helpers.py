@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from qwex_jupyter import context, facts, process
+from qwex_jupyter import cli, context, facts, process
 from qwex_jupyter.history import new_run_id
 from qwex_jupyter.manager import RunManager, command_text
 from qwex_jupyter.record import RunRecord
@@ -75,6 +76,20 @@ def prepared(manager: RunManager, spec: JobSpec, **values: Any) -> Run:
     }
     manager.history.create(spec, spec_fact)
     return Run(manager, run_id)
+
+
+def terminal(
+    capfd: pytest.CaptureFixture[str], *words: str, bound: float = PATIENCE
+) -> tuple[int, str, str]:
+    """Exit code and output of a verb in a terminal, which returns within the bound."""
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(cli.main(words)), daemon=True)
+    thread.start()
+    thread.join(bound)
+    assert not thread.is_alive(), f"qwex {' '.join(words)} doesn't return"
+    assert codes, f"qwex {' '.join(words)} fell over"
+    out, err = capfd.readouterr()
+    return codes[0], out, err
 
 
 @contextlib.contextmanager

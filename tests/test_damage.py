@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_helpers import PATIENCE, end, launch_of, plain_user, prepared, sh, until
+from local_helpers import PATIENCE, end, launch_of, plain_user, prepared, sh, terminal, until
 
-from qwex_jupyter import cli, facts, process, waiting
+from qwex_jupyter import facts, follow, process, waiting
 from qwex_jupyter.logs import Lease
 from qwex_jupyter.manager import RunManager
+from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus
@@ -45,20 +46,6 @@ def harm(run: Run, name: str, damage: str) -> None:
         DAMAGES[damage](path)
 
 
-def qwex(
-    capfd: pytest.CaptureFixture[str], *words: str, bound: float = PATIENCE
-) -> tuple[int, str, str]:
-    """Exit code and output of a verb in a terminal, which returns within the bound."""
-    codes: list[int] = []
-    thread = threading.Thread(target=lambda: codes.append(cli.main(words)), daemon=True)
-    thread.start()
-    thread.join(bound)
-    assert not thread.is_alive(), f"qwex {' '.join(words)} doesn't return"
-    assert codes, f"qwex {' '.join(words)} fell over"
-    out, err = capfd.readouterr()
-    return codes[0], out, err
-
-
 def each_verb(capfd: pytest.CaptureFixture[str], manager: RunManager, run: Run, ref: str) -> None:
     """Every verb returns, says that the run can't be read, and deletes it at last."""
     said = f"{ref} LOST / Unreadable: It can't be read: "
@@ -73,13 +60,13 @@ def each_verb(capfd: pytest.CaptureFixture[str], manager: RunManager, run: Run, 
         (("cancel", ref), 0, "Unreadable"),
         (("prune", "--yes"), 0, "Nothing to prune"),
     ):
-        found, out, err = qwex(capfd, *words)
+        found, out, err = terminal(capfd, *words)
         assert (found, where in out + err) == (code, True), (words, out, err)
         assert "Traceback" not in err
     assert manager.ended(run.run_id)
     assert manager.history.record(run.run_id).status.final
     assert [row.reason for row in manager.history.frame().itertuples()] == ["Unreadable"]
-    found, out, err = qwex(capfd, "delete", ref)
+    found, out, err = terminal(capfd, "delete", ref)
     assert (found, out, err) == (0, f"Deleted {ref}.\n", "")
     assert os.listdir(manager.history.runs_folder) == []
     assert manager.history.open_ids() == []
@@ -116,6 +103,61 @@ def test_what_may_not_be_read_is_damage_too(
             Path(run.log.folder, name).chmod(0)
             each_verb(capfd, manager, run, run.handle)
             manager.close()
+
+
+@pytest.mark.parametrize("only", [None, "stdout"])
+@pytest.mark.parametrize("name", [facts.RUN, facts.SPEC])
+def test_a_cell_that_watches_ends_with_it(manager: RunManager, name: str, only: str | None) -> None:
+    """What %qwex attach and logs -f show in a notebook ends, and with that word."""
+    run = prepared(manager, sh("x"))
+    run.log.write("stdout", b"said before\n", 0)
+    harm(run, name, "torn")
+    view = _View()
+    thread = threading.Thread(
+        target=follow.attach, args=(manager, run, view), kwargs={"only": only}
+    )
+    thread.daemon = True
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert view.said == b"said before\n"
+    assert view.last is not None
+    assert (view.last.status, view.last.reason) == (RunStatus.LOST, Reason.UNREADABLE)
+
+
+class _View:
+    """Takes what is shown."""
+
+    told = True
+
+    def __init__(self) -> None:
+        self.said = b""
+        self.last: RunRecord | None = None
+
+    def begin(self, record: RunRecord) -> None:
+        """See `View.begin`."""
+
+    def output(self, stream: str, data: bytes) -> None:
+        """See `View.output`."""
+        self.said += data
+
+    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
+        """See `View.tick`."""
+
+    def finish(self, record: RunRecord, note: str = "") -> None:
+        """See `View.finish`."""
+        self.last = record
+
+
+def test_a_link_in_the_place_of_a_run_ends_nobody_else(manager: RunManager) -> None:
+    """A link is no run of this home, so it isn't waited for, whatever it points at."""
+    run = prepared(manager, sh("x"))
+    link = run.run_id[:-3] + "zzz"
+    os.symlink(run.log.folder, Path(run.log.folder).parent / link)
+    assert manager.wait(link, 60).reason == Reason.UNREADABLE
+    assert not manager.ended(run.run_id)
+    manager.delete(link)
+    assert os.listdir(manager.history.runs_folder) == [run.run_id]
 
 
 @pytest.mark.parametrize("name", [facts.SPEC, facts.LAUNCH])
@@ -293,14 +335,14 @@ def test_a_damaged_log_costs_no_outcome(
     assert end(run).exit_code == 3
     harm(run, "stdout.log", damage)
     for words in (("logs", run.handle), ("logs", "-f", run.handle), ("attach", run.handle)):
-        code, out, err = qwex(capfd, *words)
+        code, out, err = terminal(capfd, *words)
         if damage == "a dangling link":  # nothing is there, as before the first line
             assert (code, out, err) == (3 if "attach" in words else 0, "", "")
         else:
             assert (code, out, err.count("\n")) == (1, "", 1)
             assert "stdout.log can't be read: it isn't a plain file" in err
-    assert qwex(capfd, "wait", run.handle)[0] == 3
-    assert qwex(capfd, "delete", run.handle)[0] == 0
+    assert terminal(capfd, "wait", run.handle)[0] == 3
+    assert terminal(capfd, "delete", run.handle)[0] == 0
 
 
 # What is written has the bound of what can be read.

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_helpers import end, plain_user, prepared, sh, until
-from test_damage import qwex
+from local_helpers import end, plain_user, prepared, sh, terminal, until
 
 from qwex_jupyter import facts, process, removing
 from qwex_jupyter.errors import HomeUnusable, NotRemoved, SubmitFailed
@@ -69,7 +68,7 @@ def full(disk: Path) -> Iterator[None]:
 def read_all(capfd: pytest.CaptureFixture[str], home: Path) -> None:
     """Everything that only reads does so."""
     for words, code, said in READING:
-        found, out, err = qwex(capfd, *words)
+        found, out, err = terminal(capfd, *words)
         assert (found, said in out) == (code, True), (words, out, err)
         assert "Traceback" not in err
     assert list(RunHistory(str(home)).frame().exit_code) == [3]
@@ -84,19 +83,19 @@ def test_a_full_disk_is_read_and_gets_room_again(
         end(manager.submit(sh("echo kept", name=f"more{number}")))
     manager.delete(manager.get("more2").run_id)
     with full(small):
-        assert qwex(capfd, "delete", "more1")[0] == 0
+        assert terminal(capfd, "delete", "more1")[0] == 0
     manager.delete(manager.get("more0").run_id)
     with full(small):
         read_all(capfd, small / "home")
         for words in (("run", "true"), ("rerun", "first")):
-            code, out, err = qwex(capfd, *words)
+            code, out, err = terminal(capfd, *words)
             assert (code, out, err.count("\n")) == (1, "", 1)
             assert "No space left on device. Nothing was started. Free some room" in err
         assert len(os.listdir(small / "home" / "runs")) == 1
-        code, out, err = qwex(capfd, "prune", "--older", "0", "--yes")
+        code, out, err = terminal(capfd, "prune", "--older", "0", "--yes")
         assert (code, out, err) == (0, "Deleted 1 run.\n", "")
         assert os.listdir(small / "home" / "runs") == []
-    assert qwex(capfd, "run", "--quiet", "echo", "again") == (0, "again\n", "")
+    assert terminal(capfd, "run", "--quiet", "echo", "again") == (0, "again\n", "")
     manager.close()
 
 
@@ -109,10 +108,10 @@ def test_a_read_only_disk_is_read(small: Path, capfd: pytest.CaptureFixture[str]
         (("rerun", "first"), "Read-only file system. Nothing was started."),
         (("delete", "first"), "could not be removed: "),
     ):
-        code, out, err = qwex(capfd, *words)
+        code, out, err = terminal(capfd, *words)
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert said in err
-    code, out, _ = qwex(capfd, "prune", "--yes")
+    code, out, _ = terminal(capfd, "prune", "--yes")
     assert code == 1
     assert "Deleted 0 runs.\n" in out
     assert "Read-only file system" in out
@@ -137,15 +136,15 @@ def test_a_home_that_one_may_only_read_is_read(
         for each in folders:
             each.chmod(0o500)
         for verb in ("runs", "show", "logs", "monitor", "prune"):
-            code, out, err = qwex(capfd, verb)
+            code, out, err = terminal(capfd, verb)
             assert (code, "Traceback" in err) == (0, False), (verb, out, err)
-        assert qwex(capfd, "logs")[1] == "kept\n"
-        code, out, err = qwex(capfd, "delete", "first")
+        assert terminal(capfd, "logs")[1] == "kept\n"
+        code, out, err = terminal(capfd, "delete", "first")
         assert (code, out) == (1, "")
         assert "Permission denied" in err
         for each in folders:
             each.chmod(0o700)
-        assert qwex(capfd, "delete", "first")[0] == 0
+        assert terminal(capfd, "delete", "first")[0] == 0
 
 
 def test_a_run_that_fills_the_disk_can_be_deleted(small: Path) -> None:
@@ -268,14 +267,16 @@ def test_what_is_not_removed_is_said_and_still_listed(
     record = manager.history.record(run.run_id)
     assert record.status is RunStatus.CANCELLED
     assert not (inside / "goes").exists()
-    code, out, err = qwex(capfd, "delete", run.handle)
-    assert (code, out, str(inside / "stays") in err) == (1, "", True)
-    code, out, err = qwex(capfd, "prune", "--yes")
+    third = _ended(manager)
+    code, out, err = terminal(capfd, "delete", run.handle, third.handle)
+    assert (code, out) == (1, f"Deleted {third.handle}.\n")
+    assert str(inside / "stays") in err
+    code, out, err = terminal(capfd, "prune", "--yes")
     assert (code, err, out.startswith("Deleted 1 run.\n")) == (1, "", True)
     assert str(inside / "stays") in out
     assert os.listdir(manager.history.runs_folder) == [run.run_id]
     stubborn.clear()
-    assert qwex(capfd, "delete", run.handle) == (0, f"Deleted {run.handle}.\n", "")
+    assert terminal(capfd, "delete", run.handle) == (0, f"Deleted {run.handle}.\n", "")
     assert os.listdir(manager.history.runs_folder) == []
     assert not Path(other.log.folder).exists()
 
