@@ -42,7 +42,8 @@ _READ_BYTES = 16384
 _DEFAULTS = RunRecord("", "").to_json()
 _REQUIRED = ("run_id", "runner", "status")
 _FINAL = {str(status) for status in RunStatus if status.final}
-_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Not blocking: what lies there may be somebody's named pipe.
+_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def look(

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import BinaryIO
 
 from qwex_jupyter import facts
-from qwex_jupyter.errors import FactUnreadable, SpecError
+from qwex_jupyter.errors import FactTooLarge, FactUnreadable, SpecError
 from qwex_jupyter.spec import JobSpec
 
 _PRISTINE, _WORK = "files", "work"
@@ -118,7 +118,13 @@ def take(spec: JobSpec, home: str, folder: str, *, sync: bool = True) -> None:
     listed = [asdict(one) for one in taken]
     for value in listed:
         del value["source"]  # where it was is nobody's business later
-    facts.link_once(folder, facts.FILES, {"files": listed}, sync=sync)
+    try:
+        facts.link_once(folder, facts.FILES, {"files": listed}, sync=sync)
+    except FactTooLarge as error:
+        raise SpecError(
+            f"files: these are {len(listed):,} files and folders, more than are kept a list of: "
+            "carry an archive of them."
+        ) from error
 
 
 def manifest(folder: str) -> list[Carried] | None:

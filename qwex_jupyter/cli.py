@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from qwex_jupyter import __version__, api, options, render
-from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
+from qwex_jupyter.errors import AmbiguousRun, NotRemoved, QwexError, RunNotFound, SpecError
 from qwex_jupyter.history import parse_moment, statuses_of
 from qwex_jupyter.inputs import with_its_script
 from qwex_jupyter.logs import STREAMS
@@ -205,6 +205,12 @@ class _Terminal:
         self._manager.look([run.run_id])
         return record
 
+    def _code(self, record: RunRecord) -> int:
+        """The exit code for a run that was waited for; that it can't be read is said."""
+        if record.reason == Reason.UNREADABLE:
+            print(f"qwex: {_plain(record.sentence)}", file=sys.stderr)
+        return _exit_code(record)
+
     def _one(self, ref: str | None) -> Run:
         return self._manager.get(ref) if ref else self._manager.newest()
 
@@ -234,9 +240,11 @@ class _Terminal:
             print(render.table_text(found, time.time()))
 
     def _show(self, args: Any) -> None:
+        from qwex_jupyter import verbs
+
         run = self._one(args.run)
         self._manager.look([run.run_id])
-        spec_fact = self._manager.history.spec_fact(run.run_id)
+        spec_fact = verbs.spec_of(self._manager, run.run_id)
         text = render.details_text(run.record, spec_fact, run.log_path)
         self._say(run.record, _plain(text))
 
@@ -247,6 +255,8 @@ class _Terminal:
                 _pass_on((s, d) for s, d in run.follow() if args.stream in (None, s))
             except KeyboardInterrupt:
                 print("\nqwex: no longer watched; the run goes on", file=sys.stderr)
+            else:
+                self._code(self._manager.record(run.run_id))
             return
         self._manager.fetch_logs(run.run_id)
         for stream in STREAMS:
@@ -264,7 +274,7 @@ class _Terminal:
         except KeyboardInterrupt:
             print("\nqwex: no longer watched; the run goes on", file=sys.stderr)
             return 0
-        return _exit_code(self._ended(run))
+        return self._code(self._ended(run))
 
     def _wait(self, args: Any) -> int:
         until = time.monotonic() + parse_duration(args.timeout) if args.timeout else None
@@ -272,7 +282,7 @@ class _Terminal:
         for run in self._many(args):
             left = None if until is None else max(0.0, until - time.monotonic())
             try:
-                codes.append(_exit_code(self._ended(run, left)))
+                codes.append(self._code(self._ended(run, left)))
             except TimeoutError as error:
                 print(f"qwex: {error}", file=sys.stderr)
                 codes.append(_NO_CODE)
@@ -290,18 +300,27 @@ class _Terminal:
             except TimeoutError:
                 pass  # it has its grace; the line says that it is stopping
             self._say(run.record, render.stopping_text(run.record))
+            self._code(run.record)
 
-    def _delete(self, args: Any) -> None:
+    def _delete(self, args: Any) -> int:
+        code = 0
         for ref in args.run:
             run = self._manager.get(ref)
             title = run.record.title
-            self._manager.delete(run.run_id, gone=args.gone)
-            print(f"Deleted {title}.")
+            try:
+                self._manager.delete(run.run_id, gone=args.gone)
+                print(f"Deleted {title}.")
+            except NotRemoved as error:
+                print(f"qwex: {_plain(error)}", file=sys.stderr)
+                code = _NO_CODE
+        return code
 
-    def _prune(self, args: Any) -> None:
+    def _prune(self, args: Any) -> int:
         from qwex_jupyter import verbs
 
-        print(_plain(verbs.prune(self._manager, args)))
+        text, failed = verbs.prune(self._manager, args)
+        print(_plain("\n".join([text, *failed])))
+        return _NO_CODE if failed else 0
 
     def _monitor(self, _: Any) -> None:
         from qwex_jupyter import tables

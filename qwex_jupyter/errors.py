@@ -12,6 +12,8 @@
     ├── RunStillLive               cancel it first
     ├── HomeUnusable               set QWEX_HOME to another folder
     ├── FactUnreadable             nothing: the run is one row marked unreadable
+    ├── FactTooLarge               put what is large into a file
+    ├── NotRemoved                 mend what keeps it there, then delete it again
     ├── SubmitFailed               nothing was started: mend the cause, then submit again
     └── RunFailed                  read why (`.reason`, `.message`) and the output, then rerun
 
@@ -80,7 +82,25 @@ class HomeUnusable(QwexError):
 
 
 class FactUnreadable(QwexError):
-    """A file of a run folder is not what this package wrote."""
+    """A file of a run folder is not what this package wrote.
+
+    Args:
+        text: Which file, and what is wrong with it.
+        passing: It is this process or this moment that keeps it from being read, and nothing
+            follows for the file.
+    """
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        self.passing = passing
+        super().__init__(text)
+
+
+class FactTooLarge(QwexError):
+    """What is to be written is larger than what would be read again; nothing was written."""
+
+
+class NotRemoved(QwexError):
+    """Something of a run couldn't be removed: it is named, with what keeps it there."""
 
 
 class SubmitFailed(QwexError):

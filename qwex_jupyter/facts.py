@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from qwex_jupyter.errors import FactUnreadable, HomeUnusable
+from qwex_jupyter.errors import FactTooLarge, FactUnreadable, HomeUnusable
 
 Fact = dict[str, Any]
 
@@ -29,12 +29,21 @@ SEEN = "seen.json"
 
 # What a home that can't hard-link answers: FAT, exFAT, some SMB and FUSE mounts.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+NO_ROOM = NO_SPACE | {errno.EROFS, errno.EFBIG}
+# What says something of this process, or of the way to the disk, and nothing of a file.
+_PASSING = {
+    errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
+    errno.ETIMEDOUT,
+}  # fmt: skip
 
 _RESERVE = ".reserve."
 # The record of an end holds a command line and labels; the others a few words.
 _RESERVE_BYTES = {RUN: 16 * 1024}
-_MOST_BYTES = 4 * 1024 * 1024
+# So large may a fact be, to be written and to be read: a script of 4 MiB takes up to six times
+# that as JSON. A spec leaves room for what the final record says beside the same labels.
+MOST_BYTES = 32 * 1024 * 1024
+MOST_SPEC_BYTES = 28 * 1024 * 1024
 
 # The seat of fault injection: called with "<file>:<step>" before each step.
 fault: Callable[[str], None] | None = None
@@ -45,11 +54,18 @@ def _step(name: str, step: str) -> None:
         fault(f"{name}:{step}")
 
 
-def reserve(folder: str, *names: str) -> None:
-    """Sets room aside for facts that must be written when the disk is full."""
+def reserve(folder: str, *names: str, more: int = 0) -> None:
+    """Sets room aside for facts that must be written when the disk is full.
+
+    Args:
+        folder: A run folder.
+        names: Which facts.
+        more: How many bytes beyond the usual the record of its end will take.
+    """
     for name in names:
+        size = _RESERVE_BYTES.get(name, 4096) + (more if name == RUN else 0)
         with _create(os.path.join(folder, _RESERVE + name)) as file:
-            file.write(b"\n" * _RESERVE_BYTES.get(name, 4096))
+            file.write(b"\n" * size)
 
 
 def release(folder: str) -> None:
@@ -73,12 +89,13 @@ def link_once(folder: str, name: str, value: Fact, *, sync: bool = True) -> Fact
 
     Raises:
         HomeUnusable: The file system can't make hard links.
+        FactTooLarge: It could not be read again.
         OSError: The fact could not be written (no space, no permission, gone folder).
     """
     path = os.path.join(folder, name)
     nonce = str(value.get("nonce") or os.urandom(8).hex())
     value = {**value, "nonce": nonce}
-    data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    data = _encoded(name, value)
     _step(name, "create")
     mine = os.path.join(folder, f".{name}.{nonce}")
     _write(folder, name, mine, data, sync=sync)
@@ -108,6 +125,17 @@ def link_once(folder: str, name: str, value: Fact, *, sync: bool = True) -> Fact
         _unlink(mine)
 
 
+def _encoded(name: str, value: Fact) -> bytes:
+    data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    most = MOST_SPEC_BYTES if name == SPEC else MOST_BYTES
+    if len(data) > most:
+        raise FactTooLarge(
+            f"{name} would take {len(data):,} bytes, and can hold {most:,}: "
+            "put what is large into a file and take that along with --files."
+        )
+    return data
+
+
 def read_fact(folder: str, name: str) -> Fact | None:
     """What ``folder/name`` says, None when it doesn't exist.
 
@@ -125,10 +153,11 @@ def read_fact(folder: str, name: str) -> Fact | None:
             # An NFS client's handle can be stale once after another machine renamed.
             if error.errno == errno.ESTALE and attempt == 1:
                 continue
-            raise FactUnreadable(f"{path}: {error.strerror}") from error
+            passing = error.errno in _PASSING
+            raise FactUnreadable(f"{path}: {error.strerror}", passing=passing) from error
     try:
-        if len(data) > _MOST_BYTES:
-            raise ValueError(f"more than {_MOST_BYTES} bytes")
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
         value = json.loads(data)
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
@@ -137,15 +166,34 @@ def read_fact(folder: str, name: str) -> Fact | None:
     return value
 
 
+def glance(folder: str, name: str) -> Fact | None:
+    """`read_fact` of what may be missing without harm: None also where it can't be read."""
+    try:
+        return read_fact(folder, name)
+    except FactUnreadable:
+        return None
+
+
+def asked(folder: str) -> Fact | None:
+    """What ``stop.json`` says. One that can't be read asks for nothing, and costs no outcome."""
+    stop = glance(folder, STOP) or {}
+    numbers = all(isinstance(stop.get(key), int | float) for key in ("at", "grace"))
+    return stop if numbers and isinstance(stop.get("why"), str) else None
+
+
 def _read(path: str) -> bytes:
     # Not blocking: what lies there may be somebody's named pipe.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags)
     try:
-        data = b""
-        while len(data) <= _MOST_BYTES and (chunk := os.read(descriptor, 1 << 16)):
-            data += chunk
-        return data
+        chunks: list[bytes] = []
+        size = 0
+        if os.fstat(descriptor).st_size > MOST_BYTES:
+            raise FactUnreadable(f"{path} is not readable: it has more than {MOST_BYTES:,} bytes")
+        while size <= MOST_BYTES and (chunk := os.read(descriptor, 1 << 16)):
+            chunks.append(chunk)
+            size += len(chunk)
+        return b"".join(chunks)
     finally:
         os.close(descriptor)
 
@@ -166,7 +214,7 @@ def changed_at(folder: str, name: str) -> float:
 def replace(folder: str, name: str, value: Fact) -> None:
     """Puts an observation in the place of the last one, by rename; not a fact, not synced."""
     mine = os.path.join(folder, f".{name}.{os.urandom(8).hex()}")
-    data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    data = _encoded(name, value)
     try:
         with _create(mine) as file:
             _step(name, "write")
@@ -189,7 +237,7 @@ def _write(folder: str, name: str, mine: str, data: bytes, *, sync: bool) -> Non
                 os.fsync(file.fileno())
     except OSError as error:
         _unlink(mine)
-        if error.errno not in _NO_SPACE:
+        if error.errno not in NO_SPACE:
             raise
         # The room was set aside when the run was made. It is taken by rename, so two
         # writers never share it, and written in place.
@@ -224,7 +272,8 @@ def sync(folder: str, *names: str) -> None:
     """
     for name in names:
         _step(name, "sync")
-        descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(os.path.join(folder, name), flags)
         try:
             os.fsync(descriptor)
         finally:

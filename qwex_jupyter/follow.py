@@ -180,7 +180,7 @@ class _Watch:
                 if self._only in (None, stream):
                     self._view.output(stream, data)
                 moved = True
-            if ended and not moved:
+            if not moved and (ended or self._manager.stuck(self._run.run_id)):
                 return
             now = time.monotonic()
             pending = self._record.status is RunStatus.PENDING

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from qwex_jupyter import facts
 from qwex_jupyter.errors import BackendUnreachable, QwexError, RunnerUnavailable
 from qwex_jupyter.flag import Flag
 
@@ -32,10 +33,16 @@ class Followers:
     Args:
         done: Called with a run's id when all of its output is on disk.
         silent: Called with a run's id, and in words why, when its backend doesn't answer.
+        full: Called with a run's id and the disk's error when there is no room for its output.
     """
 
-    def __init__(self, done: Callable[[str], None], silent: Callable[[str, str], None]) -> None:
-        self._done, self.silent = done, silent
+    def __init__(
+        self,
+        done: Callable[[str], None],
+        silent: Callable[[str, str], None],
+        full: Callable[[str, OSError], None] = lambda *_: None,
+    ) -> None:
+        self._done, self.silent, self.full = done, silent, full
         self._lock = threading.Lock()
         self._live: dict[str, _Follower] = {}
         self._drains = threading.BoundedSemaphore(_DRAINS)
@@ -131,10 +138,10 @@ class Followers:
     def _run(self, follower: _Follower) -> None:
         while True:
             if follower.watchers:
-                complete = follower.bring(self.silent)
+                complete = follower.bring(self)
             else:
                 with self._drains:
-                    complete = follower.bring(self.silent)
+                    complete = follower.bring(self)
             with self._lock:
                 if complete or not follower.watchers:
                     follower.close(complete=complete)
@@ -181,14 +188,15 @@ class _Follower:
         self._pause = _FIRST_PAUSE
         self._poked.set()
 
-    def bring(self, silent: Callable[[str, str], None]) -> bool:
+    def bring(self, home: Followers) -> bool:
         """One call; an answer that doesn't come is asked for again."""
         try:
             return self._follow(self._stop)
         except (BackendUnreachable, RunnerUnavailable) as error:
-            silent(self.run_id, str(error))
-        except OSError:
-            pass  # a bad moment of the disk
+            home.silent(self.run_id, str(error))
+        except OSError as error:
+            if error.errno in facts.NO_ROOM:
+                home.full(self.run_id, error)  # else it is a bad moment of the disk
         except Exception:
             # Whatever it is, somebody waits for this thread to say that it is over.
             logging.getLogger("qwex_jupyter").exception("output could not be brought")

@@ -5,20 +5,20 @@ It reads files only and waits for no backend. Nothing here knows a runner.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
-import shutil
-import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from qwex_jupyter import carry, columns, facts, lookup
+from qwex_jupyter import carry, facts, lookup, opening, reading, removing
 from qwex_jupyter.errors import (
+    FactTooLarge,
     FactUnreadable,
-    HomeUnusable,
+    NotRemoved,
     RunNotFound,
     SpecError,
     SubmitFailed,
@@ -27,7 +27,7 @@ from qwex_jupyter.home import default_home
 from qwex_jupyter.process import check_platform
 from qwex_jupyter.record import RunRecord, is_run_id
 from qwex_jupyter.spec import JobSpec, parse_duration
-from qwex_jupyter.status import RunStatus, Snapshot
+from qwex_jupyter.status import RunStatus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 # No vowels, so no words; nothing that reads like another.
 _ALPHABET = "23456789bcdfghjkmnpqrstvwxz"
 _ID_TIME = "%Y%m%d-%H%M%S"
-# What reading a folder that isn't a run of ours may raise.
-_DAMAGE = (FactUnreadable, OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def new_run_id(now: float) -> str:
@@ -59,7 +57,7 @@ class RunHistory:
     """All runs of one home folder.
 
     Args:
-        home: The folder; made, for its owner only, when it isn't there.
+        home: The folder; made, for its owner only, when it isn't there, and only read when it is.
 
     Raises:
         RunnerUnavailable: This system can't hold what the history promises.
@@ -70,29 +68,10 @@ class RunHistory:
     def __init__(self, home: str | None = None) -> None:
         check_platform()
         self.home = os.path.abspath(home) if home else default_home()
-        self.runs_folder = os.path.join(self.home, "runs")
-        self.open_folder = os.path.join(self.home, "open")
-        try:
-            for folder in (self.home, self.runs_folder, self.open_folder):
-                os.makedirs(folder, mode=0o700, exist_ok=True)
-            found = os.stat(self.home)
-            if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise HomeUnusable(
-                    f"{self.home} belongs to somebody else or others may write to it: "
-                    "set QWEX_HOME to a folder of your own (chmod 700)."
-                )
-            found_id = facts.link_once(self.home, "id", {"id": secrets.token_hex(8)}).get("id")
-            if not isinstance(found_id, str) or not re.fullmatch(r"[0-9a-f]{16}", found_id):
-                raise HomeUnusable(
-                    f"{self.home}/id holds no id of a history: if that folder isn't one, "
-                    "set QWEX_HOME to another; if it is, remove this file."
-                )
-            self.id = found_id
-        except OSError as error:
-            raise HomeUnusable(
-                f"{self.home} can't be used: {error.strerror}. "
-                "Set QWEX_HOME to a folder that you may write to."
-            ) from error
+        self.runs_folder = os.path.join(self.home, opening.RUNS)
+        self.open_folder = os.path.join(self.home, opening.OPEN)
+        self.id = opening.open_home(self.home)
+        self._reader = reading.Reader(self.runs_folder)
 
     def folder(self, run_id: str) -> str:
         """The folder of a run; any text that isn't a run id is refused.
@@ -116,7 +95,8 @@ class RunHistory:
             The folder.
 
         Raises:
-            SpecError: Something that is to go along can't.
+            SpecError: Something that is to go along can't, or what is asked is too much to be
+                kept.
             SubmitFailed: The folder can't be written; nothing is left of it.
         """
         run_id = spec_fact["run_id"]
@@ -131,15 +111,18 @@ class RunHistory:
                 _write_new(os.path.join(making, f"{stream}.log"), b"")
             if spec.has_own_folder:
                 carry.take(spec, self.home, making, sync=sync)
-            facts.reserve(making, facts.LAUNCH, facts.STOP, facts.RUN)
+            labels = len(json.dumps(dict(spec.labels)).encode())
+            facts.reserve(making, facts.LAUNCH, facts.STOP, facts.RUN, more=labels)
             facts.link_once(making, facts.SPEC, dict(spec_fact), sync=sync)
             os.rename(making, folder)
             # A submitter that slept for minutes may have been taken off the list.
             self.mark_open(run_id)
         except BaseException as error:
-            shutil.rmtree(making, ignore_errors=True)
+            removing.remove(making)
             if not os.path.exists(folder):
                 self.mark_closed(run_id)
+            if isinstance(error, FactTooLarge):
+                raise SpecError(f"This is too much to be kept: {error}") from error
             if isinstance(error, OSError):
                 raise SubmitFailed(
                     f"The run's folder can't be written in {self.home}: {error.strerror}. "
@@ -165,11 +148,11 @@ class RunHistory:
         return os.path.exists(os.path.join(self.open_folder, run_id))
 
     def mark_closed(self, run_id: str) -> None:
-        """Takes a run off the list of `open_ids`."""
+        """Takes a run off the list of `open_ids`, which may be longer than what lives."""
         try:
             os.unlink(os.path.join(self.open_folder, run_id))
-        except FileNotFoundError:
-            pass  # somebody else was first
+        except OSError:
+            pass  # somebody was first, or it can only be read: who comes by later does it
 
     def run_ids(self, since: float | None = None) -> list[str]:
         """All runs, newest first; needs no file opened.
@@ -193,6 +176,11 @@ class RunHistory:
         value = facts.read_fact(self.folder(run_id), facts.SPEC)
         if value is None:
             raise RunNotFound(f"{run_id}: there is no such run in {self.home}.")
+        try:
+            reading.submitted(value)
+        except reading.DAMAGE as error:
+            path = os.path.join(self.folder(run_id), facts.SPEC)
+            raise FactUnreadable(f"{path} isn't a spec of ours: {error}") from error
         return value
 
     def record(self, run_id: str) -> RunRecord:
@@ -201,41 +189,18 @@ class RunHistory:
         Raises:
             RunNotFound: There is no such run.
         """
-        folder = os.path.join(self.runs_folder, run_id)
-        try:
-            if not run_id or "/" in run_id or run_id.startswith("."):
-                raise OSError
-            mode = os.lstat(folder).st_mode
-            if not stat.S_ISDIR(mode) and not stat.S_ISLNK(mode):
-                raise OSError
-        except (OSError, ValueError):
-            raise RunNotFound(f"{run_id!r}: there is no such run in {self.home}.") from None
-        try:
-            if stat.S_ISLNK(mode):
-                raise ValueError("it is a link, and what it points at is no run of this home")
-            return self._read(folder, run_id)
-        except _DAMAGE as error:
-            return RunRecord.unreadable(_shown(run_id), _shown(f"It can't be read: {error}."))
+        return self._reader.record(run_id)
 
-    def _read(self, folder: str, run_id: str) -> RunRecord:
-        ended = facts.read_fact(folder, facts.RUN)
-        if ended is not None:
-            record = _checked(RunRecord.from_json(ended), run_id)
-            if not record.status.final:
-                raise ValueError(f"{facts.RUN} says {record.status}, which is no end")
-            return record
-        asked = facts.read_fact(folder, facts.SPEC)
-        if asked is None:
-            # The end may have come, and with it the folder's deletion, since the first look.
-            if not os.path.isdir(folder):
-                raise RunNotFound(f"{run_id!r}: there is no such run in {self.home}.")
-            raise ValueError(f"the folder holds no {facts.SPEC}")
-        record = _checked(RunRecord.submitted(asked), run_id)
-        try:
-            seen = facts.read_fact(folder, facts.SEEN)
-            return _checked(_observed(record, seen), run_id) if seen else record
-        except _DAMAGE:
-            return record  # an observation is replaced, not synced; the next one is as good
+    def ended(self, run_id: str) -> bool:
+        """Whether a run has ended, or no end of it can be expected: its record is final.
+
+        What was deleted has ended too.
+
+        Raises:
+            RunNotFound: It can't be a run's name.
+        """
+        self.folder(run_id)
+        return self._reader.ended(run_id)
 
     def observe(self, record: RunRecord) -> None:
         """Puts the last observation of a live run into ``seen.json``."""
@@ -301,39 +266,65 @@ class RunHistory:
         return lookup.prunable(self, older, keep_bytes, wanted)
 
     def delete(self, run_id: str) -> None:
-        """Takes the folder of a run away; the caller has made sure that it ended."""
+        """Takes the folder of a run away; the caller has made sure that it ended.
+
+        Raises:
+            NotRemoved: Not all of it could be removed; what could not is still listed.
+        """
         if "/" in run_id or run_id.startswith(".") or not run_id:
             raise RunNotFound(f"{run_id!r} isn't a run id.")
+        folder = os.path.join(self.runs_folder, run_id)
         gone = os.path.join(self.runs_folder, f".gone-{run_id[:80]}-{secrets.token_hex(4)}")
         try:
-            os.rename(os.path.join(self.runs_folder, run_id), gone)
+            os.rename(folder, gone)
         except FileNotFoundError:
-            pass  # deleted before
+            trouble = None  # deleted before
+        except OSError as error:
+            # A longer name may need room that a full disk hasn't got.
+            full = error.errno in facts.NO_SPACE
+            trouble = removing.remove(folder) if full else error
         else:
-            _remove(gone)
+            trouble = removing.remove(gone)
+            if trouble is not None:
+                try:
+                    os.rename(gone, folder)
+                except OSError:
+                    pass  # it is said where it is, and `sweep` tries again
+        if trouble is not None:
+            where = str(trouble.filename or folder).replace(gone, folder, 1)
+            if not os.path.lexists(folder):
+                where = str(trouble.filename or gone)
+            raise NotRemoved(
+                f"{run_id} could not be removed: {where}: {trouble.strerror}. "
+                "Mend that (as its owner, with chmod -R u+w, or as root), then delete it again."
+            )
         self.mark_closed(run_id)
 
     def sweep(self, older: float = 86400.0) -> None:
-        """Removes what a process left that was killed in `create` or `delete`."""
-        for name in os.listdir(self.runs_folder):
+        """Removes what a process left that was killed in `create` or `delete`, where that goes."""
+        try:
+            names = os.listdir(self.runs_folder)
+        except OSError:
+            return
+        for name in names:
             path = os.path.join(self.runs_folder, name)
             if name.startswith((".new-", ".gone-")):
                 try:
                     if time.time() - os.stat(path).st_mtime > older:
-                        _remove(path)
+                        removing.remove(path)
                 except OSError:
                     pass  # another sweeps too
         for run_id in self.open_ids():
             entry = os.path.join(self.open_folder, run_id)
             try:
                 old = time.time() - os.stat(entry).st_mtime > 600
+                if old and not os.path.exists(self.folder(run_id)):
+                    self.mark_closed(run_id)
+                    # Its submitter may have slept until now, and have gone on between the two.
+                    if os.path.exists(self.folder(run_id)):
+                        self.mark_open(run_id)
             except OSError:
                 continue
-            if old and not os.path.exists(self.folder(run_id)):
-                self.mark_closed(run_id)
-                # Its submitter may have slept until now, and have gone on between the two.
-                if os.path.exists(self.folder(run_id)):
-                    self.mark_open(run_id)
 
     def frame(
         self,
@@ -407,45 +398,12 @@ def parse_moment(since: str | float | datetime) -> float:
     return float(since)
 
 
-def _checked(record: RunRecord, run_id: str) -> RunRecord:
-    if record.run_id != run_id:
-        raise ValueError(f"the folder says it is {record.run_id}")
-    columns.row(record)
-    return record
-
-
-def _shown(text: str) -> str:
-    """A text of any bytes, as one that can be shown."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 def _first_id(since: float) -> str:
     """Where the run ids of this moment begin."""
     try:
         return datetime.fromtimestamp(since, UTC).strftime(_ID_TIME)
     except (ValueError, OverflowError, OSError):
         raise SpecError(f"since={since!r} isn't a point in time: write 2026-11-23 or 7d.") from None
-
-
-def _remove(path: str) -> None:
-    if os.path.islink(path):
-        os.unlink(path)
-    else:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _observed(record: RunRecord, seen: Mapping[str, Any]) -> RunRecord:
-    return record.seen(
-        Snapshot(
-            RunStatus(seen["status"]),
-            reason=seen["reason"],
-            message=seen["message"],
-            started_at=seen["started_at"],
-            observed_at=seen["observed_at"],
-            uid=seen["uid"],
-            progress=seen["progress"],
-        )
-    )
 
 
 def _write_new(path: str, data: bytes) -> None:

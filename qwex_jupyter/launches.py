@@ -29,11 +29,14 @@ def silence(folder: str, spec_fact: dict[str, Any], *, writes_itself: bool) -> s
         spec_fact: The content of its ``spec.json``.
         writes_itself: See `Runner`: another process than the submitter starts it, and at once.
     """
-    holder, who = spec_fact["submitter"], "the kernel that submitted it"
+    holder, who = spec_fact.get("submitter"), "the kernel that submitted it"
     age = time.time() - spec_fact["created_at"]
-    launcher = facts.read_fact(folder, facts.LAUNCHER)
-    if launcher is not None:
-        holder, who = launcher, "the process that pulled its image"
+    pulled = facts.exists(folder, facts.LAUNCHER)
+    if pulled:
+        holder = facts.glance(folder, facts.LAUNCHER)
+        who = "the process that pulled its image"
+    if not isinstance(holder, dict) or "pid" not in holder:
+        holder = {"pid": 0}  # it can't be read who it is: by its silence alone
     standing = process.standing(holder)
     if age > _LAST_BREATH and standing == process.GONE:
         if process.rebooted(holder):
@@ -42,7 +45,7 @@ def silence(folder: str, spec_fact: dict[str, Any], *, writes_itself: bool) -> s
     mine = holder["pid"] == os.getpid() and standing == process.ALIVE
     if writes_itself and mine and age > GOOD_FOR:
         return "the process that was to start it was killed"
-    if launcher is not None:
+    if pulled:
         if standing == process.ALIVE:
             return ""  # an image may take hours
         age = time.time() - facts.changed_at(folder, facts.PULL)

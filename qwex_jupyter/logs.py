@@ -8,14 +8,17 @@ its lease writes the same bytes again, in the same place.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from qwex_jupyter import facts, process
+from qwex_jupyter.errors import FactUnreadable
 
 STDOUT, STDERR = "stdout", "stderr"
 STREAMS = (STDOUT, STDERR)
@@ -49,13 +52,19 @@ class RunLog:
             return 0
 
     def read(self, stream: str, offset: int = 0, limit: int = -1) -> bytes:
-        """Up to ``limit`` bytes from ``offset`` (all for -1); b"" at the end."""
+        """Up to ``limit`` bytes from ``offset`` (all for -1); b"" at the end.
+
+        Raises:
+            FactUnreadable: There is something that isn't a log, or may not be read.
+        """
         try:
-            with open(self.path(stream), "rb") as file:
+            with open(_open(self.path(stream)), "rb") as file:
                 file.seek(offset)
                 return file.read(limit)
         except FileNotFoundError:
             return b""
+        except OSError as error:
+            raise _unreadable(self.path(stream), error) from error
 
     def tail(self, stream: str, limit: int) -> bytes:
         """The last ``limit`` bytes at the most."""
@@ -77,6 +86,19 @@ class RunLog:
                 view, offset = view[written:], offset + written
         finally:
             os.close(descriptor)
+
+
+def _open(path: str) -> int:
+    # Not blocking: what lies there may be somebody's named pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it isn't a plain file")
+    return descriptor
+
+
+def _unreadable(path: str, error: OSError) -> FactUnreadable:
+    return FactUnreadable(f"{path} can't be read: {error.strerror}. Look what lies there.")
 
 
 class Tail:
@@ -101,11 +123,16 @@ class Tail:
             descriptor = self._files.get(stream)
             if descriptor is None:
                 try:
-                    descriptor = os.open(self._log.path(stream), os.O_RDONLY | os.O_CLOEXEC)
+                    descriptor = _open(self._log.path(stream))
                 except FileNotFoundError:
                     continue
+                except OSError as error:
+                    raise _unreadable(self._log.path(stream), error) from error
                 self._files[stream] = descriptor
-            data = os.pread(descriptor, self._chunk, self.offsets[stream])
+            try:
+                data = os.pread(descriptor, self._chunk, self.offsets[stream])
+            except OSError as error:
+                raise _unreadable(self._log.path(stream), error) from error
             if data:
                 self.offsets[stream] += len(data)
                 yield stream, data
@@ -232,4 +259,6 @@ def _highest(folder: str) -> tuple[int, dict[str, Any]]:
     if not numbers:
         return 0, {}
     number = max(numbers)
-    return number, facts.read_fact(folder, f"log.{number}.json") or {}
+    # One that can't be read holds nothing: after a while it is taken over, and the log is
+    # brought again from its beginning, to the same places.
+    return number, facts.glance(folder, f"log.{number}.json") or {}

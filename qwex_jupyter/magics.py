@@ -314,10 +314,10 @@ class QwexMagic:
         )
 
     def _show(self, args: argparse.Namespace) -> None:
-        from qwex_jupyter import render
+        from qwex_jupyter import render, verbs
 
         run = self._one(args.run)
-        spec_fact = self.manager.history.spec_fact(run.run_id)
+        spec_fact = verbs.spec_of(self.manager, run.run_id)
         print(render.details_text(run.record, spec_fact, run.log_path))  # noqa: T201
 
     def _logs(self, args: argparse.Namespace) -> None:
@@ -344,6 +344,7 @@ class QwexMagic:
         import sys
 
         from qwex_jupyter import follow, logs, terminal
+        from qwex_jupyter.status import Reason
 
         if self._has_panes() and not run.record.status.final:
             # Text without end is dropped by a server, and slows a page down.
@@ -357,6 +358,10 @@ class QwexMagic:
                     sys.stdout.flush()
         except KeyboardInterrupt:
             print("\nNo longer watched; the run goes on.")  # noqa: T201
+        else:
+            record = self.manager.record(run.run_id)
+            if record.reason == Reason.UNREADABLE:
+                print(record.sentence)  # noqa: T201
 
     def _attach(self, args: argparse.Namespace) -> Any:
         from qwex_jupyter import follow
@@ -386,6 +391,7 @@ class QwexMagic:
 
     def _cancel(self, args: argparse.Namespace) -> None:
         from qwex_jupyter.spec import parse_duration
+        from qwex_jupyter.status import Reason
 
         grace = None if args.grace is None else parse_duration(args.grace, "grace")
         runs = self._many(args)
@@ -399,7 +405,7 @@ class QwexMagic:
                 pass  # what is printed says that it is stopping
         self._table(runs)
         for record in [run.record for run in runs]:
-            if record.message and not record.status.final:
+            if record.message and (not record.status.final or record.reason == Reason.UNREADABLE):
                 print(f"  {record.handle}: {record.message}")  # noqa: T201
 
     def _rerun(self, words: list[str]) -> Any:
@@ -431,7 +437,8 @@ class QwexMagic:
     def _prune(self, args: argparse.Namespace) -> None:
         from qwex_jupyter import verbs
 
-        print(verbs.prune(self.manager, args))  # noqa: T201
+        text, failed = verbs.prune(self.manager, args)
+        print("\n".join([text, *failed]))  # noqa: T201
 
     def _monitor(self, args: argparse.Namespace) -> Any:
         from qwex_jupyter import api

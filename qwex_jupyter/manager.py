@@ -7,15 +7,17 @@ around that, or a wish of the user's written down.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from qwex_jupyter import again, context, facts, process
+from qwex_jupyter import again, context, facts
 from qwex_jupyter.errors import (
     FactUnreadable,
+    HomeUnusable,
+    NotRemoved,
     QwexError,
     RunInterrupted,
     RunNotFound,
@@ -113,7 +115,8 @@ class RunManager(Tracker):
         """
         # The runner's own word for it holds also where it had begun with the start.
         if self.close_launch(run_id, str(error)) or isinstance(error, SubmitFailed):
-            self.history.delete(run_id)
+            with suppress(NotRemoved):  # then it is listed, as what it is
+                self.history.delete(run_id)
             raise SubmitFailed(str(error))
 
     def get(self, ref: str) -> Run:
@@ -143,6 +146,7 @@ class RunManager(Tracker):
 
         Raises:
             TimeoutError: It had not ended after ``timeout`` seconds; it goes on.
+            HomeUnusable: What became of it can't be written down.
         """
         until = None if timeout is None else time.monotonic() + timeout
         begun = looked = time.monotonic()
@@ -155,6 +159,8 @@ class RunManager(Tracker):
             if now - looked > 0.5:
                 self.look([run_id])
                 looked = time.monotonic()
+                if why := self.stuck(run_id):
+                    raise HomeUnusable(f"{self.record(run_id).title}: {why}")
                 continue
             # A twentieth of what it took so far: short runs are noticed at once, long ones
             # cost nothing.
@@ -166,16 +172,28 @@ class RunManager(Tracker):
         """Writes down that a run is to stop, and has it carried out; see `Run.cancel`."""
         if self.ended(run_id):
             return
-        spec_fact = self.history.spec_fact(run_id)
-        seconds = spec_fact["spec"]["grace"] if grace is None else grace
+        seconds = self._grace_of(run_id) if grace is None else grace
         folder = self.history.folder(run_id)
-        if facts.exists(folder, facts.STOP):
-            facts.link_once(folder, facts.KILL, {"who": who, "at": time.time()})
-        else:
-            self.write_stop(run_id, who, Why.CANCEL, seconds)
-        if not self.close_launch(run_id, "it was stopped before"):
+        try:
+            if facts.exists(folder, facts.STOP):
+                facts.link_once(folder, facts.KILL, {"who": who, "at": time.time()})
+            else:
+                self.write_stop(run_id, who, Why.CANCEL, seconds)
+            closed = self.close_launch(run_id, "it was stopped before")
+        except OSError as error:
+            raise HomeUnusable(
+                f"{run_id} can't be stopped, as that can't be written down: {error.strerror}. "
+                f"Free some room in {self.history.home}, or have it writable, then cancel again."
+            ) from error
+        if not closed:
             self.look([run_id])
             self._loop.wake()
+
+    def _grace_of(self, run_id: str) -> float:
+        try:
+            return float(self.history.spec_fact(run_id)["spec"].get("grace", JobSpec.grace))
+        except FactUnreadable:
+            return JobSpec.grace  # damaged, and its supervisor lives
 
     def last_time(self, record: RunRecord) -> float | None:
         """How many seconds the same took when it last succeeded; None when it never did.
@@ -220,42 +238,33 @@ class RunManager(Tracker):
 
         Raises:
             RunStillLive: The run has not ended.
+        NotRemoved: Not all of it could be removed.
         """
         record = self.history.record(run_id)
         if gone and self.record(run_id).reason == Reason.HOST_UNREACHABLE:
             self.give_up(run_id)
             record = self.history.record(run_id)
-        if record.reason == Reason.UNREADABLE:
-            self._refuse_if_alive(run_id)
-        else:
-            if not record.status.final:
-                self.look([run_id])
-                record = self.history.record(run_id)
-            if not record.status.final:
-                raise RunStillLive(
-                    f"{record.title} has not ended, so it is not deleted: "
-                    f"first %qwex cancel {record.handle}"
-                )
-            runner = self.runner_of(run_id)
-            if record.identity in ("", runner.identity()):
-                runner.delete(run_id)
+        if not record.status.final:
+            self.look([run_id])
+            record = self.history.record(run_id)
+        if not record.status.final:
+            damaged = "is damaged, and " if record.reason == Reason.UNREADABLE else ""
+            raise RunStillLive(
+                f"{record.title} {damaged}has not ended, so it is not deleted: "
+                f"first %qwex cancel {record.handle}"
+            )
+        if record.reason != Reason.UNREADABLE:
+            self._free(record)
         self.history.delete(run_id)
 
-    def _refuse_if_alive(self, run_id: str) -> None:
-        """A damaged folder may be that of a run which lives: its launch says who looks after it.
-
-        Raises:
-            RunStillLive: That process lives.
-        """
+    def _free(self, record: RunRecord) -> None:
+        """Takes away what the backend holds of a run that has ended."""
         try:
-            launch = facts.read_fact(os.path.join(self.history.runs_folder, run_id), facts.LAUNCH)
-        except FactUnreadable:
-            return  # nothing is left by which it could be known
-        if launch is not None and "ticks" in launch and process.standing(launch) == process.ALIVE:
-            raise RunStillLive(
-                f"{run_id} is damaged, and its process {launch['pid']} still lives: "
-                f"end that with kill {launch['pid']}, then delete it."
-            )
+            runner = self.runner_of(record.run_id)
+        except (FactUnreadable, RunNotFound):
+            return  # its spec is damaged, or gone, and with it where that would be
+        if record.identity in ("", runner.identity()):
+            runner.delete(record.run_id)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Calls ``observer`` with each new record, from another thread; returns how to stop it."""

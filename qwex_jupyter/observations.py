@@ -28,7 +28,7 @@ class Observations:
         self._observers: list[Observer] = []
         self._seen: dict[str, RunRecord] = {}
         self._written: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
         self._lock = threading.RLock()
 
     def last(self, run_id: str) -> RunRecord | None:
@@ -49,8 +49,10 @@ class Observations:
             last = self._seen.get(record.run_id)
             same = last is not None and replace(last, observed_at=record.observed_at) == record
             if record.status.final:
-                same = record.run_id in self._told
-                self._told.add(record.run_id)
+                # What couldn't be read may be mended, and then its end is news once more.
+                told = (record.run_id, record.reason)
+                same = told in self._told
+                self._told.add(told)
             else:
                 self._seen[record.run_id] = record
         written = self._written.get(record.run_id, 0.0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.aside import Aside
-from qwex_jupyter.errors import RunFailed
+from qwex_jupyter.errors import FactUnreadable, RunFailed
 from qwex_jupyter.logs import RunLog, Tail
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.status import RunStatus
@@ -99,7 +99,10 @@ class Run:
     def last_lines(self, count: int = 15) -> list[str]:
         """The last lines of stderr, or of stdout when that is empty."""
         for stream in ("stderr", "stdout"):
-            text = self.log.tail(stream, 8192).decode("utf-8", "replace")
+            try:
+                text = self.log.tail(stream, 8192).decode("utf-8", "replace")
+            except FactUnreadable:
+                continue  # `logs` says why; here it is about what became of the run
             if text.strip():
                 return text.rstrip("\n").split("\n")[-count:]
         return []
@@ -141,7 +144,7 @@ class Run:
                 while chunks := list(tail.read()):
                     moved = True
                     yield from chunks
-                if ended:
+                if ended or self._manager.stuck(self.run_id):
                     return
                 now = time.monotonic()
                 if now - looked_at > patience:

@@ -28,6 +28,8 @@ _CPUS = re.compile(r"(\d+(?:\.\d+)?)(m?)")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 _LEAST_MEMORY, _MOST_MEMORY = 1024**2, 2**63
+# A script larger than this is data. Bytes.
+MOST_SCRIPT = 4 * 1024**2
 
 
 def parse_memory(value: str | int, name: str = "memory") -> int:
@@ -239,6 +241,12 @@ class JobSpec:
             _no_nul("script", self.script)
             if not self.script.strip():
                 raise SpecError("script is empty: write the commands to run under the %%qwex line.")
+            size = len(self.script.encode())
+            if size > MOST_SCRIPT:
+                raise SpecError(
+                    f"script is {size:,} bytes long, and a cell may have 4 MiB ({MOST_SCRIPT:,}): "
+                    "put its data into a file and take that along with --files."
+                )
         elif not self.command:
             raise SpecError("command is empty: give a program and its arguments.")
         if self.command and not self.command[0]:

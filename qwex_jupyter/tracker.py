@@ -38,6 +38,7 @@ from qwex_jupyter.patience import Patience
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.runners.base import Runner
 from qwex_jupyter.status import End, Reason, RunStatus, Snapshot, Why
+from qwex_jupyter.unwritten import Unwritten
 
 _TAIL_BYTES = 4096
 # What reading a file that isn't ours, or not whole, may raise.
@@ -49,6 +50,8 @@ _FRESH = 0.1
 _SOON = 1.0
 _RETRY = 2.0
 _DRAIN = 0.25
+# For so long after its output last found no room that is what is said of a run. Seconds.
+_UNKEPT = 5.0
 # Above so many live runs each is polled less often, so that all the polls together cost the same.
 _AT_EASE = 1000
 
@@ -74,8 +77,10 @@ class Tracker:
         self.observations = Observations(self.history)
         self._patience = patience
         self._due = Due()
-        self._followers = Followers(self._drained, self._silent)
+        self._followers = Followers(self._drained, self._silent, self._full)
         self._gathered: dict[str, float] = {}
+        self._unseen = Unwritten(self.history.home, "What becomes of it can't be written down")
+        self._unkept = Unwritten(self.history.home, "Its output can't be kept")
         # Who waits for an end in this process is told at once.
         self._end_seen = Flag()
 
@@ -144,6 +149,15 @@ class Tracker:
         except (QwexError, OSError):
             pass  # deleted meanwhile
 
+    def _full(self, run_id: str, error: OSError) -> None:
+        """Called by a follower that finds no room for output."""
+        why = self._unkept.note(run_id, error)
+        try:
+            if not self.ended(run_id):
+                self.observations.note(replace(self.record(run_id), message=why))
+        except (QwexError, OSError):
+            pass  # deleted meanwhile
+
     def own_look(self, run_id: str) -> float:
         """After how many seconds who waits for a run asks for himself, should nobody else do so."""
         try:
@@ -167,9 +181,15 @@ class Tracker:
         return self.observations.record(run_id)
 
     def ended(self, run_id: str) -> bool:
-        """Whether a run has ended: its final record exists."""
-        folder = self.history.folder(run_id)
-        return facts.exists(folder, facts.RUN) or not os.path.isdir(folder)
+        """Whether a run has ended, or no end of it can be expected; see `RunHistory.ended`."""
+        return self.history.ended(run_id)
+
+    def stuck(self, run_id: str) -> str:
+        """Why what was last seen of a run couldn't be written down; "" where it could.
+
+        As long as that is so it has no end, so nobody waits for one.
+        """
+        return self._unseen.why(run_id, math.inf)
 
     def look(self, run_ids: Iterable[str] | None = None) -> None:
         """Asks the backends once and writes down what they say.
@@ -183,10 +203,11 @@ class Tracker:
             if self.ended(run_id):
                 try:
                     self._settle(run_id)
-                except RunNotFound:
-                    pass  # deleted meanwhile
+                except (RunNotFound, OSError):
+                    pass  # deleted meanwhile, or it can only be read
                 continue
             self._due.again(run_id, _RETRY)
+            self._unseen.forget(run_id)
             try:
                 spec_fact = self.history.spec_fact(run_id)
                 by_backend[self.backends.of(run_id, spec_fact)].append((run_id, spec_fact))
@@ -208,9 +229,8 @@ class Tracker:
                         self._ask(backend, {run_id: spec_fact})
                     except RunNotFound:
                         continue
-                    except OSError:
-                        if len(ids) == 1 and os.path.isdir(self.history.folder(run_id)):
-                            raise
+                    except OSError as error:
+                        self._unwritten(run_id, error)
                     except _DAMAGE as error:
                         if len(ids) == 1:
                             raise FactUnreadable(f"{run_id} is damaged: {error}.") from error
@@ -286,6 +306,8 @@ class Tracker:
             every = runner.polled_every * math.ceil(len(self._due) / _AT_EASE)
             self._due.again(run_id, every - time.monotonic() % every)
         self._wishes(runner, run_id, spec_fact, answer)
+        if why := self._unkept.why(run_id, _UNKEPT):
+            answer = replace(answer, message=why)
         self.observations.note(RunRecord.submitted(spec_fact).seen(answer))
 
     def _unstarted(self, runner: Runner, run_id: str) -> bool:
@@ -308,9 +330,9 @@ class Tracker:
             follow = functools.partial(runner.follow, run_id, log)
             if not self._followers.drained(run_id, follow, _DRAIN):
                 self._due.again(run_id, _SOON)
-                reading = replace(
-                    answer, end=None, message="It has ended; its output is being read."
-                )
+                why = self._unkept.why(run_id, _UNKEPT)
+                said = why or "It has ended; its output is being read."
+                reading = replace(answer, end=None, message=said)
                 if answer.started_at and answer.status is RunStatus.RUNNING:
                     self.observations.note(RunRecord.submitted(spec_fact).seen(reading))
                 return
@@ -318,14 +340,17 @@ class Tracker:
                 missing = {**dict.fromkeys(logs.STREAMS, -1), **answer.log_missing}
                 evidence = {**answer.evidence, "missing": why}
                 answer = replace(answer, log_missing=missing, evidence=evidence)
-        stop = facts.read_fact(folder, facts.STOP)
+        stop = facts.asked(folder)
         limit, ran = spec_fact["spec"].get("timeout"), answer.evidence.get("elapsed")
         if limit and ran and ran > limit and not runner.promises.holds_timeout:
             # Nobody watched when its time was over.
             answer = replace(answer, evidence={**answer.evidence, "overrun": ran - limit})
-        tail = log.tail("stderr", _TAIL_BYTES)
-        if not (tail or runner.promises.separate_streams):
-            tail = log.tail("stdout", _TAIL_BYTES)
+        try:
+            tail = log.tail("stderr", _TAIL_BYTES)
+            if not (tail or runner.promises.separate_streams):
+                tail = log.tail("stdout", _TAIL_BYTES)
+        except FactUnreadable:
+            tail = b""  # it only helps to say why
         self._finish(run_id, spec_fact, answer, stop, tail.decode("utf-8", "replace"))
 
     def _finish(
@@ -353,11 +378,15 @@ class Tracker:
         """
         folder = self.history.folder(run_id)
         if os.path.isdir(folder):
-            facts.release(folder)
-            if self._is_free(run_id, free=free):
-                self.history.mark_closed(run_id)
-                self._due.forget(run_id)
-                self.backends.forget(run_id)
+            if not facts.exists(folder, facts.RUN):
+                # Damaged. It stays as it is, and on the list, should it be mended.
+                self._due.again(run_id, self._patience.seen_again)
+            else:
+                facts.release(folder)
+                if self._is_free(run_id, free=free):
+                    self.history.mark_closed(run_id)
+                    self._due.forget(run_id)
+                    self.backends.forget(run_id)
             self.observations.note(self.history.record(run_id))
         self.observations.forget(run_id)
         self._gathered.pop(run_id, None)
@@ -402,7 +431,7 @@ class Tracker:
 
     def _too_late(self, run_id: str, spec_fact: dict[str, Any]) -> dict[str, Any] | None:
         """``stop.json`` of a run that hasn't started, which its start timeout may write now."""
-        stop = facts.read_fact(self.history.folder(run_id), facts.STOP)
+        stop = facts.asked(self.history.folder(run_id))
         limit = spec_fact["spec"].get("start_timeout")
         if stop is None and limit:
             left = limit - (time.time() - spec_fact["created_at"])
@@ -430,7 +459,7 @@ class Tracker:
         """
         now = time.time()
         reason = Reason(launch.get("reason") or Reason.NEVER_STARTED)
-        stop = facts.read_fact(self.history.folder(run_id), facts.STOP)
+        stop = facts.asked(self.history.folder(run_id))
         if stop is not None:
             reason = Reason.NEVER_STARTED  # what was wanted goes before what would have been
         end = End(reason=reason, detail=str(launch["closed"]))
@@ -451,7 +480,7 @@ class Tracker:
                     run_id, "qwex", Why.HOPELESS, 0.0, reason=str(end.reason), detail=end.detail
                 )
         else:
-            stop = facts.read_fact(folder, facts.STOP)
+            stop = facts.asked(folder)
             limit = spec.get("timeout")
             held = stop is not None or runner.hold(run_id, limit)
             if not held and limit and answer.started_at:
@@ -465,6 +494,15 @@ class Tracker:
             self._due.sooner(run_id, max(0.1, stop["at"] + stop["grace"] - time.time()))
             insist = facts.exists(folder, facts.KILL)
             runner.cancel(run_id, float(stop["grace"]), str(stop["why"]), insist=insist)
+
+    def _unwritten(self, run_id: str, error: OSError) -> None:
+        """What was seen of a run finds no place: whoever looks at it is told; it is tried on."""
+        try:
+            if not self.ended(run_id):
+                why = self._unseen.note(run_id, error)
+                self.observations.note(replace(self.record(run_id), message=why))
+        except RunNotFound:
+            pass  # deleted meanwhile
 
     def _unreachable(self, run_id: str, reason: Reason, message: str) -> None:
         before = self.record(run_id)
@@ -506,7 +544,12 @@ class Tracker:
             value["clock"] = self.runner_of(run_id).clock()
         except (BackendUnreachable, RunnerUnavailable):
             pass  # the own clock is the next best
-        return facts.link_once(self.history.folder(run_id), facts.STOP, value)
+        except FactUnreadable:
+            pass  # a damaged run whose supervisor lives, and reads this
+        try:
+            return facts.link_once(self.history.folder(run_id), facts.STOP, value)
+        except FactUnreadable:
+            return value  # a damaged one stands there: this is carried out all the same
 
     def give_up(self, run_id: str) -> None:
         """Calls a run LOST because its user says that its machine is gone for good."""

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from qwex_jupyter import render, runners, terminal
-from qwex_jupyter.errors import QwexError
+from qwex_jupyter.errors import FactUnreadable, QwexError, RunNotFound
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.spec import parse_duration, parse_memory
 from qwex_jupyter.status import say_bytes, say_count
@@ -19,13 +19,25 @@ from qwex_jupyter.status import say_bytes, say_count
 _PATIENCE = 2.0
 
 
-def prune(manager: RunManager, args: argparse.Namespace) -> str:
-    """Lists what could be deleted, and deletes it when ``--yes`` is given."""
+def spec_of(manager: RunManager, run_id: str) -> dict[str, Any]:
+    """What ``spec.json`` says of a run; {} where it can't be read, as its record says."""
+    try:
+        return manager.history.spec_fact(run_id)
+    except (FactUnreadable, RunNotFound):
+        return {}
+
+
+def prune(manager: RunManager, args: argparse.Namespace) -> tuple[str, list[str]]:
+    """Lists what could be deleted, and deletes it when ``--yes`` is given.
+
+    Returns:
+        What was done, and a line for each run that was to go and is still there.
+    """
     older = None if args.older is None else parse_duration(args.older, "older")
     keep = None if args.keep_size is None else parse_memory(args.keep_size, "keep-size")
     found = manager.history.prunable(older=older, keep_bytes=keep, status=args.status)
     if not found:
-        return "Nothing to prune: no ended run is that old or over that size."
+        return "Nothing to prune: no ended run is that old or over that size.", []
     total = say_bytes(sum(size for _, size in found))
     count = say_count(len(found), "run")
     if not args.yes:
@@ -33,14 +45,15 @@ def prune(manager: RunManager, args: argparse.Namespace) -> str:
         more = [f"and {len(found) - 20:,} more"] if len(found) > 20 else []
         narrowed = args.older or args.keep_size or args.status
         all_of_it = "" if narrowed else ", all that have ended: --older 30d takes only old ones"
-        return "\n".join([*lines, *more, f"{count}, {total}{all_of_it}. Add --yes to delete them."])
+        last = f"{count}, {total}{all_of_it}. Add --yes to delete them."
+        return "\n".join([*lines, *more, last]), []
     failed = []
     for record, _ in found:
         try:
             manager.delete(record.run_id)
         except QwexError as error:
             failed.append(f"{record.handle}: {error}")
-    return "\n".join([f"Deleted {say_count(len(found) - len(failed), 'run')}.", *failed])
+    return f"Deleted {say_count(len(found) - len(failed), 'run')}.", failed
 
 
 def doctor(manager: RunManager) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator, Iterator
+import subprocess
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import engine_fixtures
@@ -289,3 +290,29 @@ def local(request: pytest.FixtureRequest, home: str, monkeypatch: pytest.MonkeyP
 def manager(home: str) -> RunManager:
     """A manager of its own home."""
     return RunManager(home)
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts small file systems, where this user may."""
+    need("mount", "mount")
+    made: list[Path] = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"mount{len(made)}"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "qwex-test", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            pytest.skip(f"needs the right to mount (run as root): {done.stderr.strip()}")
+        made.append(folder)
+        folder.chmod(0o700)
+        return folder
+
+    yield mount
+    for folder in made:
+        subprocess.run(["umount", "--lazy", str(folder)], check=False)

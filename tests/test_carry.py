@@ -395,6 +395,19 @@ def test_copies_that_are_not_what_they_were_are_refused(
     assert why in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_more_files_than_can_be_listed_are_refused(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest that could not be read again isn't written, and nothing is left."""
+    for number in range(20):
+        (here / str(number)).touch()
+    monkeypatch.setattr(facts, "MOST_BYTES", 1000)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(SpecError, match=r"these are 20 files and folders.* carry an archive"):
+        carry.take(spec_of("."), "/no/home", str(tmp_path / "run"))
+    assert not (tmp_path / "run" / facts.FILES).exists()
+
+
 def test_a_damaged_manifest_is_said(tmp_path: Path) -> None:
     """What goes along can't be told from a manifest that is no list of files."""
     (tmp_path / facts.FILES).write_text('{"files": 3}')

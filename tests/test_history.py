@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from local_helpers import contents
 from pandas.testing import assert_frame_equal
 
-from qwex_jupyter import cache, columns, facts, frame
+from qwex_jupyter import cache, columns, facts, frame, removing
 from qwex_jupyter.errors import (
     AmbiguousRun,
     FactUnreadable,
@@ -574,7 +574,7 @@ def test_a_torn_observation_is_no_damage(history: RunHistory) -> None:
 
 
 DAMAGES: dict[str, bytes | Callable[[dict[str, Any]], Any]] = {
-    "too long": b" " * (4 << 20) + b"{}",
+    "too long": b" " * facts.MOST_BYTES + b"{}",
     "deep": b'{"labels": ' + b"[" * 100_000,
     "deep pairs": b'{"a":' * 100_000,
     "a list": b"[]\n",
@@ -1013,12 +1013,15 @@ def test_a_delete_that_was_cut_short_is_finished_later(
     history: RunHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a killed delete left has no run's name any more, and is swept."""
-    import shutil
+
+    def die(_: str) -> None:
+        raise KeyboardInterrupt
 
     write(history, ended())
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-        history.delete(ended().run_id)
+        patch.setattr(removing, "remove", die)
+        with pytest.raises(KeyboardInterrupt):
+            history.delete(ended().run_id)
     assert len(history.frame()) == 0
     assert len(os.listdir(history.runs_folder)) == 1
     time.sleep(0.01)
@@ -1092,14 +1095,14 @@ def test_a_fact_that_is_a_folder_or_a_pipe_is_unreadable(home: str) -> None:
 
 
 def test_a_damaged_folder_of_a_living_run_is_not_deleted(manager: RunManager) -> None:
-    """Delete refuses a damaged folder whose supervisor lives, and names its pid."""
+    """Delete refuses a damaged folder whose supervisor lives."""
     run = manager.submit(JobSpec(command=("sleep", "60")))
     folder = manager.history.folder(run.run_id)
     while not os.path.exists(os.path.join(folder, "launch.json")):
         time.sleep(0.01)
     kept = Path(folder, "spec.json").read_bytes()
     Path(folder, "spec.json").write_bytes(b"{")
-    with pytest.raises(RunStillLive, match="kill"):
+    with pytest.raises(RunStillLive, match="is damaged, and has not ended"):
         manager.delete(run.run_id)
     Path(folder, "spec.json").write_bytes(kept)
     run.cancel(0)

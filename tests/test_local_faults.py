@@ -15,35 +15,15 @@ from typing import Any
 
 import pytest
 from contract import lives
-from local_helpers import end, launch_of, needs_proc, sh, until
+from local_helpers import end, launch_of, needs_proc, prepared, sh, until
 from needs import need
 
-from qwex_jupyter import context, facts, process
+from qwex_jupyter import facts, process
 from qwex_jupyter.errors import FactUnreadable, RunStillLive
-from qwex_jupyter.history import new_run_id
-from qwex_jupyter.manager import RunManager, command_text
+from qwex_jupyter.manager import RunManager
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus
-
-
-def prepared(manager: RunManager, spec: JobSpec, **values: Any) -> Run:
-    """A run whose folder is whole and which nobody has handed over; ``values`` into spec.json."""
-    now = time.time()
-    run_id = new_run_id(now)
-    spec_fact = {
-        "version": 1,
-        "run_id": run_id,
-        "runner": "local",
-        "identity": manager.runner("local").identity(),
-        "created_at": now,
-        "command": command_text(spec),
-        "spec": spec.to_json(),
-        **context.here(),
-        **values,
-    }
-    manager.history.create(spec, spec_fact)
-    return Run(manager, run_id)
 
 
 def launched(manager: RunManager, who: dict[str, Any], leader: dict[str, Any] | None = None) -> Run:
@@ -501,32 +481,6 @@ def test_200_fresh_scripts_at_once(manager: RunManager) -> None:
 
 
 # Disks.
-
-
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts small file systems, where this user may."""
-    need("mount", "mount")
-    made: list[Path] = []
-
-    def mount(options: str) -> Path:
-        folder = tmp_path / f"mount{len(made)}"
-        folder.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "qwex-test", str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            pytest.skip(f"needs the right to mount (run as root): {done.stderr.strip()}")
-        made.append(folder)
-        folder.chmod(0o700)
-        return folder
-
-    yield mount
-    for folder in made:
-        subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
 def test_a_full_disk_doesn_t_lose_the_outcome(mounted: Callable[[str], Path]) -> None:

@@ -355,7 +355,7 @@ def finish(folder: str, end: End) -> None:
         return  # deleted
     now = time.time()
     snapshot = Snapshot(RunStatus.PENDING, end=end, finished_at=now, observed_at=now)
-    stop = facts.read_fact(folder, facts.STOP)
+    stop = facts.asked(folder)
     record = RunRecord.submitted(spec_fact).concluded(snapshot, stop, spec_fact["spec"])
     facts.link_once(folder, facts.RUN, record.to_json())
 

@@ -203,7 +203,7 @@ class DockerRunner(Runner):
             )
         if isinstance(found, Snapshot):
             return found
-        stop = facts.read_fact(folder, facts.STOP)
+        stop = facts.asked(folder)
         if stop is None:
             found = self._when_known(found)
         code = int(found["State"].get("ExitCode") or 0)
@@ -237,8 +237,8 @@ class DockerRunner(Runner):
         """What the launcher says while it gets the image; None when it is past that."""
         if facts.exists(folder, facts.LAUNCH):
             return None
-        launcher = facts.read_fact(folder, facts.LAUNCHER)
-        told = launcher and facts.read_fact(folder, facts.PULL)
+        launcher = facts.glance(folder, facts.LAUNCHER)
+        told = launcher and facts.glance(folder, facts.PULL)
         if not told:
             return None
         return Snapshot(
@@ -311,7 +311,7 @@ class DockerRunner(Runner):
 
     def cancel(self, run_id: str, grace: float, why: str, *, insist: bool = False) -> None:
         """See `Runner.cancel`: SIGTERM; after the grace, counted from ``stop.json``, SIGKILL."""
-        stop = facts.read_fact(self.folder(run_id), facts.STOP) or {}
+        stop = facts.asked(self.folder(run_id)) or {}
         over = self._engine.now() - float(stop.get("clock") or stop.get("at") or 0.0) >= grace
         if insist or over:
             docker_launch.signal(self._engine, f"qwex-{run_id}", "SIGKILL")

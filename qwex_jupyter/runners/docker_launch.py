@@ -261,7 +261,7 @@ class _Launch:
                 pass  # it may run, or not: whoever looks sees it
             break
         # A stop that came between the two was told "it is being started": it holds now.
-        stop = facts.read_fact(self._folder, facts.STOP)
+        stop = facts.asked(self._folder)
         if stop is not None:
             signal(self._engine, self._id, "SIGTERM")
 

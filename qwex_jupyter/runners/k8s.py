@@ -180,7 +180,7 @@ class K8sRunner(Runner):
                 )
                 continue
             folder = self.folder(run_id)
-            stop = facts.read_fact(folder, facts.STOP)
+            stop = facts.asked(folder)
             patient = functools.partial(self._is_patient, folder)
             insisted = stop is not None and facts.exists(folder, facts.KILL)
             answers[run_id] = k8s_state.snapshot(seen, stop, now, patient, insisted=insisted)
@@ -215,7 +215,7 @@ class K8sRunner(Runner):
             return True
         if job is None:
             return facts.exists(folder, facts.LAUNCH)  # it isn't known
-        stop = facts.read_fact(folder, facts.STOP)
+        stop = facts.asked(folder)
         end = k8s_state.snapshot(Seen(job), stop, 0.0).end
         return end is not None and (end.exit_code is not None or end.reason is not Reason.NONE)
 
@@ -270,7 +270,7 @@ class K8sRunner(Runner):
         The grace is the pod's own, from its creation; it can't be cut short.
         """
         folder = self.folder(run_id)
-        stop = facts.read_fact(folder, facts.STOP) or {}
+        stop = facts.asked(folder) or {}
         job = self._finder.known_job(run_id)
         if job is None:
             return

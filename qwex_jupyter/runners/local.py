@@ -211,7 +211,7 @@ class LocalRunner(Runner):
             process.send(launch, signal.SIGUSR1)
         if standing != process.GONE:
             return  # on another machine the supervisor finds stop.json by itself
-        stop = facts.read_fact(folder, facts.STOP) or {}
+        stop = facts.asked(folder) or {}
         over = time.time() - float(stop.get("at", 0)) > grace
         number = signal.SIGKILL if insist or over else signal.SIGTERM
         for member in _members(launch, run_id):

@@ -132,7 +132,7 @@ class MemoryRunner(Runner):
             world.started[run_id] = world.started.get(run_id, 0) + 1
             job.start()
         # A stop that came between the two was told "it is being started": it holds now.
-        stop = facts.read_fact(folder, facts.STOP)
+        stop = facts.asked(folder)
         if stop is not None:
             self.cancel(run_id, float(stop["grace"]), str(stop["why"]))
 
