@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from qwex_jupyter.errors import QwexError
+from qwex_jupyter.threads import started
 
 
 class Aside:
@@ -29,8 +30,7 @@ class Aside:
             except (QwexError, OSError):
                 pass  # the record says what is known
 
-        self._thread = threading.Thread(target=work, name="qwex-aside", daemon=True)
-        self._thread.start()
+        self._thread = started(work, "qwex-aside")
 
     def wait(self, seconds: float) -> None:
         """Waits for the call to return, so long at the most."""

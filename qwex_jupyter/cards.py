@@ -14,6 +14,7 @@ from qwex_jupyter.aside import Aside
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.flag import Flag
 from qwex_jupyter.record import RunRecord
+from qwex_jupyter.threads import started
 from qwex_jupyter.views import publish
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ class Cards:
         with self._lock:
             self._cards[shown.place] = shown
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="qwex-cards", daemon=True)
-                self._thread.start()
+                self._thread = started(self._run, "qwex-cards")
 
     def _notice(self, record: RunRecord) -> None:
         if record.status.final:

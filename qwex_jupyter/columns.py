@@ -37,7 +37,7 @@ NO_NUMBER = -(2**63)
 # The years 1 and 9999, beyond which no date can be shown.
 _LEAST_SECONDS, _MOST_SECONDS = -62135596800.0, 253402300799.0
 _NEVER_NONE = {"created_at", "observed_at"}
-_MAGIC = b"qwex columns 1 " + sys.byteorder.encode()
+_MAGIC = b"qwex columns 2 " + sys.byteorder.encode()
 
 Row = Sequence[Any]
 pick_values = itemgetter(*KINDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from qwex_jupyter.flag import Flag
 from qwex_jupyter.logs import Tail
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.status import RunStatus
+from qwex_jupyter.threads import started
 from qwex_jupyter.views import FIRST_CHANGE, Pane, Stream, View
 
 if TYPE_CHECKING:
@@ -52,14 +52,12 @@ def handing_over(view: View, asked: RunRecord) -> Iterator[None]:
         while not over.wait(1.0):
             view.tick(asked, f"{asked.runner} hasn't taken it over yet")
 
-    thread = threading.Thread(target=tick, name="qwex-clock", daemon=True)
-    if isinstance(view, Pane):
-        thread.start()
+    thread = started(tick, "qwex-clock") if isinstance(view, Pane) else None
     try:
         yield
     finally:
         over.set()
-        if thread.ident is not None:
+        if thread is not None:
             thread.join(1.0)
 
 

@@ -11,6 +11,7 @@ from qwex_jupyter.backends import Backend
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.flag import Flag
 from qwex_jupyter.patience import Patience
+from qwex_jupyter.threads import started
 from qwex_jupyter.tracker import Tracker
 
 
@@ -56,10 +57,7 @@ class Loop:
                 self._owner, self._thread, self._watches = os.getpid(), None, {}
             if self._thread is None or not self._thread.is_alive():
                 self._stop = Flag()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self._stop,), name="qwex-loop", daemon=True
-                )
-                self._thread.start()
+                self._thread = started(self._run, "qwex-loop", self._stop)
 
     def stop(self) -> None:
         """Ends the thread and the watches."""
@@ -114,11 +112,6 @@ class Loop:
             thread = self._watches.get(backend)
             if thread is not None and thread.is_alive():
                 continue
-            thread = threading.Thread(
-                target=runner.watch,
-                args=(self._notify, stop),
-                name=f"qwex-{runner.name}",
-                daemon=True,
-            )
-            self._watches[backend] = thread
-            thread.start()
+            thread = started(runner.watch, f"qwex-{runner.name}", self._notify, stop)
+            if thread is not None:
+                self._watches[backend] = thread

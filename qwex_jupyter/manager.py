@@ -34,6 +34,7 @@ from qwex_jupyter.record import RunRecord
 from qwex_jupyter.run import Run
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus, Why
+from qwex_jupyter.threads import started
 from qwex_jupyter.tracker import Tracker
 
 
@@ -287,9 +288,9 @@ class RunManager(Tracker):
             except (QwexError, OSError):
                 pass  # the records say when they were observed; the loop asks again
 
-        thread = threading.Thread(target=ask, name="qwex-take-up", daemon=True)
-        thread.start()
-        thread.join(within)
+        thread = started(ask, "qwex-take-up")
+        if thread is not None:
+            thread.join(within)
         records = self.records(self.history.open_ids())
         if records:
             self._loop.wake()
@@ -327,12 +328,12 @@ def _unbroken(call: Callable[[], Run], undo: Callable[[Run], object]) -> Run:
             finished.set()
 
     thread = threading.Thread(target=work, name="qwex-submit", daemon=True)
-    started = False
+    tried = False
     interrupt: KeyboardInterrupt | None = None
     while True:
         try:
-            if not started:
-                started = True
+            if not tried:
+                tried = True
                 thread.start()
             # Not join(): before Python 3.13 an interrupted one takes the thread for ended.
             finished.wait()
@@ -343,6 +344,11 @@ def _unbroken(call: Callable[[], Run], undo: Callable[[Run], object]) -> Run:
             if turn.acquire(blocking=False):
                 raise
             interrupt = error
+        except RuntimeError:
+            # No further thread can be had: a call that an interrupt may cut is better than none.
+            if turn.acquire(blocking=False):
+                return call()
+            raise
     if interrupt is not None:
         for run in done:
             undo(run)

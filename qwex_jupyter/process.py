@@ -26,6 +26,9 @@ _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 
 Identity = dict[str, Any]
 
+# States of a process that will never run again.
+_DEAD = (b"Z", b"X")
+
 _place: dict[bool, Identity] = {}
 
 
@@ -120,7 +123,7 @@ def send(who: Identity, number: int) -> bool:
     return True
 
 
-def members(leader: Identity, mark: str, session: int) -> list[Identity]:
+def members(leader: Identity, mark: str, session: int, *, below: int = 0) -> list[Identity]:
     """The living processes of one run: its process group and what carries its mark.
 
     A group's number is a pid, and outlives its leader only while the group has members. So
@@ -132,6 +135,8 @@ def members(leader: Identity, mark: str, session: int) -> list[Identity]:
         mark: ``QWEX_RUN_ID=...`` as it stands in the environment of every process of the
             run; it finds, on Linux, what left the group into a session of its own.
         session: The pid of the run's supervisor, which leads the session.
+        below: A process that is known to live, as it asks itself: on Linux what descends from
+            it counts too, whatever it made of its environment; see `descendants`.
 
     Returns:
         Identities, each with ``in_group``: whether a signal to the group reaches it.
@@ -143,12 +148,50 @@ def members(leader: Identity, mark: str, session: int) -> list[Identity]:
     ticks, _ = _ticks_and_state(group)
     if ticks and ticks != leader.get("ticks"):
         group = -1
-    found = _group_by_proc(group, mark.encode()) if use_proc else _group_by_ps(group)
+    found = _group_by_proc(group, mark.encode(), below) if use_proc else _group_by_ps(group)
     return [
         {"pid": pid, "ticks": began, "in_group": own, **here}
         for pid, began, own, marked in found
         if marked or ticks or _session(pid) == session
     ]
+
+
+def descendants(root: int, mark: str) -> list[Identity]:
+    """The living processes below one, on Linux; none where there is no /proc.
+
+    What belongs to another run is none of them, nor what is below it: the processes of this
+    package that look after one, and what carries another mark.
+
+    Args:
+        root: The process; it isn't among them.
+        mark: ``QWEX_RUN_ID=...`` of the run whose they are.
+
+    Returns:
+        Identities, each with ``did``: whatever of it changes when it does something, and
+        ``busy``: whether it wants a processor, or waits for a disk, at this moment.
+    """
+    if not use_proc:
+        return []
+    here = place()
+    stats = _stats()
+    return [
+        {
+            "pid": pid,
+            "ticks": stats[pid][19].decode(),
+            "did": (*stats[pid][11:13], _read(f"/proc/{pid}/schedstat").split()[:1]),
+            "busy": stats[pid][0] in (b"R", b"D"),
+            **here,
+        }
+        for pid in _below(root, stats, mark.encode())
+        if stats[pid][0] not in _DEAD
+    ]
+
+
+def name_of(pid: int) -> str:
+    """What a process is called, as ``ps`` says it; "" when it is gone."""
+    if use_proc:
+        return _first_line(f"/proc/{pid}/comm")
+    return os.path.basename(_ask("ps", "-o", "comm=", "-p", str(pid)))
 
 
 def resident_bytes(pids: list[int], enough: int) -> int:
@@ -196,26 +239,71 @@ def _ticks_and_state(pid: int) -> tuple[str, str]:
     return (" ".join(words[1:]), words[0]) if words else ("", "")
 
 
-def _group_by_proc(group: int, mark: bytes) -> list[tuple[int, str, bool, bool]]:
-    """Pid, ticks, whether it is in the group, whether it carries the mark."""
+def _stats() -> dict[int, list[bytes]]:
+    """The fields of /proc/PID/stat behind the name, proc(5), of each process."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            fields = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
+            if len(fields) > 19:
+                found[int(name)] = fields
+    return found
+
+
+def _below(root: int, stats: dict[int, list[bytes]], mark: bytes) -> set[int]:
+    """The descendants of a process, dead ones too, less those of another run."""
+    children: dict[int, list[int]] = {}
+    for pid, fields in stats.items():
+        children.setdefault(int(fields[1]), []).append(pid)
+    found: set[int] = set()
+    more = [root]
+    while more:
+        for pid in children.get(more.pop(), ()):
+            words = _read(f"/proc/{pid}/cmdline").split(b"\0")
+            if _looks_after_runs(words) or _is_of_another(pid, mark):
+                continue
+            found.add(pid)
+            # Without any word it is about to end, and nobody can say what it was: what is below
+            # it is below another one in a moment.
+            if words[0]:
+                more.append(pid)
+    return found
+
+
+def _looks_after_runs(words: list[bytes]) -> bool:
+    """Whether a command line is that of a server, supervisor, scribe or launcher of ours."""
+    return b"-c" in words[:9] and not {b"qwex-supervisor", b"qwex-pull"}.isdisjoint(words[:10])
+
+
+def _is_of_another(pid: int, mark: bytes) -> bool:
+    name = mark.partition(b"=")[0] + b"="
+    for word in _read(f"/proc/{pid}/environ").split(b"\0"):
+        if word.startswith(name):
+            return word not in (mark, name)
+    return False
+
+
+def _group_by_proc(group: int, mark: bytes, root: int) -> list[tuple[int, str, bool, bool]]:
+    """Pid, ticks, whether it is in the group, whether it carries the mark or is below the root."""
     found = []
     mine = os.getuid()
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
+    stats = _stats()
+    below = _below(root, stats, mark) if root else set()
+    for pid, fields in stats.items():
+        if fields[0] in _DEAD:
             continue
-        fields = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
-        if len(fields) < 20 or fields[0] in (b"Z", b"X"):
-            continue
-        own, marked = int(fields[2]) == group, False
-        if not own:
+        own, marked = int(fields[2]) == group, pid in below
+        if not own and not marked:
             try:
-                if mine and os.stat(f"/proc/{name}").st_uid != mine:
+                if mine and os.stat(f"/proc/{pid}").st_uid != mine:
                     continue
             except OSError:
                 continue
-            marked = mark in _read(f"/proc/{name}/environ").split(b"\0")
+            marked = mark in _read(f"/proc/{pid}/environ").split(b"\0")
+            if marked:
+                marked = not _looks_after_runs(_read(f"/proc/{pid}/cmdline").split(b"\0"))
         if own or marked:
-            found.append((int(name), fields[19].decode(), own, marked))
+            found.append((pid, fields[19].decode(), own, marked))
     return found
 
 

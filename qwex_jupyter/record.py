@@ -42,6 +42,7 @@ class RunRecord:
         log_missing: Bytes that could not be kept, per stream; -1 where the backend may have lost
             some, and nobody knows how many.
         missing: Why output is missing, a clause; "" where nothing is known of it.
+        left: What the program had left running and what had to be ended: ``sleep (2), tail``.
         said: The backend's own words, for who wants to read on.
         identity: Which backend ran it.
         uid: The backend's own name for the object.
@@ -73,6 +74,7 @@ class RunRecord:
     progress: str = ""
     log_missing: Mapping[str, int] = field(default_factory=dict)
     missing: str = ""
+    left: str = ""
     said: str = ""
     identity: str = ""
     uid: str = ""
@@ -183,6 +185,7 @@ class RunRecord:
             progress="",
             log_missing=dict(snapshot.log_missing),
             missing=evidence.get("missing", ""),
+            left=evidence.get("left", ""),
             said=snapshot.said,
             uid=snapshot.uid or self.uid,
         )

@@ -367,8 +367,11 @@ def _missing(record: RunRecord) -> list[str]:
             )
             continue
         lines.append(
-            f"{lost:,} bytes of {stream} could not be kept: there was no room on the disk."
+            f"{lost:,} bytes of {stream} could not be kept"
+            + ("." if record.missing else ": there was no room on the disk.")
         )
+    if record.left:
+        lines.append(f"What it had left running was ended: {record.left}.")
     if record.overrun and record.overrun >= _WORTH_SAYING:
         over = clock(record.overrun)
         lines.append(f"It ran {over} over its timeout: its grace, and while nobody watched it.")

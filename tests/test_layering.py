@@ -18,6 +18,8 @@ MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for 
 RUNNERS = sorted(path.stem for path in (PACKAGE / "runners").glob("*.py") if path.stem[0] != "_")
 # Rooms that a supervisor enters under ``python -I -S``: nothing but the standard library.
 PLAIN = {"errors", "facts", "process", "record", "status"}
+# What runs beside a local program.
+BESIDE = {"server", "supervisor", "scribe", "program", "outcome", "remains", "limits", "pipes"}
 
 
 def name_of(path: Path) -> str:
@@ -101,8 +103,10 @@ def test_what_a_supervisor_imports_is_plain(name: str) -> None:
 def test_a_runner_knows_no_manager_and_no_sibling(name: str) -> None:
     """Runners know specs, records, facts, processes, logs, copies; of others the seam."""
     allowed = PLAIN | {"spec", "logs", "flag", "patience", "carry", "runners.base"}
-    if name in ("local", "supervisor"):
-        allowed |= {"runners.program", "runners.scribe"}
+    if name in BESIDE:
+        allowed |= {f"runners.{other}" for other in BESIDE}
+    if name in ("local", "local_server"):
+        allowed |= {"runners.limits", "runners.pipes"}
     # What runners of far backends have in common.
     allowed |= {"runners.streams", "runners.reader", "runners.words", "runners.inside"}
     family = name.partition("_")[0]
@@ -117,12 +121,12 @@ def test_a_runner_knows_no_manager_and_no_sibling(name: str) -> None:
     assert foreign(found) <= libraries.get(family, set())
 
 
-@pytest.mark.parametrize("name", ["supervisor", "program", "scribe"])
+@pytest.mark.parametrize("name", sorted(BESIDE))
 def test_what_runs_beside_a_program_is_plain(name: str) -> None:
     """The processes that outlive a kernel need nothing but the standard library and plain rooms."""
     found = imports(f"runners.{name}")
     assert not foreign(found)
-    assert ours(found) <= PLAIN | {"runners.program", "runners.scribe"}
+    assert ours(found) <= PLAIN | {f"runners.{other}" for other in BESIDE}
 
 
 def test_each_heavy_library_has_one_room() -> None:
@@ -214,7 +218,8 @@ WRITERS: dict[str, dict[str, str]] = {
         "os.open:w": "supervisor.log, for its own traceback; /dev/null",
         "open:w": "supervisor.log",
     },
-    "runners.scribe": {"os.open:w": "the two logs"},
+    "runners.scribe": {"os.open:w": "the two logs; /dev/null"},
+    "runners.server": {"os.open:w": "/dev/null"},
     "cli": {"os.open:w": "/dev/null, in the place of a closed stdout"},
     "cache": {
         "os.rename": "the rebuildable cache, outside the home",

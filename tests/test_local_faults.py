@@ -154,12 +154,12 @@ def test_a_supervisor_that_fails_leaves_a_run_that_can_be_stopped(
     """What the system refuses a supervisor at work ends the supervisor, and takes no stop away."""
     boot = (
         "import sys; sys.path.append(sys.argv[1])\n"
-        "from qwex_jupyter.runners import supervisor\n"
+        "from qwex_jupyter.runners import server, supervisor\n"
         "def refused(*_): raise OSError(5, 'refused')\n"
-        "supervisor._until_ended = refused\n"
-        "supervisor.serve()\n"
+        "supervisor._Watch._until_ended = refused\n"
+        "server.serve()\n"
     )
-    monkeypatch.setattr("qwex_jupyter.runners.local._BOOT", boot)
+    monkeypatch.setattr("qwex_jupyter.runners.local_server._BOOT", boot)
     run = manager.submit(sh("echo up; exec sleep 300"))
     until(lambda: run.logs() == "up\n")
     until(lambda: run.poll() is RunStatus.RUNNING and run.reason == Reason.SUPERVISOR_GONE)

@@ -32,7 +32,8 @@ from qwex_jupyter.flag import Flag
 from qwex_jupyter.logs import Lease, RunLog
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import RunRecord
-from qwex_jupyter.runners import local, supervisor
+from qwex_jupyter.runners import local, local_server, supervisor
+from qwex_jupyter.runners.scribe import Scribe
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import Reason, RunStatus
 
@@ -53,7 +54,7 @@ class Catcher:
     def __init__(self) -> None:
         self.message = b""
 
-    def usable(self) -> bool:
+    def usable(self, has: object) -> bool:
         """It always is."""
         return True
 
@@ -92,8 +93,9 @@ class Stage:
         request, pipe = os.pipe()
         os.write(pipe, self.message)
         os.close(pipe)
+        ready = os.open(os.devnull, os.O_WRONLY)
         supervisor._LOOK = 0.02
-        supervisor._supervise_and_leave(request)
+        supervisor.stand_by(request, ready, scribe_of_another())
 
     def look(self) -> None:
         """What a manager does that has no patience with submitters."""
@@ -108,6 +110,26 @@ class Stage:
         """Remembers the first run.json there was: there must never be another."""
         if self.run_id and self.first_end is None and os.path.exists(f"{self.folder}/{facts.RUN}"):
             self.first_end = end_of(self.folder)
+
+
+def scribe_of_another() -> Scribe:
+    """A scribe that isn't this process's child, as that of a real supervisor is its server's."""
+    fork = os.fork
+
+    def fork_twice() -> int:
+        child = fork()
+        if child:
+            os.waitpid(child, 0)
+            return child
+        if fork():
+            os._exit(0)
+        return 0
+
+    os.fork = fork_twice
+    try:
+        return Scribe()
+    finally:
+        os.fork = fork
 
 
 def end_of(folder: str) -> tuple[int, bytes]:
@@ -569,17 +591,17 @@ def test_a_real_supervisor_is_killed_at_each_fault_point(
         "import sys; sys.path.append(sys.argv[1])\n"
         "import os\n"
         "from qwex_jupyter import facts\n"
-        "from qwex_jupyter.runners import supervisor\n"
+        "from qwex_jupyter.runners import server\n"
         "steps = []\n"
         "def fault(step):\n"
         "    steps.append(step)\n"
         "    if len(steps) > AT: os.kill(os.getpid(), 9)\n"
         "facts.fault = fault\n"
-        "supervisor.serve()\n"
+        "server.serve()\n"
     )
     ends = []
     for at in itertools.count():
-        monkeypatch.setattr(local, "_BOOT", boot.replace("AT", str(at)))
+        monkeypatch.setattr(local_server, "_BOOT", boot.replace("AT", str(at)))
         manager = quiet_manager(str(tmp_path / f"home-{at}"))
         counter = tmp_path / f"counter-{at}"
         spec = JobSpec(command=("/bin/sh", "-c", f"printf x >> {counter}; exit {CODE}"))

@@ -7,34 +7,24 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import qwex_jupyter
 from qwex_jupyter import carry, facts, process
-from qwex_jupyter.errors import (
-    RunNotFound,
-    RunStillLive,
-    SpecError,
-    SubmitFailed,
-)
+from qwex_jupyter.errors import RunNotFound, RunStillLive, SpecError, SubmitFailed
 from qwex_jupyter.logs import RunLog
 from qwex_jupyter.record import RunRecord
+from qwex_jupyter.runners import limits
 from qwex_jupyter.runners.base import Plan, Promises, Runner, script_argv, shell_line
+from qwex_jupyter.runners.local_server import Broken, Server
+from qwex_jupyter.runners.pipes import message
 from qwex_jupyter.spec import JobSpec
 from qwex_jupyter.status import End, Reason, RunStatus, Snapshot
 
 # What a kernel sets for itself and no program of the user's is meant to see.
 _KERNEL_ONLY = ("JPY_", "QWEX_RUN_ID")
-
-_BOOT = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from qwex_jupyter.runners.supervisor import serve; serve()"
-)
 
 
 class LocalRunner(Runner):
@@ -64,7 +54,7 @@ class LocalRunner(Runner):
     ) -> None:
         super().__init__(home, history)
         self._python, self._portable = python, portable
-        self._server: _Server | None = None
+        self._server: Server | None = None
         self._lock = threading.Lock()
 
     def check(self) -> None:
@@ -151,27 +141,30 @@ class LocalRunner(Runner):
         env = _environment()
         env.update({name: value for name, value in plan["env"].items() if value is not None})
         env.update(secrets)
+        if "PWD" not in plan["env"] and not _names(env.get("PWD"), plan["cwd"]):
+            env.pop("PWD", None)
+        has = limits.here()
         request = {
             "folder": folder,
             "argv": plan["argv"],
             "env": env,
             "cwd": plan["cwd"],
             "umask": process.umask(),
+            "has": has,
             "portable": self._portable,
         }
-        body = json.dumps(request).encode()
-        message = b"%08x" % len(body) + body
+        whole = message(json.dumps(request).encode())
         with self._lock:
             try:
-                self._ready_server().send(message)
-            except SubmitFailed:
+                self._ready_server(has).send(whole)
+            except Broken:
                 # It was killed a moment ago. Should it have handed the request on all the
                 # same, then of the two supervisors one links launch.json.
-                self._ready_server().send(message)
+                self._ready_server(has).send(whole)
 
-    def _ready_server(self) -> _Server:
-        if self._server is None or not self._server.usable():
-            self._server = self._start_server()
+    def _ready_server(self, has: limits.Limits) -> Server:
+        if self._server is None or not self._server.usable(has):
+            self._server = Server(has)
         return self._server
 
     def poll(self, run_ids: Iterable[str]) -> dict[str, Snapshot | RunNotFound]:
@@ -213,9 +206,11 @@ class LocalRunner(Runner):
             return  # on another machine the supervisor finds stop.json by itself
         stop = facts.asked(folder) or {}
         over = time.time() - float(stop.get("at", 0)) > grace
-        number = signal.SIGKILL if insist or over else signal.SIGTERM
-        for member in _members(launch, run_id):
-            process.send(member, number)
+        kill = insist or over
+        # SIGCONT, or what stands still never hears of it.
+        for number in (signal.SIGKILL,) if kill else (signal.SIGTERM, signal.SIGCONT):
+            for member in _members(launch, run_id):
+                process.send(member, number)
 
     def delete(self, run_id: str) -> None:
         """See `Runner.delete`: nothing is left but the folder."""
@@ -286,80 +281,6 @@ class LocalRunner(Runner):
             log_missing=record.log_missing,
         )
 
-    def _start_server(self) -> _Server:
-        root = os.path.dirname(os.path.dirname(os.path.abspath(qwex_jupyter.__file__)))
-        return _Server(root)
-
-
-class _Server:
-    """The kernel's end of the small process that forks supervisors."""
-
-    def __init__(self, root: str) -> None:
-        self._owner, self._gone = os.getpid(), False
-        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, root, "qwex-supervisor"]
-        request, self._pipe = os.pipe()
-        try:
-            server = subprocess.Popen(
-                command,
-                stdin=request,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env={"PATH": os.environ.get("PATH", os.defpath)},
-                start_new_session=True,
-            )
-        except OSError as error:
-            self._close()
-            raise SubmitFailed(
-                f"No supervisor could be started: {error.strerror}. Nothing runs."
-            ) from error
-        finally:
-            os.close(request)
-        self._pid = server.pid
-        # It is waited for here, by its pid: a Popen that is collected before this object
-        # would complain that its process still runs.
-        server.returncode = 0
-
-    def __del__(self) -> None:
-        """Ends it: it reads the requests that are still in the pipe, and leaves at its end."""
-        self._close()
-        if hasattr(self, "_pid") and self._owner == os.getpid():
-            for pause in (0.0, 0.001, 0.01, 0.1, 1.0):
-                time.sleep(pause)
-                if self._ended():  # reaped, or it would stay as a zombie of the kernel
-                    break
-
-    def usable(self) -> bool:
-        """Whether it is this process's own and lives; a forked child makes one for itself."""
-        return self._owner == os.getpid() and self._pipe >= 0 and not self._ended()
-
-    def send(self, message: bytes) -> None:
-        """Hands a request over whole; a torn one starts nothing, and ends this server."""
-        try:
-            view = memoryview(message)
-            while view:
-                view = view[os.write(self._pipe, view) :]
-        except BaseException as error:
-            self._close()
-            if isinstance(error, OSError):
-                raise SubmitFailed(
-                    f"The supervisor could not be reached: {error.strerror}. Nothing was started."
-                ) from error
-            raise
-
-    def _close(self) -> None:
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
-
-    def _ended(self) -> bool:
-        if not self._gone:
-            try:
-                self._gone = os.waitpid(self._pid, os.WNOHANG)[0] != 0
-            except ChildProcessError:
-                self._gone = True  # reaped by the system, where SIGCHLD is ignored
-        return self._gone
-
 
 def _members(launch: facts.Fact, run_id: str) -> list[process.Identity]:
     return process.members(launch["leader"], f"QWEX_RUN_ID={run_id}", launch["pid"])
@@ -375,6 +296,14 @@ def _environment() -> dict[str, str]:
     if env.get("MPLBACKEND", "").startswith("module://"):
         del env["MPLBACKEND"]
     return env
+
+
+def _names(folder: str | None, cwd: str) -> bool:
+    """Whether this is a name of the working folder, as a shell looks before it believes PWD."""
+    try:
+        return bool(folder) and os.path.isabs(str(folder)) and os.path.samefile(str(folder), cwd)
+    except OSError:
+        return False
 
 
 def _replace(snapshot: Snapshot, **values: Any) -> Snapshot:

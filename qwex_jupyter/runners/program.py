@@ -9,8 +9,10 @@ import time
 from typing import Any, NoReturn
 
 from qwex_jupyter import process
+from qwex_jupyter.runners import limits, remains
+from qwex_jupyter.runners.pipes import write_all
 
-# ``argv``, ``env`` (whole), ``cwd`` and ``umask``.
+# ``argv``, ``env`` (whole), ``cwd``, ``umask`` and ``has``, its `limits`.
 Order = dict[str, Any]
 
 
@@ -35,15 +37,17 @@ class Program:
     Args:
         out: Where its stdout goes; closed here.
         err: Where its stderr goes; closed here.
+        closing: Descriptors that it must not hold: with them it would stand for a supervisor
+            that was killed.
     """
 
-    def __init__(self, out: int, err: int) -> None:
+    def __init__(self, out: int, err: int, closing: tuple[int, ...] = ()) -> None:
         gate, self._gate = os.pipe()
         self._status, status_in = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            os.close(self._gate)
-            os.close(self._status)
+            for descriptor in (self._gate, self._status, *closing):
+                os.close(descriptor)
             _become(gate, status_in, out, err)
         for descriptor in (gate, status_in, out, err):
             os.close(descriptor)
@@ -58,12 +62,8 @@ class Program:
         self.mark = f"QWEX_RUN_ID={order['env'].get('QWEX_RUN_ID', '')}"
         self.identity = process.identify(self.pid)
         self.started, self.started_at = time.monotonic(), time.time()
-        view = memoryview(json.dumps(order).encode())
-        try:
-            while view:
-                view = view[os.write(self._gate, view) :]
-        except BrokenPipeError:
-            pass  # killed while it waited: its end says so
+        # Where it was killed while it waited, its end says so.
+        write_all(self._gate, json.dumps(order).encode())
         # The end of the order is the end of the pipe; a torn one can't be read, so a
         # supervisor that dies in the middle has started nothing.
         os.close(self._gate)
@@ -96,13 +96,7 @@ class Program:
 
     def signal(self, number: int) -> None:
         """Signals the whole tree: the group, and on Linux what left it."""
-        try:
-            os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # nobody there; or on macOS only a zombie is
-        for member in process.members(self.identity, self.mark, os.getpid()):
-            if not member["in_group"]:
-                process.send(member, number)
+        remains.signal_tree(self.identity, self.mark, number)
 
 
 def _become(gate: int, status: int, out: int, err: int) -> NoReturn:
@@ -123,8 +117,11 @@ def _become(gate: int, status: int, out: int, err: int) -> NoReturn:
         os.umask(order["umask"])
         word = order["cwd"]
         os.chdir(word)
+        limits.take(order["has"])
         word = order["argv"][0]
         os.execvpe(word, order["argv"], order["env"])
+    except limits.Refused as error:
+        os.write(status, f"-1 {error}".encode())
     except BaseException as error:  # noqa: BLE001 - the supervisor says it, this child can't
         code = getattr(error, "errno", 0) or 0
         os.write(status, f"{code} {word}".encode("utf-8", "surrogateescape"))

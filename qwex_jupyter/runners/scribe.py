@@ -7,53 +7,81 @@ writing when its supervisor is killed. Standard library only.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import mmap
 import os
 import select
 import signal
+import struct
 import time
 from typing import NoReturn
+
+from qwex_jupyter.runners.pipes import write_all
 
 _CHUNK = 1 << 18
 _DRAINED_IN = 10.0
 # On the control pipe: behind the folder; and once more for "empty the pipes and report".
 _DONE = b"\0"
+_COUNT = struct.Struct("=Q")
+_TOO_LONG = "the files of this kernel's first run could be no longer (ulimit -f)"
 
 
 class Scribe:
     """The supervisor's end of it. Forked at once, it begins to copy at `begin`.
 
-    Args:
-        out: The reading end of the program's stdout; closed here.
-        err: The reading end of its stderr; closed here.
-        closing: Descriptors that the scribe must not hold: the program's writing ends.
+    It is forked by who forks the supervisor: a supervisor's only children are then the program
+    and what that leaves.
+
+    Attributes:
+        out: Where the program's stdout is to go.
+        err: Where its stderr is to go.
     """
 
-    def __init__(self, out: int, err: int, closing: tuple[int, ...]) -> None:
-        control, self._control = os.pipe()
-        self._report, report = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            for descriptor in (self._control, self._report, *closing):
-                os.close(descriptor)
-            _copy_and_leave(out, err, control, report)
-        for descriptor in (out, err, control, report):
-            os.close(descriptor)
+    def __init__(self) -> None:
+        control = report = out = err = -1
+        self._control = self._report = self.out = self.err = -1
+        # Counts what was copied, for who waits beside it.
+        self._count = mmap.mmap(-1, _COUNT.size)
+        try:
+            control, self._control = os.pipe()
+            self._report, report = os.pipe()
+            out, self.out = os.pipe()
+            err, self.err = os.pipe()
+            self._pid = os.fork()
+            if self._pid == 0:
+                self.leave()
+                _copy_and_leave(out, err, control, report, self._count)
+        except BaseException:
+            self.leave()
+            raise
+        finally:
+            _close(out, err, control, report)
+
+    def leave(self) -> None:
+        """Closes this process's ends: another one's are the last."""
+        _close(self.out, self.err, self._control, self._report)
+
+    @property
+    def copied(self) -> int:
+        """How many bytes it has taken out of the pipes so far."""
+        return int(_COUNT.unpack(self._count[:])[0])
 
     def begin(self, folder: str) -> None:
         """Says which run's log files it writes."""
-        os.write(self._control, os.fsencode(folder) + _DONE)
+        # Where it was killed before, there is no report at the end, which says so.
+        write_all(self._control, os.fsencode(folder) + _DONE)
 
-    def finish(self) -> dict[str, int]:
-        """Waits until all output is on disk; bytes that found no room, per stream.
+    def finish(self) -> tuple[dict[str, int], str]:
+        """Waits until all output is on disk.
 
-        -1 where how much is missing isn't known.
+        Returns:
+            Bytes that found no room, per stream, -1 where how much is missing isn't known; and
+            why, a clause, where it isn't a full disk.
         """
-        try:
-            os.write(self._control, _DONE)
-        except BrokenPipeError:
-            pass  # all writers were gone, or it was killed: its report says which
+        # Where all writers were gone, or it was killed, its report says which.
+        write_all(self._control, _DONE)
         os.close(self._control)
         text = b""
         until = time.monotonic() + _DRAINED_IN
@@ -67,23 +95,29 @@ class Scribe:
             text = b""
         os.close(self._report)
         try:
-            return {key: count for key, count in json.loads(text).items() if count}
+            lost, why = json.loads(text)
+            return {key: count for key, count in lost.items() if count}, why
         except ValueError:
-            return {"stdout": -1, "stderr": -1}  # it was killed
-
-    def reap(self) -> None:
-        """Leaves no zombie; after `finish`, when nobody waits any more."""
-        os.waitpid(self._pid, 0)
+            return {"stdout": -1, "stderr": -1}, ""  # it was killed
 
     def abandon(self) -> None:
         """Lets it go before it began."""
         os.close(self._control)
         os.close(self._report)
-        self.reap()
 
 
-def _copy_and_leave(out: int, err: int, control: int, report: int) -> NoReturn:
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _copy_and_leave(out: int, err: int, control: int, report: int, count: mmap.mmap) -> NoReturn:
     try:
+        os.setsid()  # nobody's signals to a group are for it
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
         text = b""
         while _DONE not in text:
             word = os.read(control, 4096)
@@ -103,16 +137,26 @@ def _copy_and_leave(out: int, err: int, control: int, report: int) -> NoReturn:
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
                 except OSError:
                     pass  # the user's quota of pipe memory is spent: the usual size does
-        _copy(files, control, lost, draining=bool(done))
-        os.write(report, json.dumps(lost).encode())
+        too_long = _copy(files, control, lost, count, draining=bool(done))
+        os.write(report, json.dumps([lost, _TOO_LONG if too_long else ""]).encode())
     finally:
         os._exit(0)
 
 
 def _copy(
-    files: dict[int, tuple[int, str]], control: int, lost: dict[str, int], *, draining: bool
-) -> None:
-    """Copies until all writers are gone, or until the pipes are empty once it is to end."""
+    files: dict[int, tuple[int, str]],
+    control: int,
+    lost: dict[str, int],
+    count: mmap.mmap,
+    *,
+    draining: bool,
+) -> bool:
+    """Copies until all writers are gone, or until the pipes are empty once it is to end.
+
+    Returns:
+        Whether a file came to the length that this process may give it.
+    """
+    copied, too_long = 0, False
     poller = select.poll()
     for pipe in files:
         poller.register(pipe, select.POLLIN)
@@ -136,20 +180,23 @@ def _copy(
                 poller.unregister(pipe)
                 continue
             moved = True
+            copied += len(data)
+            count[:] = _COUNT.pack(copied)
             descriptor, name = files[pipe]
-            lost[name] += _write_all(descriptor, data)
+            missing, error = _write(descriptor, data)
+            lost[name] += missing
+            too_long = too_long or error == errno.EFBIG
         if draining and control not in ready and not moved:
-            return
+            break
+    return too_long
 
 
-def _write_all(descriptor: int, data: bytes) -> int:
-    """Writes; returns how many bytes found no room. The program isn't made to wait for disk."""
+def _write(descriptor: int, data: bytes) -> tuple[int, int]:
+    """Writes; how many bytes found no room, and the error. The program doesn't wait for disk."""
     view = memoryview(data)
-    while view:
-        try:
+    try:
+        while view:
             view = view[os.write(descriptor, view) :]
-        except InterruptedError:
-            continue
-        except OSError:
-            return len(view)
-    return 0
+    except OSError as error:
+        return len(view), error.errno or 0
+    return 0, 0
