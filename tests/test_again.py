@@ -297,7 +297,8 @@ def test_another_image_keeps_the_rest(manager: RunManager, here: Path) -> None:
     """A rerun in an image is Docker's, has the same files, and drops what it was not given."""
     spec = JobSpec(command=("sh", "x.sh"), files=("data.txt",), env={"A": "1"})
     run_id = "20261129-120000-abcdef"
-    fact = {"run_id": run_id, "runner": "local", "spec": spec.to_json(), "cwd": str(here)}
+    fact = {"run_id": run_id, "runner": "local", "identity": "x", "cwd": str(here)}
+    fact |= {"spec": spec.to_json(), "created_at": 1.0, "command": "sh"}
     manager.history.create(spec, fact)
     runner, again = manager.again(run_id, image="busybox")
     assert (runner, again.image, again.files_of) == ("docker", "busybox", run_id)
