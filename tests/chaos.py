@@ -218,7 +218,8 @@ class Campaign:
                 process.identify(rng.choice(servers)), signal.SIGKILL
             )
             return
-        waiting = [child for server in servers for child in _children(server)]
+        # Not the scribes beside them.
+        waiting = [one for server in servers for one in _children(server) if _children(one)]
         if waiting:
             self._kill(process.identify(rng.choice(waiting)))
 

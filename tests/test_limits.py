@@ -369,6 +369,28 @@ def test_a_spare_that_was_killed_is_replaced(manager: RunManager) -> None:
     assert end(manager.submit(sh("exit 7"))).exit_code == 7
 
 
+@needs_proc
+def test_a_run_without_its_scribe_does_not_start(manager: RunManager) -> None:
+    """Where what keeps the output was killed in waiting, nothing is executed unheard."""
+    assert end(manager.submit(sh("exit 3"))).exit_code == 3
+    server = manager.runner("local")._server._pid  # type: ignore[attr-defined]
+
+    def waiting() -> list[int]:
+        stats = process._stats()
+        parents = {int(words[1]) for words in stats.values()}
+        mine = [pid for pid, words in stats.items() if int(words[1]) == server]
+        return [pid for pid in mine if pid not in parents] if len(mine) == 2 else []
+
+    until(lambda: len(waiting()) == 1)
+    (scribe,) = waiting()
+    os.kill(scribe, 9)
+    until(lambda: not lives(scribe))
+    record = end(manager.submit(sh("exit 0")))
+    assert (record.status, record.reason) == (RunStatus.LOST, Reason.NEVER_STARTED)
+    assert "keep its output was killed" in record.message
+    assert end(manager.submit(sh("exit 7"))).exit_code == 7
+
+
 def test_no_further_thread_loses_no_run(
     home: str, manager: RunManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

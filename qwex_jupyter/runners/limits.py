@@ -8,6 +8,7 @@ only.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import resource
 from typing import Any
@@ -99,6 +100,7 @@ class Refused(Exception):
     """The system doesn't let a process have what its submitter has."""
 
 
+@functools.cache
 def _numbers() -> dict[str, int]:
     """Each limit that this system knows, once."""
     named = {

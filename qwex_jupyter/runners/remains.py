@@ -7,11 +7,12 @@ Elsewhere only the program's process group is known. Standard library only.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from qwex_jupyter import process
 
@@ -25,13 +26,18 @@ _FIRST_PAUSE, _PAUSE = 0.002, 0.05
 
 def adopt(want: bool) -> bool:
     """Makes this process the one that orphans below it go to, or no more; whether it is now."""
+    prctl = _prctl()
+    return prctl is not None and prctl(_PR_SET_CHILD_SUBREAPER, int(want), 0, 0, 0) == 0 and want
+
+
+@functools.cache
+def _prctl() -> Callable[..., int] | None:
     try:
         import ctypes  # not every Python has it
 
-        done = ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(want), 0, 0, 0)
+        return cast("Callable[..., int]", ctypes.CDLL(None).prctl)
     except (ImportError, OSError, AttributeError):
-        return False
-    return bool(want and done == 0)
+        return None
 
 
 def reap(leader: int) -> bool:

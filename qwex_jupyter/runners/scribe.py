@@ -68,6 +68,13 @@ class Scribe:
         """How many bytes it has taken out of the pipes so far."""
         return int(_COUNT.unpack(self._count[:])[0])
 
+    @property
+    def lives(self) -> bool:
+        """Whether it is there, before its end was asked for: only its death closes the report."""
+        poller = select.poll()
+        poller.register(self._report, 0)
+        return not poller.poll(0)
+
     def begin(self, folder: str) -> None:
         """Says which run's log files it writes."""
         # Where it was killed before, there is no report at the end, which says so.

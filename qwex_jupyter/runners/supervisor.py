@@ -107,6 +107,8 @@ def supervise(
         pass  # deleted meanwhile
     elif facts.exists(folder, facts.STOP):
         why = "it was stopped before"
+    elif not scribe.lives:
+        why = "the process that was to keep its output was killed"
     else:
         launched = False
         try:
