@@ -260,7 +260,11 @@ class RunManager(Tracker):
         """
         record = self.history.record(run_id)
         if gone and self.record(run_id).reason == Reason.HOST_UNREACHABLE:
-            self.give_up(run_id)
+            try:
+                self.give_up(run_id)
+            except FactUnreadable:
+                self.history.delete(run_id)  # damaged: its user's word is all there is
+                return
             record = self.history.record(run_id)
         if not record.status.final:
             self.look([run_id])

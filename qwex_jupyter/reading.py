@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qwex_jupyter import columns, facts, process
@@ -134,10 +135,11 @@ def _check_launch(launch: Mapping[str, Any] | None) -> None:
 
 
 def _keeper(folder: str) -> facts.Fact | None:
-    """The supervisor of a run, where it is seen to live."""
+    """The supervisor of a run, unless it is known to be gone."""
     try:
         launch = facts.glance(folder, facts.LAUNCH) or {}
-        if launch.get("by") == "supervisor" and process.standing(launch) == process.ALIVE:
+        _check_launch(launch)
+        if launch.get("by") == "supervisor" and process.standing(launch) != process.GONE:
             return launch
     except DAMAGE:
         pass  # nothing is left by which it could be known
@@ -145,27 +147,31 @@ def _keeper(folder: str) -> facts.Fact | None:
 
 
 def _damaged(run_id: str, error: BaseException, keeper: facts.Fact | None = None) -> RunRecord:
+    """The record of what can't be read; final unless it may still become another."""
     record = RunRecord.unreadable(_shown(run_id), _shown(f"It can't be read: {error}."))
     if keeper is not None:
-        return RunRecord(
-            record.run_id,
-            "",
-            RunStatus.RUNNING,
-            Reason.UNREADABLE,
-            _shown(
-                f"It can't be read: {error}. Its supervisor, process {keeper['pid']}, lives and "
-                f"will write down how it ends: %qwex wait {record.handle}"
-            ),
+        here = process.standing(keeper) == process.ALIVE
+        reason = Reason.UNREADABLE if here else Reason.HOST_UNREACHABLE
+        who = (
+            f"Its supervisor, process {keeper['pid']}, lives and will write down how it ends: "
+            f"%qwex wait {record.handle}"
+            if here
+            else f"It runs on {keeper.get('host')}, which can't be looked into from here. If that "
+            f"machine is gone for good: %qwex delete {record.handle} --gone"
+        )
+        return replace(
+            record,
+            status=RunStatus.RUNNING,
+            reason=reason,
+            message=_shown(f"It can't be read: {error}. {who}"),
             started_at=float(keeper["at"]),
             observed_at=time.time(),
         )
     if isinstance(error, FactUnreadable) and error.passing:
-        return RunRecord(
-            record.run_id,
-            "",
-            RunStatus.PENDING,
-            Reason.UNREADABLE,
-            _shown(f"It can't be read at this moment: {error}. Look again soon."),
+        return replace(
+            record,
+            status=RunStatus.PENDING,
+            message=_shown(f"It can't be read at this moment: {error}. Look again soon."),
             observed_at=time.time(),
         )
     return record
