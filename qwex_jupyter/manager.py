@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from qwex_jupyter import context, facts
+from qwex_jupyter import context, facts, process, reading
 from qwex_jupyter.errors import (
     FactUnreadable,
     HomeUnusable,
@@ -275,9 +275,24 @@ class RunManager(Tracker):
                 f"{record.title} {damaged}has not ended, so it is not deleted: "
                 f"first %qwex cancel {record.handle}"
             )
-        if record.reason != Reason.UNREADABLE:
+        if record.reason == Reason.UNREADABLE:
+            self._refuse_if_alive(run_id)
+        else:
             self._free(record)
         self.history.delete(run_id)
+
+    def _refuse_if_alive(self, run_id: str) -> None:
+        """What can't be read as an end may be that of a run which lives.
+
+        Raises:
+            RunStillLive: Its supervisor does.
+        """
+        who = reading.keeper(os.path.join(self.history.runs_folder, run_id))
+        if who is not None and process.standing(who) == process.ALIVE:
+            raise RunStillLive(
+                f"{run_id} is damaged, and its process {who['pid']} still lives: "
+                f"end that with kill {who['leader']['pid']}, then delete it."
+            )
 
     def _free(self, record: RunRecord) -> None:
         """Takes away what the backend holds of a run that has ended."""

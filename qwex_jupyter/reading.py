@@ -88,7 +88,7 @@ class Reader:
                 raise self._unknown(run_id) from None  # deleted since the first look
             if facts.exists(folder, facts.RUN):
                 return self.record(run_id)  # it ended since
-            return _damaged(run_id, error, _keeper(folder))
+            return _damaged(run_id, error, keeper(folder))
         try:
             seen = facts.read_fact(folder, facts.SEEN)
             return _checked(_observed(record, seen), run_id) if seen else record
@@ -134,7 +134,7 @@ def _check_launch(launch: Mapping[str, Any] | None) -> None:
         raise ValueError(f"{facts.LAUNCH} isn't what this package writes")
 
 
-def _keeper(folder: str) -> facts.Fact | None:
+def keeper(folder: str) -> facts.Fact | None:
     """The supervisor of a run, unless it is known to be gone."""
     try:
         launch = facts.glance(folder, facts.LAUNCH) or {}
@@ -146,25 +146,25 @@ def _keeper(folder: str) -> facts.Fact | None:
     return None
 
 
-def _damaged(run_id: str, error: BaseException, keeper: facts.Fact | None = None) -> RunRecord:
+def _damaged(run_id: str, error: BaseException, who: facts.Fact | None = None) -> RunRecord:
     """The record of what can't be read; final unless it may still become another."""
     record = RunRecord.unreadable(_shown(run_id), _shown(f"It can't be read: {error}."))
-    if keeper is not None:
-        here = process.standing(keeper) == process.ALIVE
+    if who is not None:
+        here = process.standing(who) == process.ALIVE
         reason = Reason.UNREADABLE if here else Reason.HOST_UNREACHABLE
-        who = (
-            f"Its supervisor, process {keeper['pid']}, lives and will write down how it ends: "
+        said = (
+            f"Its supervisor, process {who['pid']}, lives and will write down how it ends: "
             f"%qwex wait {record.handle}"
             if here
-            else f"It runs on {keeper.get('host')}, which can't be looked into from here. If that "
+            else f"It runs on {who.get('host')}, which can't be looked into from here. If that "
             f"machine is gone for good: %qwex delete {record.handle} --gone"
         )
         return replace(
             record,
             status=RunStatus.RUNNING,
             reason=reason,
-            message=_shown(f"It can't be read: {error}. {who}"),
-            started_at=float(keeper["at"]),
+            message=_shown(f"It can't be read: {error}. {said}"),
+            started_at=float(who["at"]),
             observed_at=time.time(),
         )
     if isinstance(error, FactUnreadable) and error.passing:

@@ -248,6 +248,21 @@ def test_a_damaged_spec_of_what_was_killed_is_lost(local: RunManager) -> None:
     assert record.exit_code is None
 
 
+def test_a_damaged_end_of_what_lives_is_not_deleted(manager: RunManager) -> None:
+    """Where something else stands in the place of its end, a program that runs keeps its folder."""
+    run = manager.submit(sh("sleep 300"))
+    until(lambda: facts.exists(run.log.folder, facts.LAUNCH))
+    harm(run, facts.RUN, "torn")
+    leader = launch_of(run)["leader"]["pid"]
+    with pytest.raises(RunStillLive, match=f"end that with kill {leader}"):
+        run.delete()
+    os.kill(leader, signal.SIGKILL)
+    who = launch_of(run)
+    until(lambda: process.standing(who) == process.GONE)
+    run.delete()
+    assert os.listdir(manager.history.runs_folder) == []
+
+
 def test_what_is_damaged_and_elsewhere_has_not_ended(manager: RunManager) -> None:
     """A supervisor that can't be looked into may live; its user can say that it doesn't."""
     run = prepared(manager, sh("x"))
