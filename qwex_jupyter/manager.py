@@ -152,7 +152,8 @@ class RunManager(Tracker):
         """
         until = None if timeout is None else time.monotonic() + timeout
         begun = looked = time.monotonic()
-        while not self.ended(run_id):
+        # An end that is there and can't be read this moment isn't known yet.
+        while not (self.ended(run_id) and (record := self.record(run_id)).status.final):
             now = time.monotonic()
             if until is not None and now >= until:
                 waited = f"{round(timeout or 0, 2):g} s"
@@ -168,7 +169,7 @@ class RunManager(Tracker):
             # cost nothing.
             pause = min(max(0.0003, (now - begun) / 20), 0.05)
             self._end_seen.wait(pause if until is None else min(pause, until - now))
-        return self.record(run_id)
+        return record
 
     def cancel(self, run_id: str, *, grace: float | None = None, who: str = "you") -> None:
         """Writes down that a run is to stop, and has it carried out; see `Run.cancel`."""

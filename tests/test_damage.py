@@ -314,6 +314,25 @@ def test_what_can_t_be_read_this_moment_has_not_ended(
     assert manager.history.record(run.run_id).reason == ""
 
 
+def test_an_end_that_can_t_be_read_this_moment_is_waited_for(
+    manager: RunManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait gives the true end, and never what too many open files have made of it."""
+    run = manager.submit(sh("exit 3"))
+    until(lambda: facts.exists(run.log.folder, facts.RUN))
+    real, failures = os.open, [errno.EMFILE] * 20
+
+    def opened(path: Any, *rest: Any, **more: Any) -> int:
+        if str(path).endswith(facts.RUN) and failures:
+            raise OSError(failures.pop(), "Too many open files")
+        return real(path, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", opened)
+        assert manager.wait(run.run_id, 60).exit_code == 3
+    assert not failures
+
+
 def test_an_observation_ends_nothing(manager: RunManager) -> None:
     """seen.json, which anybody may have left, never says an end."""
     run = prepared(manager, sh("x"))
