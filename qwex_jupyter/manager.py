@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from qwex_jupyter import again, context, facts
+from qwex_jupyter import again, context, facts, process, reading
 from qwex_jupyter.errors import (
     FactUnreadable,
     HomeUnusable,
@@ -151,7 +151,8 @@ class RunManager(Tracker):
         """
         until = None if timeout is None else time.monotonic() + timeout
         begun = looked = time.monotonic()
-        while not self.ended(run_id):
+        # An end that is there and can't be read this moment isn't known yet.
+        while not (self.ended(run_id) and (record := self.record(run_id)).status.final):
             now = time.monotonic()
             if until is not None and now >= until:
                 waited = f"{round(timeout or 0, 2):g} s"
@@ -167,7 +168,7 @@ class RunManager(Tracker):
             # cost nothing.
             pause = min(max(0.0003, (now - begun) / 20), 0.05)
             self._end_seen.wait(pause if until is None else min(pause, until - now))
-        return self.record(run_id)
+        return record
 
     def cancel(self, run_id: str, *, grace: float | None = None, who: str = "you") -> None:
         """Writes down that a run is to stop, and has it carried out; see `Run.cancel`."""
@@ -243,7 +244,11 @@ class RunManager(Tracker):
         """
         record = self.history.record(run_id)
         if gone and self.record(run_id).reason == Reason.HOST_UNREACHABLE:
-            self.give_up(run_id)
+            try:
+                self.give_up(run_id)
+            except FactUnreadable:
+                self.history.delete(run_id)  # damaged: its user's word is all there is
+                return
             record = self.history.record(run_id)
         if not record.status.final:
             self.look([run_id])
@@ -254,9 +259,24 @@ class RunManager(Tracker):
                 f"{record.title} {damaged}has not ended, so it is not deleted: "
                 f"first %qwex cancel {record.handle}"
             )
-        if record.reason != Reason.UNREADABLE:
+        if record.reason == Reason.UNREADABLE:
+            self._refuse_if_alive(run_id)
+        else:
             self._free(record)
         self.history.delete(run_id)
+
+    def _refuse_if_alive(self, run_id: str) -> None:
+        """What can't be read as an end may be that of a run which lives.
+
+        Raises:
+            RunStillLive: Its supervisor does.
+        """
+        who = reading.keeper(os.path.join(self.history.runs_folder, run_id))
+        if who is not None and process.standing(who) == process.ALIVE:
+            raise RunStillLive(
+                f"{run_id} is damaged, and its process {who['pid']} still lives: "
+                f"end that with kill {who['leader']['pid']}, then delete it."
+            )
 
     def _free(self, record: RunRecord) -> None:
         """Takes away what the backend holds of a run that has ended."""

@@ -28,6 +28,8 @@ def open_home(home: str) -> str:
         for folder in (home, os.path.join(home, RUNS), os.path.join(home, OPEN)):
             if not os.path.isdir(folder):
                 os.makedirs(folder, mode=0o700, exist_ok=True)
+            with os.scandir(folder):
+                pass  # or else each verb finds out by itself that it can't be listed
         found = os.stat(home)
         if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise HomeUnusable(
@@ -40,7 +42,7 @@ def open_home(home: str) -> str:
     except OSError as error:
         raise HomeUnusable(
             f"{home} can't be used: {error.strerror}. "
-            "Set QWEX_HOME to a folder that you may write to, on a disk with some room."
+            "Set QWEX_HOME to a folder of your own, on a disk with some room, or mend that."
         ) from error
     except FactUnreadable as error:
         if error.passing:

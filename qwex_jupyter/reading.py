@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qwex_jupyter import columns, facts, process
@@ -87,7 +88,7 @@ class Reader:
                 raise self._unknown(run_id) from None  # deleted since the first look
             if facts.exists(folder, facts.RUN):
                 return self.record(run_id)  # it ended since
-            return _damaged(run_id, error, _keeper(folder))
+            return _damaged(run_id, error, keeper(folder))
         try:
             seen = facts.read_fact(folder, facts.SEEN)
             return _checked(_observed(record, seen), run_id) if seen else record
@@ -133,39 +134,44 @@ def _check_launch(launch: Mapping[str, Any] | None) -> None:
         raise ValueError(f"{facts.LAUNCH} isn't what this package writes")
 
 
-def _keeper(folder: str) -> facts.Fact | None:
-    """The supervisor of a run, where it is seen to live."""
+def keeper(folder: str) -> facts.Fact | None:
+    """The supervisor of a run, unless it is known to be gone."""
     try:
         launch = facts.glance(folder, facts.LAUNCH) or {}
-        if launch.get("by") == "supervisor" and process.standing(launch) == process.ALIVE:
+        _check_launch(launch)
+        if launch.get("by") == "supervisor" and process.standing(launch) != process.GONE:
             return launch
     except DAMAGE:
         pass  # nothing is left by which it could be known
     return None
 
 
-def _damaged(run_id: str, error: BaseException, keeper: facts.Fact | None = None) -> RunRecord:
+def _damaged(run_id: str, error: BaseException, who: facts.Fact | None = None) -> RunRecord:
+    """The record of what can't be read; final unless it may still become another."""
     record = RunRecord.unreadable(_shown(run_id), _shown(f"It can't be read: {error}."))
-    if keeper is not None:
-        return RunRecord(
-            record.run_id,
-            "",
-            RunStatus.RUNNING,
-            Reason.UNREADABLE,
-            _shown(
-                f"It can't be read: {error}. Its supervisor, process {keeper['pid']}, lives and "
-                f"will write down how it ends: %qwex wait {record.handle}"
-            ),
-            started_at=float(keeper["at"]),
+    if who is not None:
+        here = process.standing(who) == process.ALIVE
+        reason = Reason.UNREADABLE if here else Reason.HOST_UNREACHABLE
+        said = (
+            f"Its supervisor, process {who['pid']}, lives and will write down how it ends: "
+            f"%qwex wait {record.handle}"
+            if here
+            else f"It runs on {who.get('host')}, which can't be looked into from here. If that "
+            f"machine is gone for good: %qwex delete {record.handle} --gone"
+        )
+        return replace(
+            record,
+            status=RunStatus.RUNNING,
+            reason=reason,
+            message=_shown(f"It can't be read: {error}. {said}"),
+            started_at=float(who["at"]),
             observed_at=time.time(),
         )
     if isinstance(error, FactUnreadable) and error.passing:
-        return RunRecord(
-            record.run_id,
-            "",
-            RunStatus.PENDING,
-            Reason.UNREADABLE,
-            _shown(f"It can't be read at this moment: {error}. Look again soon."),
+        return replace(
+            record,
+            status=RunStatus.PENDING,
+            message=_shown(f"It can't be read at this moment: {error}. Look again soon."),
             observed_at=time.time(),
         )
     return record

@@ -203,8 +203,8 @@ class Tracker:
             if self.ended(run_id):
                 try:
                     self._settle(run_id)
-                except (RunNotFound, OSError):
-                    pass  # deleted meanwhile, or it can only be read
+                except RunNotFound:
+                    pass  # deleted meanwhile
                 continue
             self._due.again(run_id, _RETRY)
             self._unseen.forget(run_id)

@@ -14,6 +14,7 @@ import pytest
 from local_helpers import PATIENCE, end, launch_of, plain_user, prepared, sh, terminal, until
 
 from qwex_jupyter import facts, follow, process, waiting
+from qwex_jupyter.errors import RunStillLive
 from qwex_jupyter.logs import Lease
 from qwex_jupyter.manager import RunManager
 from qwex_jupyter.record import RunRecord
@@ -206,11 +207,11 @@ class _Publisher:
 
 @pytest.mark.parametrize("damage", ["torn", "gone", "too large"])
 def test_a_damaged_spec_of_what_lives_ends_nothing(
-    manager: RunManager, tmp_path: Path, damage: str
+    local: RunManager, tmp_path: Path, damage: str
 ) -> None:
     """While its supervisor is seen to live a run is waited for, and its true end comes."""
     text = f"while [ ! -e '{tmp_path}/go' ]; do sleep 0.02; done; exit 7"
-    run = manager.submit(sh(text))
+    run = local.submit(sh(text))
     until(lambda: facts.exists(run.log.folder, facts.LAUNCH))
     harm(run, facts.SPEC, damage)
     record = run.record
@@ -218,25 +219,25 @@ def test_a_damaged_spec_of_what_lives_ends_nothing(
     assert str(launch_of(run)["pid"]) in record.message
     with pytest.raises(TimeoutError):
         run.wait(0.2)
-    assert not manager.ended(run.run_id)
+    assert not local.ended(run.run_id)
     (tmp_path / "go").touch()
     assert (end(run).status, end(run).exit_code) == (RunStatus.FAILED, 7)
     run.delete()
-    assert os.listdir(manager.history.runs_folder) == []
+    assert os.listdir(local.history.runs_folder) == []
 
 
-def test_what_is_damaged_and_lives_can_be_cancelled(manager: RunManager) -> None:
+def test_what_is_damaged_and_lives_can_be_cancelled(local: RunManager) -> None:
     """A stop needs no spec: the supervisor has read all it needs."""
-    run = manager.submit(sh("sleep 300"))
+    run = local.submit(sh("sleep 300"))
     until(lambda: facts.exists(run.log.folder, facts.LAUNCH))
     harm(run, facts.SPEC, "torn")
     run.cancel()
     assert end(run).status is RunStatus.CANCELLED
 
 
-def test_a_damaged_spec_of_what_was_killed_is_lost(manager: RunManager) -> None:
+def test_a_damaged_spec_of_what_was_killed_is_lost(local: RunManager) -> None:
     """When the supervisor goes nobody is left who could write down an end: that is the answer."""
-    run = manager.submit(sh("sleep 300"))
+    run = local.submit(sh("sleep 300"))
     until(lambda: facts.exists(run.log.folder, facts.LAUNCH))
     harm(run, facts.SPEC, "torn")
     launch = launch_of(run)
@@ -245,6 +246,40 @@ def test_a_damaged_spec_of_what_was_killed_is_lost(manager: RunManager) -> None:
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.LOST, Reason.UNREADABLE)
     assert record.exit_code is None
+
+
+def test_a_damaged_end_of_what_lives_is_not_deleted(manager: RunManager) -> None:
+    """Where something else stands in the place of its end, a program that runs keeps its folder."""
+    run = manager.submit(sh("sleep 300"))
+    until(lambda: facts.exists(run.log.folder, facts.LAUNCH))
+    harm(run, facts.RUN, "torn")
+    leader = launch_of(run)["leader"]["pid"]
+    with pytest.raises(RunStillLive, match=f"end that with kill {leader}"):
+        run.delete()
+    os.kill(leader, signal.SIGKILL)
+    who = launch_of(run)
+    until(lambda: process.standing(who) == process.GONE)
+    run.delete()
+    assert os.listdir(manager.history.runs_folder) == []
+
+
+def test_what_is_damaged_and_elsewhere_has_not_ended(manager: RunManager) -> None:
+    """A supervisor that can't be looked into may live; its user can say that it doesn't."""
+    run = prepared(manager, sh("x"))
+    there = {**process.identify(os.getpid()), "host": "elsewhere"}
+    launch = {"by": "supervisor", **there, "leader": there, "at": 1.0}
+    facts.link_once(run.log.folder, facts.LAUNCH, launch)
+    harm(run, facts.SPEC, "torn")
+    record = run.record
+    assert (record.status, record.reason) == (RunStatus.RUNNING, Reason.HOST_UNREACHABLE)
+    assert "elsewhere" in record.message
+    assert not manager.ended(run.run_id)
+    with pytest.raises(RunStillLive):
+        run.delete()
+    run.cancel()
+    assert facts.exists(run.log.folder, facts.STOP)
+    manager.delete(run.run_id, gone=True)
+    assert os.listdir(manager.history.runs_folder) == []
 
 
 def test_a_kernel_that_lives_keeps_no_damaged_run_of_another_backend(manager: RunManager) -> None:
@@ -277,6 +312,25 @@ def test_what_can_t_be_read_this_moment_has_not_ended(
         assert (record.status, record.reason) == (RunStatus.PENDING, Reason.UNREADABLE)
         assert "at this moment" in record.message
     assert manager.history.record(run.run_id).reason == ""
+
+
+def test_an_end_that_can_t_be_read_this_moment_is_waited_for(
+    manager: RunManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait gives the true end, and never what too many open files have made of it."""
+    run = manager.submit(sh("exit 3"))
+    until(lambda: facts.exists(run.log.folder, facts.RUN))
+    real, failures = os.open, [errno.EMFILE] * 20
+
+    def opened(path: Any, *rest: Any, **more: Any) -> int:
+        if str(path).endswith(facts.RUN) and failures:
+            raise OSError(failures.pop(), "Too many open files")
+        return real(path, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", opened)
+        assert manager.wait(run.run_id, 60).exit_code == 3
+    assert not failures
 
 
 def test_an_observation_ends_nothing(manager: RunManager) -> None:

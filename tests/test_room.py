@@ -115,7 +115,7 @@ def test_a_read_only_disk_is_read(small: Path, capfd: pytest.CaptureFixture[str]
     assert code == 1
     assert "Deleted 0 runs.\n" in out
     assert "Read-only file system" in out
-    with pytest.raises(HomeUnusable, match="on a disk with some room"):
+    with pytest.raises(HomeUnusable, match=r"Read-only file system\. Set QWEX_HOME"):
         RunHistory(str(small / "another"))
 
 
@@ -143,6 +143,12 @@ def test_a_home_that_one_may_only_read_is_read(
         assert (code, out) == (1, "")
         assert "Permission denied" in err
         for each in folders:
+            each.chmod(0o700)
+        for each in folders[:3]:
+            each.chmod(0)
+            code, out, err = terminal(capfd, "runs")
+            assert (code, out, err.count("\n")) == (1, "", 1)
+            assert "Permission denied. Set QWEX_HOME" in err
             each.chmod(0o700)
         assert terminal(capfd, "delete", "first")[0] == 0
 
