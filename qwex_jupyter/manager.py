@@ -7,6 +7,7 @@ around that, or a wish of the user's written down.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
