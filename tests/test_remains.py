@@ -192,12 +192,19 @@ def test_a_daemon_is_ended(manager: RunManager, sleeping: Path) -> None:
 
 @needs_proc
 def test_a_cancel_reaches_a_daemon(manager: RunManager, sleeping: Path) -> None:
-    """A stop reaches what has neither the run's group nor its mark."""
-    spec = python(DAEMON + "    time.sleep(3000)", workdir=str(sleeping.parent))
-    run = manager.submit(spec)
-    until(sleeping.exists)
-    run.cancel()
-    assert end(run).status is RunStatus.CANCELLED
+    """A stop asks what has neither the run's group nor its mark, before the grace is over."""
+    text = """
+        env -i PATH=$PATH setsid sh -c '
+            trap "touch saved; exit" TERM; echo $$ > pids; while :; do sleep 0.05; done
+        ' > /dev/null 2>&1 &
+        trap 'until [ -e saved ]; do sleep 0.05; done; exit 0' TERM
+        while :; do sleep 0.05; done
+    """
+    run = manager.submit(sh(text, workdir=str(sleeping.parent)))
+    until(lambda: pids_in(sleeping))
+    run.cancel(grace=PATIENCE)
+    record = end(run)
+    assert (record.status, record.exit_code) == (RunStatus.CANCELLED, 0)
     (pid,) = pids_in(sleeping)
     until(lambda: not lives(pid))
 
