@@ -228,6 +228,16 @@ def test_a_leftover_is_asked_before_it_is_killed(local: RunManager, tmp_path: Pa
 
 
 @needs_proc
+def test_what_a_leftover_starts_at_its_end_is_ended_too(manager: RunManager) -> None:
+    """A handler that starts something doesn't get away with it; that is named too."""
+    text = "(trap 'setsid tail -f /dev/null &' TERM; while :; do sleep 0.05; done) & exit 3"
+    run = manager.submit(sh(text))
+    record = end(run)
+    assert record.exit_code == 3
+    assert "tail" in record.left
+
+
+@needs_proc
 def test_what_never_rests_is_ended_too(manager: RunManager) -> None:
     """A loop that uses a processor for ever is ended, and named."""
     run = manager.submit(python("import os\nif os.fork() == 0:\n    while True: pass"))
@@ -449,7 +459,7 @@ def test_what_stands_still_hears_of_a_stop_without_a_supervisor(local: RunManage
 def test_names_are_counted_and_can_be_shown() -> None:
     """One word for each name; what a process calls itself is no control sequence."""
     assert remains._say(["sleep", "tail", "sleep"], []) == "sleep (2), tail"
-    assert remains._say(["a\x1b[31m", ""], []) == "a?[31m, a process"
+    assert remains._say(["a\x1b[31m", ""], []) == "a?[31m"
     assert remains._say(["sudo"], ["sudo"]) == "sudo; can't be ended: sudo"
 
 
