@@ -122,6 +122,20 @@ def test_what_was_raised_again_is_had(home: str) -> None:
     assert said == [["5\n", "1\n"]]
 
 
+def test_another_server_is_started_only_for_more(
+    manager: RunManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server stays while a program of it can have what its submitter has."""
+    pids = []
+    now = limits.here()
+    for nice in (2, 4, 2, 0):
+        has = {**now, "nice": now["nice"] + nice}
+        monkeypatch.setattr(limits, "here", lambda has=has: has)
+        manager.submit(sh("exit 0"))
+        pids.append(manager.runner("local")._server._pid)  # type: ignore[attr-defined]
+    assert pids[0] == pids[1] == pids[2] != pids[3]
+
+
 def test_what_a_child_may_have() -> None:
     """Lower is always possible, higher only where the server was born with as much."""
     now = limits.here()

@@ -192,12 +192,19 @@ def test_a_daemon_is_ended(manager: RunManager, sleeping: Path) -> None:
 
 @needs_proc
 def test_a_cancel_reaches_a_daemon(manager: RunManager, sleeping: Path) -> None:
-    """A stop reaches what has neither the run's group nor its mark."""
-    spec = python(DAEMON + "    time.sleep(3000)", workdir=str(sleeping.parent))
-    run = manager.submit(spec)
-    until(sleeping.exists)
-    run.cancel()
-    assert end(run).status is RunStatus.CANCELLED
+    """A stop asks what has neither the run's group nor its mark, before the grace is over."""
+    text = """
+        env -i PATH=$PATH setsid sh -c '
+            trap "touch saved; exit" TERM; echo $$ > pids; while :; do sleep 0.05; done
+        ' > /dev/null 2>&1 &
+        trap 'until [ -e saved ]; do sleep 0.05; done; exit 0' TERM
+        while :; do sleep 0.05; done
+    """
+    run = manager.submit(sh(text, workdir=str(sleeping.parent)))
+    until(lambda: pids_in(sleeping))
+    run.cancel(grace=PATIENCE)
+    record = end(run)
+    assert (record.status, record.exit_code) == (RunStatus.CANCELLED, 0)
     (pid,) = pids_in(sleeping)
     until(lambda: not lives(pid))
 
@@ -218,6 +225,16 @@ def test_a_leftover_is_asked_before_it_is_killed(local: RunManager, tmp_path: Pa
     assert end(run).status is RunStatus.SUCCEEDED
     assert run.logs("stdout") == "up\nsaved\n"
     assert run.record.left
+
+
+@needs_proc
+def test_what_a_leftover_starts_at_its_end_is_ended_too(manager: RunManager) -> None:
+    """A handler that starts something doesn't get away with it; that is named too."""
+    text = "(trap 'setsid tail -f /dev/null &' TERM; while :; do sleep 0.05; done) & exit 3"
+    run = manager.submit(sh(text))
+    record = end(run)
+    assert record.exit_code == 3
+    assert "tail" in record.left
 
 
 @needs_proc
@@ -442,7 +459,7 @@ def test_what_stands_still_hears_of_a_stop_without_a_supervisor(local: RunManage
 def test_names_are_counted_and_can_be_shown() -> None:
     """One word for each name; what a process calls itself is no control sequence."""
     assert remains._say(["sleep", "tail", "sleep"], []) == "sleep (2), tail"
-    assert remains._say(["a\x1b[31m", ""], []) == "a?[31m, a process"
+    assert remains._say(["a\x1b[31m", ""], []) == "a?[31m"
     assert remains._say(["sudo"], ["sudo"]) == "sudo; can't be ended: sudo"
 
 

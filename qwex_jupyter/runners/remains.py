@@ -92,7 +92,8 @@ class Remains:
             for one in found:
                 process.send(one, number)
         left = self._wait(_GRACE, lambda: self._stopped() > 1)
-        return _say(list(ended.values()), self._kill(left, ended))
+        alive = self._kill(left, ended)
+        return _say(list(ended.values()), alive)
 
     def kill(self) -> None:
         """Ends at once what is left."""
@@ -156,9 +157,9 @@ class Remains:
 
 def _say(names: list[str], alive: list[str]) -> str:
     counts: dict[str, int] = {}
-    for name in names:
+    for name in filter(None, names):  # one without was gone before anybody ended it
         # Whatever a process calls itself.
-        text = "".join(letter if letter.isprintable() else "?" for letter in name) or "a process"
+        text = "".join(letter if letter.isprintable() else "?" for letter in name)
         counts[text] = counts.get(text, 0) + 1
     said = ", ".join(f"{name} ({n})" if n > 1 else name for name, n in counts.items())
     return f"{said}; can't be ended: {', '.join(alive)}" if alive else said
