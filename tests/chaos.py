@@ -424,11 +424,12 @@ def _end(folder: str) -> tuple[int, bytes]:
 
 
 def _children(pid: int) -> list[int]:
+    # Not from /proc/PID/task/TID/children, which not every Linux has.
     found = []
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            text = Path(f"/proc/{pid}/task/{task}/children").read_text()
-            found += [int(word) for word in text.split()]
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
+            found += [int(name)] if int(parent) == pid else []
     return found
 
 

@@ -368,6 +368,16 @@ def test_a_damaged_stop_keeps_nobody_from_stopping(manager: RunManager, damage: 
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+def test_a_timeout_holds_where_a_damaged_stop_stands(manager: RunManager, damage: str) -> None:
+    """It can't be written down there; the program is stopped, and the record says why."""
+    run = manager.submit(sh("echo up; sleep 3000", timeout=1, grace=0))
+    until(run.logs)
+    harm(run, facts.STOP, damage)
+    record = end(run)
+    assert (record.status, record.reason) == (RunStatus.FAILED, Reason.TIMED_OUT)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_lease_is_taken_over(tmp_path: Path, damage: str) -> None:
     """A log whose cursor can't be read is brought again from its beginning, to the same places."""
     DAMAGES[damage](tmp_path / "log.3.json")

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from qwex_jupyter import facts
+from qwex_jupyter.errors import FactUnreadable
 from qwex_jupyter.record import RunRecord
 from qwex_jupyter.status import End, Reason, RunStatus, Snapshot
 
@@ -24,8 +25,8 @@ def link_patiently(
     while True:
         try:
             return facts.link_once(folder, name, value, sync=sync)
-        except FileNotFoundError:
-            return value  # the folder was taken away by hand
+        except (FileNotFoundError, FactUnreadable):
+            return value  # the folder was taken away by hand, or the fact damaged
         except OSError:
             time.sleep(pause)
             pause = min(2 * pause, 5.0)

@@ -240,11 +240,9 @@ class _Watch:
         while not program.ended():
             now = time.monotonic()
             if stop is None and now >= deadline:
-                stop = outcome.link_patiently(
-                    folder,
-                    facts.STOP,
-                    {"who": "timeout", "why": Why.TIMEOUT, "grace": grace, "at": time.time()},
-                )
+                mine = {"who": "timeout", "why": Why.TIMEOUT, "grace": grace, "at": time.time()}
+                outcome.link_patiently(folder, facts.STOP, mine)
+                stop = facts.asked(folder) or mine  # where a damaged one stands
             elif stop is None:
                 stop = facts.asked(folder)
             if stop is not None and kill_at == float("inf"):
