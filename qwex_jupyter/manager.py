@@ -241,7 +241,7 @@ class RunManager(Tracker):
 
         Raises:
             RunStillLive: The run has not ended.
-        NotRemoved: Not all of it could be removed.
+            NotRemoved: Not all of it could be removed.
         """
         record = self.history.record(run_id)
         if gone and self.record(run_id).reason == Reason.HOST_UNREACHABLE:

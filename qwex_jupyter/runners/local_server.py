@@ -11,7 +11,7 @@ import time
 import qwex_jupyter
 from qwex_jupyter.errors import SubmitFailed
 from qwex_jupyter.runners import limits
-from qwex_jupyter.runners.pipes import SERVING
+from qwex_jupyter.runners.pipes import SERVING, write_all
 
 _BOOT = (
     "import sys; sys.path.append(sys.argv[1]); "
@@ -36,13 +36,14 @@ class Server:
     """
 
     def __init__(self, has: limits.Limits) -> None:
-        self._owner, self._gone, self._born, self._pipe = os.getpid(), False, has, -1
+        self._owner, self._gone, self._born = os.getpid(), False, has
+        self._pipe = self._said = -1
         root = os.path.dirname(os.path.dirname(os.path.abspath(qwex_jupyter.__file__)))
         command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, root, "qwex-supervisor"]
-        request = said = saying = -1
+        request = saying = -1
         try:
             request, self._pipe = os.pipe()
-            said, saying = os.pipe()
+            self._said, saying = os.pipe()
             server = subprocess.Popen(
                 command,
                 stdin=request,
@@ -52,22 +53,17 @@ class Server:
                 env={"PATH": os.environ.get("PATH", os.defpath)},
                 start_new_session=True,
             )
-            self._pid = server.pid
-            # It is waited for here, by its pid: a Popen that is collected before this object
-            # would complain that its process still runs.
-            server.returncode = 0
-            os.close(saying)
-            saying = -1
-            why = _why_not(said)
         except OSError as error:
-            why = limits.cause(error)
+            self._close()
+            raise _not_started(limits.cause(error)) from error
         finally:
-            for descriptor in (request, said, saying):
+            for descriptor in (request, saying):
                 if descriptor >= 0:
                     os.close(descriptor)
-        if why:
-            self._close()
-            raise SubmitFailed(f"No supervisor could be started: {why}. Nothing runs.")
+        self._pid = server.pid
+        # It is waited for here, by its pid: a Popen that is collected before this object
+        # would complain that its process still runs.
+        server.returncode = 0
 
     def __del__(self) -> None:
         """Ends it: it reads the requests that are still in the pipe, and leaves at its end."""
@@ -87,23 +83,52 @@ class Server:
         return mine and limits.within(has, self._born) and not self._ended()
 
     def send(self, message: bytes) -> None:
-        """Hands a request over whole; a torn one starts nothing, and ends this server."""
+        """Hands a request over whole; a torn one starts nothing, and ends this server.
+
+        The first one lies in the pipe before it is known whether the server comes up, so that
+        it is read whatever becomes of this process meanwhile.
+
+        Raises:
+            Broken: It didn't reach the server.
+            SubmitFailed: The server doesn't come up, and so has read none.
+        """
         try:
-            view = memoryview(message)
-            while view:
-                view = view[os.write(self._pipe, view) :]
-        except BaseException as error:
+            reached = write_all(self._pipe, message)
+            why = self._why_not() if self._said >= 0 else ""
+        except BaseException:
             self._close()
-            if isinstance(error, OSError):
-                raise Broken(
-                    f"The supervisor could not be reached: {error.strerror}. Nothing was started."
-                ) from error
             raise
+        if why or not reached:
+            self._close()
+            raise (
+                _not_started(why)
+                if why
+                else Broken("The supervisor could not be reached. Nothing was started.")
+            )
+
+    def _why_not(self) -> str:
+        """Waits until it reads requests; else its last words, by which it can't."""
+        text = b""
+        until = time.monotonic() + _PATIENCE
+        poller = select.poll()  # not select(), which a kernel with many files can't use
+        poller.register(self._said, select.POLLIN)
+        while not text.endswith(SERVING):
+            if not poller.poll(max(0, int(1000 * (until - time.monotonic())))):
+                return f"it did not come up within {_PATIENCE:g} s"
+            chunk = os.read(self._said, 4096)
+            if not chunk:
+                lines = text.decode("utf-8", "replace").split("\n")
+                return next((line for line in reversed(lines) if line.strip()), "it ended at once")
+            text += chunk
+        os.close(self._said)
+        self._said = -1
+        return ""
 
     def _close(self) -> None:
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
+        for descriptor in (self._pipe, self._said):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._pipe = self._said = -1
 
     def _ended(self) -> bool:
         if not self._gone:
@@ -114,18 +139,5 @@ class Server:
         return self._gone
 
 
-def _why_not(said: int) -> str:
-    """Waits until it reads requests; else its last words, by which it can't."""
-    text = b""
-    until = time.monotonic() + _PATIENCE
-    poller = select.poll()  # not select(), which a kernel with many files can't use
-    poller.register(said, select.POLLIN)
-    while not text.endswith(SERVING):
-        if not poller.poll(max(0, int(1000 * (until - time.monotonic())))):
-            return f"it did not come up within {_PATIENCE:g} s"
-        chunk = os.read(said, 4096)
-        if not chunk:
-            lines = text.decode("utf-8", "replace").split("\n")
-            return next((line for line in reversed(lines) if line.strip()), "it ended at once")
-        text += chunk
-    return ""
+def _not_started(why: str) -> SubmitFailed:
+    return SubmitFailed(f"No supervisor could be started: {why}. Nothing runs.")
