@@ -921,7 +921,8 @@ def test_a_rerun_keeps_the_other_options(unreached: RunManager) -> None:
     given = {"entrypoint": "", "network": "none"}
     spec = JobSpec(command=("true",), image="busybox", options=given)
     run_id = "20261124-120000-abcdef"
-    fact = {"run_id": run_id, "runner": "docker", "cwd": "/", "spec": spec.to_json()}
+    fact = {"run_id": run_id, "runner": "docker", "identity": "x", "cwd": "/"}
+    fact |= {"spec": spec.to_json(), "created_at": 1.0, "command": "true"}
     unreached.history.create(spec, fact)
     args, _ = options.parse_run(["--read-only"], "rerun")
     _, again = unreached.again(run_id, **options.spec_values(args))

@@ -168,6 +168,26 @@ def test_a_supervisor_that_fails_leaves_a_run_that_can_be_stopped(
     assert "OSError: [Errno 5] refused" in Path(run.log.folder, "supervisor.log").read_text()
 
 
+def test_a_kernel_killed_while_its_server_starts_loses_no_run(
+    manager: RunManager, tmp_path: Path
+) -> None:
+    """The request lies in the pipe by then: the run is started, and ends, without its kernel."""
+    code = (
+        "import os, sys\n"
+        "from qwex_jupyter.manager import RunManager\n"
+        "from qwex_jupyter.runners import local_server\n"
+        "from qwex_jupyter.spec import JobSpec\n"
+        "local_server.Server._why_not = lambda self: os._exit(9)\n"
+        "RunManager(sys.argv[1]).submit(JobSpec(command=('echo', 'started')))\n"
+    )
+    command = [sys.executable, "-c", code, manager.history.home]
+    assert subprocess.run(command, check=False).returncode == 9
+    (run_id,) = manager.history.run_ids()
+    run = manager.get(run_id)
+    assert end(run).status is RunStatus.SUCCEEDED
+    assert run.logs() == "started\n"
+
+
 # Names that mean somebody else now.
 
 
