@@ -62,11 +62,7 @@ def until(true: Callable[[], object]) -> None:
 
 def has(engine: Engine, name: str) -> bool:
     """Whether the engine has an image."""
-    client = engine.client()
-    try:
-        return bool(client.images(name))
-    finally:
-        client.close()
+    return bool(engine.images(name))
 
 
 def fact(run: Run, name: str) -> facts.Fact | None:

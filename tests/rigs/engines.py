@@ -367,6 +367,23 @@ class Engine:
             client.close()
         return removed
 
+    def images(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Those of this name, or all, as the engine lists them."""
+        import docker.errors
+
+        client = self.client()
+        try:
+            while True:
+                try:
+                    found: list[dict[str, Any]] = client.images(name)
+                    return found
+                except docker.errors.APIError as error:
+                    # Podman lists them and then reads each: somebody removed one between.
+                    if "image not known" not in str(error):
+                        raise
+        finally:
+            client.close()
+
     def remove_pulled(self, registry: str = "127.0.0.1") -> None:
         """Removes the images that came from a registry of the tests, in use or not.
 
@@ -375,7 +392,7 @@ class Engine:
         """
         client = self.client()
         try:
-            for found in client.images():
+            for found in self.images():
                 for name in found["RepoTags"] or ():
                     if name.startswith((f"{registry}:", f"{registry}/")):
                         client.remove_image(name, force=True)
