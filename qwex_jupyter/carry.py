@@ -218,10 +218,12 @@ def shell_lines(spec: JobSpec, home: str, folder: str, work: str) -> list[str]:
     if not spec.has_own_folder:
         return []
     lines = [f"mkdir -p {work}"]
-    kept = manifest(folder) or (_of_run(spec.files_of, home) if spec.files_of else [])
-    if kept:
-        pristine = kept[0].source.removesuffix(kept[0].path)
-        lines += [f"cp -pR {shlex.quote(pristine)}. {work}", f"chmod -R u+w {work}"]
+    kept = manifest(folder)
+    if kept is None and spec.files_of:
+        folder, kept = _folder_of(spec.files_of, home), _of_run(spec.files_of, home)
+    if kept is not None:
+        pristine = shlex.quote(os.path.join(folder, _PRISTINE))
+        lines += [f"cp -pR {pristine}/. {work}", f"chmod -R u+w {work}"]
         may_run = [one.path for one in kept if one.mode & 0o111 and not one.folder]
         return lines + [f"chmod a+x {work}/{shlex.quote(path)}" for path in may_run]
     for word in spec.files:
@@ -241,9 +243,13 @@ def _source(word: str, spec: JobSpec) -> str:
     return os.path.normpath(os.path.join(base_of(spec), os.path.expanduser(word)))
 
 
+def _folder_of(run_id: str, home: str) -> str:
+    return os.path.join(home, "runs", run_id)
+
+
 def _of_run(run_id: str, home: str) -> list[Carried]:
     """The pristine set of another run."""
-    folder = os.path.join(home, "runs", run_id)
+    folder = _folder_of(run_id, home)
     handle = run_id.rpartition("-")[2]
     if not facts.exists(folder, facts.SPEC):
         raise SpecError(f"files: run {handle} is deleted, and its copies with it: name them anew.")

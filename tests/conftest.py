@@ -277,6 +277,15 @@ def home(tmp_path: Path) -> str:
     return str(tmp_path / "home")
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
 @pytest.fixture(params=[False, True], ids=["proc", "portable"])
 def local(request: pytest.FixtureRequest, home: str, monkeypatch: pytest.MonkeyPatch) -> RunManager:
     """A manager of local runs, once with /proc and once as where there is none."""

@@ -66,6 +66,11 @@ FIRST: dict[str, dict[str, Any]] = {
 }
 
 
+def placed(values: dict[str, Any], here: Path) -> dict[str, Any]:
+    """These values, with a folder in the place of the word for it."""
+    return {name: str(here) if value == "HERE" else value for name, value in values.items()}
+
+
 @pytest.mark.parametrize("given", ["nothing", "env", "label", "timeout", "name"])
 @pytest.mark.parametrize("first", FIRST)
 def test_what_is_not_given_stays(
@@ -77,7 +82,7 @@ def test_what_is_not_given_stays(
     given: str,
 ) -> None:
     """Wherever it is asked for: the folder, or the copies, the variables and the labels it had."""
-    values = {name: str(here) if value == "HERE" else value for name, value in FIRST[first].items()}
+    values = placed(FIRST[first], here)
     labels = {"team": "x", "k": "1"}
     run = manager.submit(sh(TELLS, env={"A": "1", "B": "2"}, labels=labels, **values))
     before = lines(run)
@@ -125,12 +130,12 @@ def test_where_it_works_is_one_thing(
     given: str,
 ) -> None:
     """What is given now takes the place of what said so before, and counts from the folder now."""
-    values = {name: str(here) if value == "HERE" else value for name, value in FIRST[first].items()}
+    values = placed(FIRST[first], here)
     run = manager.submit(sh("pwd; cat data.txt || true", **values))
     end(run)
     monkeypatch.chdir(there)
     more, folder, text = GIVEN[given]
-    more = {name: str(here) if value == "HERE" else value for name, value in more.items()}
+    more = placed(more, here)
     again = run.rerun(**more)
     end(again)
     work = os.path.join(again.log.folder, "work")

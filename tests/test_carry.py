@@ -24,15 +24,6 @@ from qwex_jupyter.spec import JobSpec
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
 def manager(home: str) -> Any:
     """Of a history that is empty."""
     manager = RunManager(home)
@@ -308,14 +299,21 @@ def test_folders_of_one_name_are_joined(here: Path, tmp_path: Path) -> None:
     assert list(found) == ["data", "data/one", "data/two"]
 
 
-def test_a_rerun_shares_the_pristine_copies(here: Path, tmp_path: Path, home: str) -> None:
-    """They are linked among themselves, never with what is worked in; each goes by itself."""
+@pytest.fixture
+def first(here: Path, home: str) -> Path:
+    """The folder of a run that carries ``x``, in which stands "mine"."""
     (here / "x").write_text("mine")
-    history = RunHistory(home)
-    first = Path(history.folder("20261129-120000-first2"))
-    first.mkdir()
-    facts.link_once(str(first), facts.SPEC, {})
-    taken(spec_of("x"), first)
+    folder = Path(RunHistory(home).folder("20261129-120000-first2"))
+    folder.mkdir()
+    facts.link_once(str(folder), facts.SPEC, {})
+    taken(spec_of("x"), folder)
+    return folder
+
+
+def test_a_rerun_shares_the_pristine_copies(
+    here: Path, first: Path, tmp_path: Path, home: str
+) -> None:
+    """They are linked among themselves, never with what is worked in; each goes by itself."""
     (here / "x").write_text("changed")
     second = tmp_path / "second"
     again = JobSpec(command=("true",), files_of=first.name)
@@ -329,14 +327,9 @@ def test_a_rerun_shares_the_pristine_copies(here: Path, tmp_path: Path, home: st
 
 
 def test_without_hard_links_a_rerun_has_copies(
-    here: Path, tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch
+    first: Path, tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a copy can't be given a second name it is copied."""
-    (here / "x").write_text("mine")
-    first = Path(RunHistory(home).folder("20261129-120000-first2"))
-    first.mkdir()
-    facts.link_once(str(first), facts.SPEC, {})
-    taken(spec_of("x"), first)
 
     def refuse(source: str, target: str) -> None:
         if "/files/" in str(target):
@@ -381,14 +374,9 @@ def _damage(folder: Path, how: str) -> None:
     ],
 )
 def test_copies_that_are_not_what_they_were_are_refused(
-    here: Path, tmp_path: Path, home: str, how: str, why: str
+    first: Path, tmp_path: Path, home: str, how: str, why: str
 ) -> None:
     """A rerun has what the run had, or is refused in one sentence."""
-    (here / "x").write_text("mine")
-    first = Path(RunHistory(home).folder("20261129-120000-first2"))
-    first.mkdir()
-    facts.link_once(str(first), facts.SPEC, {})
-    taken(spec_of("x"), first)
     _damage(first, how)
     with pytest.raises(SpecError) as caught:
         taken(JobSpec(command=("true",), files_of=first.name), tmp_path / "second", home)
@@ -512,3 +500,13 @@ def test_any_tree_arrives_as_cp_copies_it(here: Path, tmp_path: Path, seed: int)
     assert {path: one.sha256 for path, one in again.items()} == {
         path: one.sha256 for path, one in found.items()
     }
+
+
+def test_what_was_an_empty_folder_stays_one(manager: RunManager, here: Path) -> None:
+    """The line that is shown for a rerun has what the run had, also where that was nothing."""
+    run = manager.submit(sh("ls", files=(".",)))
+    end(run)
+    (here / "since").touch()
+    again = run.rerun()
+    end(again)
+    assert run.logs() == again.logs() == by_hand(again, manager) == ""

@@ -131,15 +131,6 @@ def there(engine: Engine, home: str, monkeypatch: pytest.MonkeyPatch, shared: No
     return There(engine, RunManager(home))
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 # -- what is executed ------------------------------------------------------------------------------
 
 

@@ -71,15 +71,6 @@ def expand(text: str, **values: str) -> str:
     return found
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 # -- what is handed over ---------------------------------------------------------------------------
 
 

@@ -34,15 +34,6 @@ def there(cluster: Cluster, home: str, monkeypatch: pytest.MonkeyPatch) -> There
     return There(cluster, home, monkeypatch)
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 # -- what is executed ------------------------------------------------------------------------------
 
 
