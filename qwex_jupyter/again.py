@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from qwex_jupyter.errors import SpecError
+from qwex_jupyter.inputs import mount_from
 from qwex_jupyter.spec import JobSpec, Resources
 
 # What says where it works: who gives one of them means it in place of the others.
@@ -45,7 +46,7 @@ def spec_of(run_id: str, spec_fact: Mapping[str, Any], given: Mapping[str, Any])
     if "resources" in values:
         values["resources"] = _resources(spec.resources, values["resources"])
     values["volumes"] = _mounts(
-        [*(_from(cwd, word) for word in spec.volumes), *values.get("volumes", ())]
+        [*(mount_from(word, cwd) for word in spec.volumes), *values.get("volumes", ())]
     )
     old_files = [os.path.join(cwd, os.path.expanduser(path)) for path in spec.env_files]
     values["env_files"] = (*old_files, *values.get("env_files", ()))
@@ -82,14 +83,6 @@ def _resources(old: Resources, new: Resources | Mapping[str, Any]) -> Resources:
         new = {name: value for name, value in asdict(new).items() if value is not None}
     values = {**asdict(old), **new}
     return JobSpec.from_json({"command": ["true"], "resources": values}).resources
-
-
-def _from(cwd: str, word: str) -> str:
-    """A mount whose source, if it is a relative path, is one that counts from ``cwd``."""
-    if not word.startswith("."):
-        return word
-    source, colon, rest = word.partition(":")
-    return os.path.normpath(os.path.join(cwd, source)) + colon + rest
 
 
 def _mounts(words: list[str]) -> tuple[str, ...]:

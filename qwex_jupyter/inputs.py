@@ -84,6 +84,14 @@ def _lies_in(path: str, folders: Sequence[str]) -> bool:
     )
 
 
+def mount_from(word: str, base: str) -> str:
+    """A ``SRC:DST[:ro]`` word; a source that is a relative path counts from ``base``."""
+    if not word.startswith((".", "~")):
+        return word
+    source, colon, rest = word.partition(":")
+    return os.path.normpath(os.path.join(base, os.path.expanduser(source))) + colon + rest
+
+
 def _env_file(path: str) -> dict[str, str]:
     """``NAME=VALUE`` lines as ``docker run --env-file`` reads them: no quotes, no expansion."""
     try:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from qwex_jupyter.errors import SpecError
+from qwex_jupyter.inputs import mount_from
 from qwex_jupyter.runners.base import ABILITIES
 from qwex_jupyter.spec import JobSpec, Resources, parse_env
 
@@ -309,7 +310,7 @@ def spec_values(args: argparse.Namespace) -> dict[str, Any]:
         "secrets": tuple(args.secret),
         "workdir": args.workdir,
         "user": args.user,
-        "volumes": tuple(map(_whole, args.volume)),
+        "volumes": tuple(mount_from(word, os.getcwd()) for word in args.volume),
         "files": tuple(args.files),
         "here": args.here,
         "timeout": args.timeout,
@@ -378,14 +379,6 @@ def _script_name(cell: str, command: Sequence[str]) -> str:
         if base in SCRIPT_NAMES:
             return SCRIPT_NAMES[base]
     return "cell.sh"
-
-
-def _whole(volume: str) -> str:
-    """A mount whose relative source counts from the folder in which it was typed."""
-    if not volume.startswith((".", "~")):
-        return volume
-    source, colon, rest = volume.partition(":")
-    return os.path.abspath(os.path.expanduser(source)) + colon + rest
 
 
 def _labels(words: Sequence[str]) -> dict[str, str]:
