@@ -18,7 +18,6 @@ import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import BinaryIO
 
 from qwex_jupyter import facts
 from qwex_jupyter.errors import FactTooLarge, FactUnreadable, SpecError
@@ -356,14 +355,8 @@ def _copy(one: Carried, target: str) -> Carried:
     """Makes a pristine copy; what was found in it by then."""
     digest, size = hashlib.sha256(), 0
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with _reading(one.source) as source, open(os.open(target, flags, 0o400), "wb") as copy:
-        while True:
-            try:
-                data = source.read(_CHUNK)
-            except OSError as error:
-                raise SpecError(f"files: {one.source}: {error.strerror}.") from error
-            if not data:
-                break
+    with open(os.open(target, flags, 0o400), "wb") as copy:
+        for data in _chunks(one.source):
             digest.update(data)
             size += len(data)
             copy.write(data)
@@ -371,10 +364,13 @@ def _copy(one: Carried, target: str) -> Carried:
     return replace(one, size=size, sha256=digest.hexdigest())
 
 
-def _reading(path: str) -> BinaryIO:
+def _chunks(path: str) -> Iterator[bytes]:
+    """The bytes of a file that goes along."""
     try:
         # It may have become a pipe since the look, and opening one would wait for its writer.
-        return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            while data := file.read(_CHUNK):
+                yield data
     except OSError as error:
         raise SpecError(f"files: {path}: {error.strerror}.") from error
 
