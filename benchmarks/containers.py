@@ -26,10 +26,10 @@ from engines import Engine
 from images import image
 from measure import percentile, rotate, table
 
-from qwex_jupyter.manager import RunManager
-from qwex_jupyter.run import Run
-from qwex_jupyter.spec import JobSpec
-from qwex_jupyter.status import RunStatus
+from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.run import Run
+from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import RunStatus
 
 AT_ONCE, LIVE, LINES, STARTERS = 50, 200, 1_000_000, 4
 IDLE_SECONDS = 60
@@ -174,7 +174,9 @@ class Bench:
         with ThreadPoolExecutor(STARTERS) as pool:
             spec = self.spec("sleep", "3600", network="none")
             runs = list(pool.map(lambda _: self.manager.submit(spec, "docker"), range(LIVE)))
-        while any(self.manager.record(r.run_id).status is not RunStatus.RUNNING for r in runs):
+        while any(
+            self.manager.tracker.record(r.run_id).status is not RunStatus.RUNNING for r in runs
+        ):
             time.sleep(0.2)
         time.sleep(2)
         busy = sum(me.cpu_times()[:2])
@@ -297,10 +299,10 @@ class Bench:
     _stamps: dict[int, float]
 
     def _engine_times(self, run: Run, seen: dict[int, float]) -> None:
-        from qwex_jupyter.runners.docker_engine import moment
+        from qwex_jupyter.runners.container.times import moment
 
         self._stamps = {}
-        while self.manager.record(run.run_id).status is RunStatus.PENDING:
+        while self.manager.tracker.record(run.run_id).status is RunStatus.PENDING:
             time.sleep(0.005)
         query = "stdout=1&timestamps=1&follow=1"
         with socket.socket(socket.AF_UNIX) as wire:

@@ -171,7 +171,7 @@ def _measure(call: Callable[[], Any]) -> None:
 
 
 def ours(home: str) -> None:
-    from qwex_jupyter.history import RunHistory
+    from qwex_jupyter.history.history import RunHistory
 
     with tempfile.TemporaryDirectory() as empty:
         RunHistory(empty).frame()
@@ -210,7 +210,7 @@ def feather(path: str) -> None:
 
 
 def make_feather(home: str, path: str) -> None:
-    from qwex_jupyter.history import RunHistory
+    from qwex_jupyter.history.history import RunHistory
 
     rows = RunHistory(home).frame().reset_index()
     rows["labels"] = rows["labels"].map(json.dumps)

@@ -20,12 +20,13 @@ import psutil
 from clusters import Cluster
 from measure import percentile, rotate, table
 
-from qwex_jupyter.manager import RunManager
-from qwex_jupyter.record import RunRecord
-from qwex_jupyter.runners import k8s_cluster, k8s_doctor
-from qwex_jupyter.runners.streams import body, close
-from qwex_jupyter.spec import JobSpec
-from qwex_jupyter.status import RunStatus
+from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import RunStatus
+from qwex_jupyter.runners.container.http_stream import body, close
+from qwex_jupyter.runners.k8s import cluster as k8s_cluster
+from qwex_jupyter.runners.k8s import doctor
 
 AT_ONCE, LINES, LIVE = 200, 1_000_000, (1000, 5000)
 IDLE_SECONDS = 120
@@ -35,7 +36,7 @@ KUBELET = {"containerLogMaxSize": "1Gi", "maxPods": 400}
 
 def main(rounds: int) -> list[str]:
     with Cluster(private=True, kubelet=KUBELET) as cluster:
-        os.environ["KUBECONFIG"] = str(cluster.kubeconfig(k8s_doctor.role("b", "b")["rules"]))
+        os.environ["KUBECONFIG"] = str(cluster.kubeconfig(doctor.role("b", "b")["rules"]))
         bench = Bench(cluster)
         made = (
             lambda: bench.first_use(rounds),
@@ -130,7 +131,7 @@ class Bench:
         cases = {
             "`import kubernetes`, list": lambda: timed("", theirs),
             "qwex, from an imported manager": lambda: timed(
-                "from qwex_jupyter.manager import RunManager", ours
+                "from qwex_jupyter.manager.manager import RunManager", ours
             ),
         }
         found = rotate(cases, rounds)
@@ -266,7 +267,7 @@ class Bench:
         ]
 
     def at_once(self, space: str) -> list[str]:
-        rules = k8s_doctor.role("b", "b")["rules"]
+        rules = doctor.role("b", "b")["rules"]
         before = os.environ["KUBECONFIG"]
         os.environ["KUBECONFIG"] = str(self.cluster.kubeconfig(rules, space))
         manager = RunManager(os.path.join(self.folder, "many"), default="k8s")
@@ -279,7 +280,7 @@ class Bench:
         runs = [manager.submit(self.spec("true"), "k8s") for _ in range(AT_ONCE)]
         ours = time.perf_counter() - start
         threads = psutil.Process().num_threads()
-        while any(manager.record(r.run_id).status is not RunStatus.RUNNING for r in runs):
+        while any(manager.tracker.record(r.run_id).status is not RunStatus.RUNNING for r in runs):
             threads = max(threads, psutil.Process().num_threads())
             time.sleep(0.2)
         manager.close()
@@ -291,7 +292,7 @@ class Bench:
 
     def _live(self, count: int, space: str) -> list[str]:
         """In a process of its own, so that its memory is that of these Jobs alone."""
-        rules = k8s_doctor.role("b", "b")["rules"]
+        rules = doctor.role("b", "b")["rules"]
         env = {
             **os.environ,
             "KUBECONFIG": str(self.cluster.kubeconfig(rules, space)),
@@ -332,7 +333,7 @@ def live(count: int, seconds: float) -> dict[str, dict[str, Any]]:
     records: list[RunRecord] = []
     while not records or any(r.status is not RunStatus.RUNNING for r in records):
         time.sleep(2)
-        records = [manager.record(run.run_id) for run in runs]
+        records = [manager.tracker.record(run.run_id) for run in runs]
     time.sleep(10)
     watches = counted["watches"]
     ours = _measured(process, counted, seconds, before)

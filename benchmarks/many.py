@@ -50,8 +50,8 @@ def _ours() -> tuple[float, float, int, int]:
 
 def loop() -> tuple[float, float, int, int]:
     """Submits them all, waits for all."""
-    from qwex_jupyter.manager import RunManager
-    from qwex_jupyter.spec import JobSpec
+    from qwex_jupyter.manager.manager import RunManager
+    from qwex_jupyter.model.spec import JobSpec
 
     manager = RunManager()
     manager.submit(JobSpec(command=("true",))).wait()

@@ -11,8 +11,8 @@ from typing import Any
 from browser import Jupyter, Page, launched, missing
 from monitor_page import many, monitor_page
 
-from qwex_jupyter import facts
-from qwex_jupyter.manager import RunManager
+from qwex_jupyter.disk import facts
+from qwex_jupyter.manager.manager import RunManager
 
 SIZES = (2_000, 10_000)
 CHANGES, PER_SECOND = 200, 20
@@ -23,8 +23,8 @@ import threading, time
 from dataclasses import replace
 import qwex_jupyter as qwex
 from qwex_jupyter import api
-from qwex_jupyter.record import RunRecord
-from qwex_jupyter.status import RunStatus
+from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.status import RunStatus
 manager = api.manager()
 first = manager.history.record(manager.history.run_ids()[50])
 def changes():
@@ -38,7 +38,7 @@ def play():
     # Only what telling costs: this thread sleeps in between, and the page's questions are few.
     begun = time.process_time()
     for record in changes():
-        for observer in list(manager.observations._observers):
+        for observer in list(manager.tracker.observations._observers):
             observer(record)
     time.sleep(0.5)
     used = time.process_time() - begun

@@ -30,8 +30,8 @@ def _cells(rounds: int) -> list[str]:
 def _detached(rounds: int) -> list[str]:
     import submitit
 
-    from qwex_jupyter.manager import RunManager
-    from qwex_jupyter.spec import JobSpec
+    from qwex_jupyter.manager.manager import RunManager
+    from qwex_jupyter.model.spec import JobSpec
 
     folder = tempfile.mkdtemp()
     manager = RunManager(os.path.join(folder, "home"))

@@ -15,14 +15,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qwex_jupyter._version import __version__ as __version__
     from qwex_jupyter.api import get, monitor, runs, submit
-    from qwex_jupyter.gantt import timeline
-    from qwex_jupyter.run import Run
+    from qwex_jupyter.display.timeline import timeline
+    from qwex_jupyter.manager.run import Run
+    from qwex_jupyter.model.spec import JobSpec, Resources
+    from qwex_jupyter.model.status import RunStatus
     from qwex_jupyter.runners import register_runner
-    from qwex_jupyter.spec import JobSpec, Resources
-    from qwex_jupyter.status import RunStatus
-
-__version__ = "0.1.0"
 
 __all__ = [
     "JobSpec",
@@ -38,16 +37,17 @@ __all__ = [
 ]
 
 _WHERE = {
-    "JobSpec": "spec",
-    "Resources": "spec",
-    "Run": "run",
-    "RunStatus": "status",
+    "__version__": "_version",
+    "JobSpec": "model.spec",
+    "Resources": "model.spec",
+    "Run": "manager.run",
+    "RunStatus": "model.status",
     "get": "api",
     "monitor": "api",
     "register_runner": "runners",
     "runs": "api",
     "submit": "api",
-    "timeline": "gantt",
+    "timeline": "display.timeline",
 }
 
 
@@ -56,6 +56,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    from qwex_jupyter.system.frontend import shell
+
+    if (here := shell()) is not None:
+        from qwex_jupyter.notebook.hooks import install
+
+        install(here)
     return getattr(import_module(f"qwex_jupyter.{_WHERE[name]}"), name)
 
 
@@ -65,13 +71,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext qwex_jupyter``."""
-    from qwex_jupyter.magics import load
+    from qwex_jupyter.notebook.magics import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """``%unload_ext qwex_jupyter``. Runs go on."""
-    from qwex_jupyter.magics import unload
+    from qwex_jupyter.notebook.magics import unload
 
     unload(shell)

@@ -7,18 +7,18 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qwex_jupyter import context
+from qwex_jupyter.disk.home import default_home
 from qwex_jupyter.errors import SpecError
-from qwex_jupyter.home import default_home
-from qwex_jupyter.manager import RunManager
-from qwex_jupyter.run import Run
-from qwex_jupyter.spec import JobSpec
+from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.run import Run
+from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.system import frontend
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from qwex_jupyter.monitor.monitor import Monitor
-    from qwex_jupyter.tables import Table
+    from qwex_jupyter.display.tables import Table
+    from qwex_jupyter.widgets.monitor import Monitor
 
 # What a page has a new kernel evaluate, which knows nothing of it: the id of a new monitor.
 _AGAIN = "__import__('qwex_jupyter.api', fromlist=['api']).monitor(place={place!r}).model_id"
@@ -43,14 +43,16 @@ def manager() -> RunManager:
     home = default_home()
     key = (os.getpid(), home)
     with _lock:
+        if key in _managers and not _managers[key].history.is_there():
+            _managers.pop(key).close()  # deleted meanwhile: another one is begun
         if key not in _managers:
-            python = sys.executable if context.is_kernel() else ""
+            python = sys.executable if frontend.is_kernel() else ""
             made = RunManager(
                 home, settings={"local": {"python": python}, "k8s": {"setting": setting}}
             )
             _managers[key] = made
             if made.history.open_ids():
-                made.take_up(within=0.0)
+                made.recover(within=0.0)
         return _managers[key]
 
 
@@ -85,11 +87,11 @@ def monitor(*, place: str = "") -> Monitor | Table:
 
 def monitor_of(manager: RunManager, *, place: str = "") -> Monitor | Table:
     """A monitor of the runs of a manager; see `monitor`."""
-    from qwex_jupyter import tables
+    from qwex_jupyter.display import tables
 
-    if not context.is_watched():
+    if not frontend.is_watched():
         return tables.of_history(manager.history)
-    from qwex_jupyter.monitor.monitor import Monitor
+    from qwex_jupyter.widgets.monitor import Monitor
 
     return Monitor(manager, place=place, again=_AGAIN)
 

@@ -22,9 +22,9 @@ class Qwex(Configurable):
     display = Enum(
         ("auto", "pane", "stream", "none"),
         "auto",
-        help="What a foreground cell shows: a pane, plain text (terminals, papermill) or nothing.",
+        help="What a foreground cell shows: a pane, plain text (consoles, papermill) or nothing.",
     ).tag(config=True)
-    raise_error = Bool(True, help="A failed foreground run raises.").tag(config=True)
+    raise_error = Bool(True, help="A failed or stopped foreground run raises.").tag(config=True)
     grace = Unicode("10s", help="Between the nice and the hard way of stopping.").tag(config=True)
     timeout = Unicode("", help="Timeout of runs without --timeout; '' for none.").tag(config=True)
     gpu_resource = Unicode(

@@ -22,12 +22,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qwex_jupyter.run import Run
+
+class Run(Protocol):
+    """What an error knows of its run, which is a `manager.run.Run`."""
+
+    run_id: str
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process returned; None when none did."""
+
+    @property
+    def reason(self) -> str:
+        """Why it ended so, in one word."""
+
+    def logs(self, stream: str | None = None, *, tail: int | None = None) -> str:
+        """Its output as text."""
 
 
 class QwexError(RuntimeError):
@@ -63,6 +78,14 @@ class RunnerUnavailable(QwexError):
 
 class BackendUnreachable(QwexError):
     """A backend didn't answer. Transient: it says nothing about any run."""
+
+
+def asked_again(error: QwexError) -> str:
+    """What is said of a question that goes on being asked; who gives up says the error alone."""
+    text = str(error)
+    if isinstance(error, BackendUnreachable):
+        return f"{text.removesuffix('.')}; it is asked again."
+    return text
 
 
 class RunNotFound(QwexError, LookupError):
@@ -126,12 +149,12 @@ class RunFailed(QwexError):
     @property
     def exit_code(self) -> int | None:
         """What the process returned, or None when no process returned anything."""
-        return self.run.record.exit_code
+        return self.run.exit_code
 
     @property
     def reason(self) -> str:
         """Why, in one word: a member of `Reason`."""
-        return self.run.record.reason
+        return self.run.reason
 
 
 class RunInterrupted(KeyboardInterrupt):

@@ -57,7 +57,7 @@ LOWEST = ROOT / "tests" / "lowest.txt"
 # on two cores is no sooner done, and what each waits for comes later.
 WORKERS = min((os.cpu_count() or 2) + 1, 6)
 # The whole contract on an engine and a cluster, with the oldest libraries that may talk to them.
-CONTRACT = ["tests/test_docker.py", "tests/test_k8s.py::TestK8s", "--engines", "docker"]
+CONTRACT = ["tests/docker/test_docker.py", "tests/k8s/test_k8s.py::TestK8s", "--engines", "docker"]
 # Pages lose their connections when the machine's network changes, as it does with each container
 # of a cluster. In a network of their own it doesn't.
 _OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]

@@ -36,11 +36,12 @@ from engines import CLIENT_VARIABLES, KINDS
 from needs import need
 from times import AtOnce, Times
 
-from qwex_jupyter import facts, process
-from qwex_jupyter.manager import RunManager
-from qwex_jupyter.record import is_run_id
+from qwex_jupyter.disk import facts
+from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.model.record import is_run_id
+from qwex_jupyter.system import process
 
-pytest.register_assert_rewrite("contract")
+pytest.register_assert_rewrite("contract", "cells", "container_options", "api_server")
 __all__ = [
     "class_cluster",
     "cluster",
@@ -105,9 +106,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     tiers.add_options(parser)
 
 
-# What finds new examples is for long runs; a gate says the same every time.
-hypothesis.settings.register_profile("gate", derandomize=True, database=None)
-hypothesis.settings.register_profile("long", database=None)
+# What finds new examples is for long runs; a gate says the same every time, however slow it is.
+hypothesis.settings.register_profile("gate", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("long", database=None, deadline=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

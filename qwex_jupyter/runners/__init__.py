@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from qwex_jupyter.runners.base import Runner
 
 _RUNNERS: dict[str, str] = {
-    "local": "qwex_jupyter.runners.local:LocalRunner",
-    "docker": "qwex_jupyter.runners.docker:DockerRunner",
-    "k8s": "qwex_jupyter.runners.k8s:K8sRunner",
-    "memory": "qwex_jupyter.runners.memory:MemoryRunner",
+    "local": "qwex_jupyter.runners.local.runner:LocalRunner",
+    "docker": "qwex_jupyter.runners.docker.runner:DockerRunner",
+    "k8s": "qwex_jupyter.runners.k8s.runner:K8sRunner",
+    "memory": "qwex_jupyter.testing.memory:MemoryRunner",
 }
 
 # Runners that a person chooses; `memory` is for tests of what is built on this package.

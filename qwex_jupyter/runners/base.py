@@ -11,31 +11,31 @@ What a runner may rely on:
   directly before it, and reads ``stop.json`` directly after it. If ``launch.json`` is there
   already, the run is started, or closed, by somebody else: it must not be started.
 - A stop is written down (``stop.json``) before `cancel` is called.
-- The status of an end is decided by `qwex_jupyter.status.conclude`, from the `End` in a
+- The status of an end is decided by `qwex_jupyter.model.status.conclude`, from the `End` in a
   snapshot; a runner never decides it.
 
-``tests/contract.py`` is this page in executable form; CONTRIBUTING.md shows how a runner of
-your own joins it.
+``tests/contract/contract.py`` is this page in executable form; CONTRIBUTING.md shows how a runner
+of your own joins it.
 """
 
 from __future__ import annotations
 
-import shlex
+import os
+import secrets as random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from qwex_jupyter import facts
-from qwex_jupyter.errors import RunNotFound, UnsupportedOption
-from qwex_jupyter.record import RunRecord
-from qwex_jupyter.status import End, Reason, RunStatus, Snapshot
-
-if TYPE_CHECKING:
-    from qwex_jupyter.logs import RunLog
-    from qwex_jupyter.spec import JobSpec
+from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.logs import RunLog
+from qwex_jupyter.errors import RunNotFound, RunStillLive, UnsupportedOption
+from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
+from qwex_jupyter.system import process
 
 Plan = dict[str, Any]
 
@@ -48,23 +48,23 @@ class Promises:
         durable: A run outlives the process that submitted it.
         raw_bytes: Output that isn't UTF-8 arrives unchanged.
         separate_streams: stdout and stderr are two logs.
-        holds_timeout: The timeout is enforced while no kernel lives.
+        enforces_timeout: The timeout is enforced while no kernel lives.
         outlives_machine: A run goes on when the machine that submitted it loses power; what
             is written about it must be on the disk before it starts.
         keeps_output: The backend keeps all output until the run is released. Where it keeps
             only the newest, output is brought to disk now and then while nobody looks.
-        insists: A second cancel ends the grace at once.
-        grain: Seconds to which the backend's times are true.
+        can_force: A second cancel ends the grace at once.
+        time_resolution: Seconds to which the backend's times are true.
     """
 
     durable: bool
     raw_bytes: bool
     separate_streams: bool
-    holds_timeout: bool
+    enforces_timeout: bool
     outlives_machine: bool
     keeps_output: bool = True
-    insists: bool = True
-    grain: float = 0.0
+    can_force: bool = True
+    time_resolution: float = 0.0
 
 
 class Runner(ABC):
@@ -87,7 +87,7 @@ class Runner(ABC):
 
     # Options that say which of several backends is meant. A runner object serves one backend:
     # the manager makes one for each value, and hands it to the constructor by these names.
-    place: ClassVar[frozenset[str]] = frozenset()
+    target_options: ClassVar[frozenset[str]] = frozenset()
 
     # Seconds between the polls that stand behind `watch`.
     polled_every: float = 2.0
@@ -159,7 +159,7 @@ class Runner(ABC):
 
     @abstractmethod
     def poll(self, run_ids: Iterable[str]) -> dict[str, Snapshot | RunNotFound]:
-        """What the backend says of these runs now.
+        """What the backend says of each of these runs now.
 
         Called by the manager in its loop. A question: asked twice it answers the same, and
         nothing changes. Costs a constant number of lists, plus a look at each that ended.
@@ -203,11 +203,11 @@ class Runner(ABC):
         """
 
     @abstractmethod
-    def cancel(self, run_id: str, grace: float, why: str, *, insist: bool = False) -> None:
-        """Carries out a stop that is written down: asks nicely, after ``grace`` insists.
+    def cancel(self, run_id: str, grace: float, why: str, *, force: bool = False) -> None:
+        """Carries out a stop that is written down: asks nicely, and after ``grace`` kills.
 
         Called by the manager once ``stop.json`` is linked, and again at every poll until
-        the run has ended: idempotent. ``insist`` ends the grace (``kill.json`` is linked).
+        the run has ended: idempotent. ``force`` ends the grace (``kill.json`` is linked).
         Returns without waiting for the end. The record and the output stay.
         """
 
@@ -220,7 +220,7 @@ class Runner(ABC):
         """
 
     def release(self, run_id: str) -> None:
-        """What becomes of the backend's object once outcome and output are on disk. Idempotent.
+        """Frees the backend's object, now or later, after outcome and output. Idempotent.
 
         Called by the manager, unless the run is to be kept (``--keep``). A backend that cleans
         up by itself is told when; others free it now.
@@ -230,8 +230,8 @@ class Runner(ABC):
         """
         self.delete(run_id)
 
-    def hold(self, run_id: str, timeout: float | None) -> bool:
-        """Has the backend itself end a run at its timeout, and not before; whether it will.
+    def enforce_timeout(self, run_id: str, timeout: float | None) -> bool:
+        """Has the backend itself end a run at its timeout, not earlier; returns whether it will.
 
         Called by the manager at every look while the run lives. Where it doesn't, the manager
         stops the run when its time is over, if it looks then.
@@ -240,7 +240,17 @@ class Runner(ABC):
             run_id: The run.
             timeout: Seconds from the start of its program; None for no limit.
         """
-        return self.promises.holds_timeout
+        return self.promises.enforces_timeout
+
+    def hear(self, answer: Snapshot, said: str, image: str) -> Snapshot:
+        """Completes an end by the run's output, in which some backends tell what happened.
+
+        Args:
+            answer: What `poll` said, with an end.
+            said: All output of the run, both streams; "" where that is more than a few lines.
+            image: Its image, as it was asked for.
+        """
+        return answer
 
     def examine(self) -> Iterator[str]:
         """What ``%qwex doctor`` says of this runner, line by line, the first with its mark.
@@ -287,6 +297,7 @@ ABILITIES: dict[str, tuple[str, ...]] = {
     "files": ("local", "docker", "k8s"),
     "here": ("local", "docker"),
     "pull": ("docker", "k8s"),
+    "platform": ("docker",),
     "network": ("docker",),
     "context": ("docker", "k8s"),
     "namespace": ("k8s",),
@@ -311,6 +322,11 @@ WHY_NOT: dict[tuple[str, str], str] = {
     ("local", "entrypoint"): "because a process has no image",
     ("local", "read-only"): "because a process has this machine's own file system",
     ("local", "pull"): "because a process has no image",
+    ("local", "platform"): "because a process has no image",
+    ("k8s", "platform"): (
+        "because a node has its own kind: choose one with --pod-patch 'nodeSelector: "
+        "{kubernetes.io/arch: arm64}'"
+    ),
     ("local", "network"): "because a process has this machine's own network",
     ("local", "context"): "because a process runs on this machine",
     ("local", "keep"): "because a process leaves nothing behind that could be kept",
@@ -348,6 +364,30 @@ def used_options(spec: JobSpec) -> list[str]:
     return [name for name, value in used.items() if value] + sorted(spec.options)
 
 
+def still_live(run_id: str) -> RunStillLive:
+    """That a run can't be deleted yet."""
+    return RunStillLive(f"{run_id} has not ended: %qwex cancel {run_id.rpartition('-')[2]}")
+
+
+def claim(folder: str, by: str, *, sync: bool = True, nonce: str = "") -> facts.Fact | None:
+    """Links ``launch.json``, directly before the one call that can start the program.
+
+    Args:
+        folder: The run's folder.
+        by: Who starts it, in one word.
+        sync: What is linked is to survive a loss of power.
+        nonce: By which the backend's object is known to be of this launch too.
+
+    Returns:
+        None where this process is to make that call; else what stands there already, because
+        somebody else starts the run or has closed its launch.
+    """
+    nonce = nonce or random.token_hex(8)
+    value = {"by": by, **process.identify(os.getpid()), "at": time.time(), "nonce": nonce}
+    winner = facts.link_once(folder, facts.LAUNCH, value, sync=sync)
+    return None if winner["nonce"] == nonce else winner
+
+
 def finish(folder: str, end: End) -> None:
     """Links the final record of a run that whoever was to start it saw fail, or prevented."""
     spec_fact = facts.read_fact(folder, facts.SPEC)
@@ -358,34 +398,3 @@ def finish(folder: str, end: End) -> None:
     stop = facts.asked(folder)
     record = RunRecord.submitted(spec_fact).concluded(snapshot, stop, spec_fact["spec"])
     facts.link_once(folder, facts.RUN, record.to_json())
-
-
-def script_argv(spec: JobSpec, path: str, default: Callable[[], list[str]]) -> list[str]:
-    """The argv of a spec whose script lies at ``path``.
-
-    An interpreter in the spec wins, then a ``#!`` first line, then ``default``. The first
-    line is read here and not left to the kernel, so a script runs from a file system
-    mounted ``noexec`` and right after it was written ("Text file busy") too.
-    """
-    if spec.script is None:
-        return list(spec.command)
-    words = list(spec.command)
-    if not words and spec.script.startswith("#!"):
-        # execve(2): one interpreter and at most one argument, split at the first blank.
-        words = spec.script[2:].split("\n", 1)[0].strip().split(None, 1)
-    if not words:
-        words = default()
-    if "-" in words:
-        return [path if word == "-" else word for word in words]
-    return [*words, path]
-
-
-def shell_line(argv: Iterable[str], env: Mapping[str, str | None], cwd: str | None) -> str:
-    """A command as a line for a POSIX shell: in its folder, with its variables."""
-    start = [f"cd {shlex.quote(cwd)} &&"] if cwd else []
-    pairs = [
-        f"{name}={shlex.quote(value)}" if value is not None else f'{name}="${name}"'
-        for name, value in env.items()
-    ]
-    assign = ["env", *pairs] if pairs else []
-    return " ".join([*start, *assign, shlex.join(argv)])

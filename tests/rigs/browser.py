@@ -7,13 +7,14 @@ at pixels would test the front end; what a person presses (stop, restart) is pre
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shared import free_port
 
 # Debian's place first, then whatever is on the path.
 CHROMIUM = next(
@@ -74,9 +76,7 @@ class Jupyter:
     def __init__(self, root: Path) -> None:
         self.root, self.work, self.runs = root, root / "work", root / "runs"
         self.token = secrets.token_hex(16)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._settings = root / "settings"
         for name, value in _SETTINGS.items():
@@ -187,6 +187,13 @@ class Jupyter:
             capture_output=True,
             check=False,
         )
+
+    def until_nothing_is_open(self) -> None:
+        """Waits until all runs have ended."""
+        until = time.monotonic() + PATIENCE
+        while any((self.runs / "open").iterdir()):
+            assert time.monotonic() < until, "a run didn't end"
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Ends the runs, and the server with all its kernels."""
@@ -305,14 +312,17 @@ class Page:
         self.web.evaluate("() => window.jupyterapp.restored.then(() => null)")
 
     def _accept_dialog(self) -> None:
+        from playwright.sync_api import Error
+
         # Closing what wasn't saved asks, after a moment; nothing of it is needed any more.
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             if self.web.evaluate(_ALL_CLOSED):
                 return
-            button = self.web.query_selector(".jp-Dialog .jp-mod-warn, .jp-Dialog .jp-mod-accept")
-            if button:
-                button.click()
+            button = ".jp-Dialog .jp-mod-warn, .jp-Dialog .jp-mod-accept"
+            if self.web.query_selector(button):
+                with contextlib.suppress(Error):  # it may be gone by now
+                    self.web.click(button, timeout=1000)
             self.web.wait_for_timeout(100)
 
     def _theme(self, *, dark: bool) -> None:
@@ -432,6 +442,14 @@ class Notebook:
             if time.monotonic() > until:
                 raise AssertionError(f"cell {index} shows {text!r}, waited for {said!r}")
             self.web.wait_for_timeout(50)
+
+    def tick(self, index: int, *, above: int = 0) -> int:
+        """Waits until a cell shows ``tick N`` with a number above that one; the highest."""
+
+        def last(text: str) -> int:
+            return max(map(int, re.findall(r"tick (\d+)", text)), default=0)
+
+        return last(self.until(index, lambda text: last(text) > above))
 
     def text(self, index: int) -> str:
         """What a cell's output shows; what is folded is not shown."""

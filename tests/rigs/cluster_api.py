@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 class ApiFailed(Exception):

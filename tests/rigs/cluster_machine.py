@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import images
+import leftovers
 from cluster_api import PATIENCE, Api
 from cluster_folder import ClusterFolder
 from cluster_parts import NODE, PARTS, PAUSE, Options, Plan, environment
@@ -110,10 +111,7 @@ class Machine:
 
     def frozen(self, part: str) -> bool:
         """Whether its process is stopped, with all of its threads."""
-        if not self.pid(part):
-            return False
-        stats = Path(f"/proc/{self.pid(part)}/task").glob("*/stat")
-        return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats} == {"T"}
+        return leftovers.frozen(self.pid(part))
 
     def begin(self, part: str, command: list[str] | None = None) -> None:
         """Starts a part unless it runs.

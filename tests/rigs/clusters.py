@@ -50,7 +50,11 @@ MINIMAL_RULES: Sequence[Mapping[str, Sequence[str]]] = (
         "resources": ["jobs"],
         "verbs": ["create", "get", "list", "watch", "delete", "patch"],
     },
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]},
+    {
+        "apiGroups": [""],
+        "resources": ["pods"],
+        "verbs": ["get", "list", "watch", "patch", "delete"],
+    },
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["create"]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +118,7 @@ def own_engine() -> Iterator[Callable[..., Engine]]:
         log_opts: Mapping[str, str] | None = None,
         config: Mapping[str, Any] | None = None,
         flags: Sequence[str] = (),
+        data: Path | None = None,
     ) -> Engine:
         if why := available(kind):
             pytest.skip(why)
@@ -127,6 +129,7 @@ def own_engine() -> Iterator[Callable[..., Engine]]:
             log_opts=log_opts,
             config=config,
             flags=flags,
+            data=data,
         )
         if not engine.owned.ours:
             pytest.skip("only root may start an engine: run the tests as root")

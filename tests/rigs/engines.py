@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -31,7 +32,7 @@ from engine_folder import Folder
 from shared import Owned, note
 
 KINDS = ("docker", "moby", "podman")
-PATIENCE = 60.0
+PATIENCE = 180.0
 LABEL = "qwex.run"
 HISTORY = "qwex.history"
 
@@ -159,6 +160,7 @@ class Engine:
         log_opts: The engine's default log options, like ``{"max-size": "1m"}``.
         config: More for its daemon.json.
         flags: More for its command line.
+        data: Where it keeps its data, in place of its own folder.
 
     Attributes:
         host: Its address, ``unix://PATH``; empty until the first start.
@@ -174,6 +176,7 @@ class Engine:
         log_opts: Mapping[str, str] | None = None,
         config: Mapping[str, Any] | None = None,
         flags: Sequence[str] = (),
+        data: Path | None = None,
     ) -> None:
         assert kind in KINDS, kind
         self.kind = kind
@@ -188,6 +191,7 @@ class Engine:
         if log_opts:
             self.settings["log-opts"] = dict(log_opts)
         self.flags = tuple(flags)
+        self._data = data
         self._folder: Folder | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._note: dict[str, Any] = {}
@@ -221,6 +225,11 @@ class Engine:
         return self._folder.path
 
     @property
+    def data(self) -> Path:
+        """Where its images are, its containers and their logs."""
+        return self._data or self.folder / "data"
+
+    @property
     def name(self) -> str:
         """What the tests call it: the name of its folder, or where it is if it isn't ours."""
         return self.folder.name if self.owned.ours else self.host or self.kind
@@ -241,10 +250,7 @@ class Engine:
     @property
     def frozen(self) -> bool:
         """Whether its process is stopped, with all of its threads."""
-        if not self.pid:
-            return False
-        stats = Path(f"/proc/{self.pid}/task").glob("*/stat")
-        return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats} == {"T"}
+        return leftovers.frozen(self.pid)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -255,8 +261,11 @@ class Engine:
             EngineFailed: It doesn't come up.
         """
         if self.owned is not Owned.ALONE:
-            if not answers(self.host):
-                raise EngineFailed(f"the engine at {self.host or 'the default socket'} is gone")
+            until = time.monotonic() + PATIENCE
+            while not answers(self.host):  # a busy one takes its time
+                if not self.host or time.monotonic() > until:
+                    raise EngineFailed(f"the engine at {self.host or 'the default socket'} is gone")
+                time.sleep(0.2)
             return self
         if self.pid:
             return self
@@ -349,9 +358,9 @@ class Engine:
         """
         import docker.errors
 
-        client, removed = self.client(), []
+        removed = []
         filters = {"label": label} if label else {}
-        try:
+        with self.client() as client:
             for found in client.containers(all=True, filters=filters):
                 of_tests = found["Image"].startswith(("qwex-test/", "127.0.0.1:"))
                 if not (self.owned.ours or of_tests):
@@ -363,26 +372,24 @@ class Engine:
                     if error.status_code not in (404, 409):
                         raise
                 removed.append(found["Id"])
-        finally:
-            client.close()
         return removed
 
     def images(self, name: str | None = None) -> list[dict[str, Any]]:
         """Those of this name, or all, as the engine lists them."""
         import docker.errors
 
-        client = self.client()
-        try:
+        until = time.monotonic() + PATIENCE
+        with self.client() as client:
             while True:
                 try:
                     found: list[dict[str, Any]] = client.images(name)
                     return found
                 except docker.errors.APIError as error:
-                    # Podman lists them and then reads each: somebody removed one between.
-                    if "image not known" not in str(error):
+                    # Podman lists them and then reads each, with its layers: somebody removed one
+                    # between.
+                    gone = re.search("(image|layer) not known", str(error))
+                    if not gone or time.monotonic() > until:
                         raise
-        finally:
-            client.close()
 
     def remove_pulled(self, registry: str = "127.0.0.1") -> None:
         """Removes the images that came from a registry of the tests, in use or not.
@@ -390,14 +397,11 @@ class Engine:
         Args:
             registry: ``127.0.0.1:PORT``; by default all of them.
         """
-        client = self.client()
-        try:
+        with self.client() as client:
             for found in self.images():
                 for name in found["RepoTags"] or ():
                     if name.startswith((f"{registry}:", f"{registry}/")):
                         client.remove_image(name, force=True)
-        finally:
-            client.close()
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -448,7 +452,7 @@ class Engine:
         command = [
             *("dockerd", "--config-file", f"{self._run}/daemon.json"),
             *("--iptables=false", "--bridge=none"),
-            *("--data-root", f"{self.folder}/data", "--exec-root", f"{self._run}/exec"),
+            *("--data-root", str(self.data), "--exec-root", f"{self._run}/exec"),
             *("-p", f"{self._run}/pid", "-H", self.host),
         ]
         if self.kind == "moby":
@@ -466,7 +470,7 @@ class Engine:
         env["CONTAINERS_CONF"] = f"{self._run}/containers.conf"
         env["CONTAINERS_REGISTRIES_CONF"] = f"{self._run}/registries.conf"
         return [
-            *(which("podman") or "podman", "--root", f"{self.folder}/data"),
+            *(which("podman") or "podman", "--root", str(self.data)),
             *("--runroot", f"{self._run}/run", "--tmpdir", f"{self._run}/tmp"),
             *("--storage-driver", "overlay"),
             *("system", "service", "--time=0", self.host),

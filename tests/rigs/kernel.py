@@ -47,6 +47,15 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**env, **more}
 
 
+def ports() -> dict[str, Any]:
+    """What tells a kernel's manager which ports to take.
+
+    Those that it finds by itself, another process may have by the time the kernel opens them; and
+    it finds others than it was given, unless it is told not to.
+    """
+    return {"cache_ports": False, **{f"{name}_port": free_port() for name in _CHANNELS}}
+
+
 @dataclass
 class Cell:
     """One execution: its messages in the order in which they came, and its reply."""
@@ -127,6 +136,13 @@ class Cell:
         """Reads messages until this text was shown or printed."""
         return self.until(lambda cell: text in cell.stream() or text in cell.everything)
 
+    def until_shown(self, text: str) -> Cell:
+        """Reads messages until a display that this cell itself made shows this text.
+
+        An older ipykernel calls what a card of another cell shows meanwhile this cell's as well.
+        """
+        return self.until(lambda cell: any(text in str(data) for data in shown(cell.mine)))
+
     @property
     def everything(self) -> str:
         """All that was ever shown, later replaced or not."""
@@ -156,10 +172,10 @@ class Kernel:
     def __init__(self, folder: Path, **more: str) -> None:
         self.folder, self.env = folder, environment(folder / ".user", **more)
         self.home = Path(self.env["QWEX_HOME"])
+        # As front ends do that update displays; a console doesn't.
+        self.names_cells = True
         file = str(folder / ".user" / "kernel.json")
-        # Those that a manager finds by itself, another process may have by the time they are used.
-        ports = {f"{name}_port": free_port() for name in _CHANNELS}
-        self.manager = KernelManager(kernel_name="python3", connection_file=file, **ports)
+        self.manager = KernelManager(kernel_name="python3", connection_file=file, **ports())
         # The cells whose end wasn't seen yet.
         self.unfinished: dict[str, str] = {}
         # What the kernel's process itself says; and how much of it was there at the last press.
@@ -183,8 +199,19 @@ class Kernel:
             raise RuntimeError(f"{error}; the kernel said: {said[-2000:]}") from error
 
     def begin(self, code: str, *, stdin: bool = True, stop_on_error: bool = True) -> Cell:
-        """Sends a cell and returns at once."""
-        parent = self.client.execute(code, allow_stdin=stdin, stop_on_error=stop_on_error)
+        """Sends a cell as JupyterLab does, and returns at once."""
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": stdin,
+            "stop_on_error": stop_on_error,
+        }
+        metadata = {"cellId": f"cell-{len(code)}"} if self.names_cells else {}
+        request = self.client.session.msg("execute_request", content, metadata=metadata)
+        self.client.shell_channel.send(request)
+        parent = str(request["header"]["msg_id"])
         self.unfinished[parent] = code
         return Cell(self, parent)
 
@@ -369,6 +396,23 @@ def qwex(
         timeout=patience,
         check=False,
     )
+
+
+def doctor(k: Kernel) -> str:
+    """What the doctor says in a kernel, where he waits for more than his two seconds."""
+    k.run(f"from qwex_jupyter.commands import verbs\nverbs._PATIENCE = {PATIENCE}")
+    return k.run("%qwex doctor").stream()
+
+
+def doctor_of(env: Mapping[str, str]) -> str:
+    """What the doctor says in a terminal, where this machine left him time for what is on it."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        done = qwex(env, "doctor")
+        assert done.returncode == 0, done.stderr
+        said = done.stdout.decode()
+        if "✗ local  It hasn't answered" not in said or time.monotonic() > until:
+            return said
 
 
 def shown(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

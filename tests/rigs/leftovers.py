@@ -7,6 +7,7 @@ containers are known by the cgroup that they are all below.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -59,6 +60,15 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def frozen(pid: int) -> bool:
+    """Whether this process is stopped, with all of its threads; 0, or one that is gone, isn't."""
+    states = set()
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # a thread may end meanwhile
+            states.add(stat.read_text().rpartition(")")[2].split()[0])
+    return states == {"T"}
 
 
 def _members(groups: Iterable[Path]) -> Iterator[int]:
@@ -138,11 +148,13 @@ def _groups(name: str) -> Iterator[Path]:
 
 
 def _remove_group(group: Path) -> None:
-    for folder, _, _ in os.walk(group, topdown=False):
-        try:
-            os.rmdir(folder)
-        except OSError:
-            pass  # an empty cgroup harms nobody
+    # Threads of what was killed may be in it for a moment longer.
+    until = time.monotonic() + 5
+    while group.exists() and time.monotonic() < until:
+        for folder, _, _ in os.walk(group, topdown=False):
+            with contextlib.suppress(OSError):  # an empty cgroup harms nobody
+                os.rmdir(folder)
+        time.sleep(0.02)
 
 
 def remove(folder: Path) -> None:

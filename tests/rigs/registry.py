@@ -20,7 +20,7 @@ import images
 from engines import Engine, answers, which
 from wire import Wire
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 USER, PASSWORD = "reader", "opensesame"
 # Its bcrypt hash, as htpasswd -B writes it.
 _HTPASSWD = f"{USER}:$2y$05$qwexTestsqwexTestsqweuArVawfmXUU0gJeTc4ZSsrcsMgD0Hjoe\n"

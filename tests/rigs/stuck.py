@@ -17,7 +17,10 @@ def describe(home: Path) -> str:
         folder = home / "runs" / run_id
         lines.append(f"{run_id} is open")
         for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-            size = path.stat().st_size
+            try:
+                size = path.stat().st_size
+            except OSError:
+                continue  # it got its name meanwhile
             text = _read(path) if path.suffix == ".json" or size < 2000 else ""
             lines.append(f"  {path.name}, {size} bytes: {text.strip()}")
         lines += [f"  {line}" for pid in sorted(_processes(folder)) for line in _process(pid)]

@@ -19,6 +19,7 @@ import ssl
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -197,7 +198,9 @@ class Wire:
         return self._add(Rule(method, path, times, rate=rate))
 
     def clear(self) -> None:
-        """Takes all rules away, and lets go on what was stalled."""
+        """Takes all rules away, and lets go on what was stalled or slow."""
+        for rule in self._rules:
+            rule.rate = 0.0
         self._rules.clear()
         self._call(self._release())
 
@@ -225,6 +228,7 @@ class Wire:
     def close(self) -> None:
         """Ends everything of it."""
         self.down()
+        self._call(self._let_go())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -285,6 +289,23 @@ class Wire:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self._folder}/sock")
         await self._break_all()
+
+    async def _let_go(self) -> None:
+        """Waits until every socket is closed; what doesn't end by itself, as TLS may, is ended.
+
+        Whose greeting was broken off has a transport that nobody else holds: the loop knows it.
+        """
+        known: Mapping[int, Any] = getattr(self._loop, "_transports", {})
+
+        def left() -> list[Any]:
+            return [each for each in known.values() if each.get_extra_info("socket").fileno() >= 0]
+
+        patience = time.monotonic() + 5
+        while left() and time.monotonic() < patience:
+            if time.monotonic() > patience - 4:
+                for each in left():
+                    each.abort()
+            await asyncio.sleep(0.01)
 
     async def _break_all(self) -> int:
         self._breaks += 1
@@ -496,5 +517,5 @@ class _Connection:
             self.to_client.write(part)
             exchange.passed += len(part)
             await self.to_client.drain()
-            if rate:
+            if exchange.rule.rate:  # until it was cleared
                 await asyncio.sleep(len(part) / rate)

@@ -1,0 +1,190 @@
+"""What each verb does, written once for notebook and terminal: a subclass shows its answer."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from qwex_jupyter.commands import options, table, verbs
+from qwex_jupyter.display.format import called
+from qwex_jupyter.errors import SpecError
+from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.run import Run
+from qwex_jupyter.manager.submission import with_its_script
+from qwex_jupyter.model.run_ids import new_run_id
+from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.units import parse_duration
+
+
+class Verbs:
+    """The verbs over the runs of one manager.
+
+    Each verb is a method of its name, and a subclass has those whose answers have nothing in common
+    (runs, show, logs, attach, wait, cancel, monitor). A method returns what its front end makes of
+    the answer: a notebook shows an object below the cell, a terminal ends with a code.
+
+    Args:
+        manager: Gives the one whose runs they are. It is asked when it is needed, as help and the
+            word about a mistake need none.
+
+    Attributes:
+        tells_which: Whether a person is told which run was meant, where none was named.
+        failed: Whether a verb that has said its answer did less than it was asked for.
+    """
+
+    def __init__(self, manager: Callable[[], RunManager]) -> None:
+        self._manager = manager
+        self.tells_which, self.failed = True, False
+
+    @property
+    def manager(self) -> RunManager:
+        """Whose runs they are."""
+        return self._manager()
+
+    # -- what a front end is asked for ---------------------------------------------------------
+
+    def setting(self, name: str) -> Any:
+        """A default that a line may replace; "" or None for none."""
+        raise NotImplementedError
+
+    def say(self, text: str, *, ours: bool = True) -> Any:
+        """Shows an answer, which may name commands of ours unless it was written by others."""
+        raise NotImplementedError
+
+    def note(self, text: str) -> None:
+        """Says something beside the answer."""
+        raise NotImplementedError
+
+    def complete(self, args: argparse.Namespace) -> argparse.Namespace:
+        """The options of a run with what only this front end knows; refuses those it hasn't got."""
+        raise NotImplementedError
+
+    def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Any:
+        """Hands a run over, and shows it unless it is detached."""
+        raise NotImplementedError
+
+    # -- the verbs -----------------------------------------------------------------------------
+
+    def do(self, verb: str, words: list[str]) -> Any:
+        """Carries out a line.
+
+        Args:
+            verb: Its name, or an alias.
+            words: What stands behind it.
+
+        Raises:
+            SpecError: There is no such verb, or an option is wrong.
+        """
+        name = table.ALIASES.get(verb, verb)
+        if name == "run":
+            return self.run(words)
+        if name == "rerun":
+            return self.rerun(words)
+        args = options.parse_verb(name, words)
+        if args.help:
+            return self.say(options.help_text(name))
+        # Its options were parsed, so it is a verb, and each has a method of its name.
+        return getattr(self, name)(args)
+
+    def run(self, words: list[str], cell: str | None = None) -> Any:
+        """Runs a command, or what stands in a cell."""
+        args, command = options.parse_run(words)
+        if args.help:
+            return self.say(options.help_text("run"))
+        args = self.complete(args)
+        defaults = {name: value for name in ("grace", "timeout") if (value := self.setting(name))}
+        spec = options.make_spec(args, command, cell, defaults)
+        chosen = self.manager.choose(spec, args.runner or self.setting("runner") or None)
+        return self._start(args, spec, chosen)
+
+    def rerun(self, words: list[str]) -> Any:
+        """Runs the same again, with other options where given."""
+        ref = words[0] if words and not words[0].startswith("-") else None
+        args, rest = options.parse_run(words[1:] if ref else words, "rerun")
+        if args.help:
+            return self.say(options.help_text("rerun"))
+        if rest:
+            raise SpecError(f"%qwex rerun takes a run and options, not {rest[0]!r}.")
+        run = self.last(ref)
+        args = self.complete(args)
+        values = options.spec_values(args)
+        chosen, spec = self.manager.again(run.run_id, runner=args.runner, **values)
+        return self._start(args, spec, chosen)
+
+    def _start(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Any:
+        spec = with_its_script(spec, chosen)
+        if args.dry_run:
+            runner = self.manager.runner(chosen, spec.options)
+            return self.say(runner.show(runner.plan(spec, new_run_id(time.time()))), ours=False)
+        return self.submit(args, spec, chosen)
+
+    def stop(self, runs: list[Run], grace: str | None) -> Iterator[Run]:
+        """Asks runs to stop one by one, and gives each of them a moment to do so."""
+        seconds = None if grace is None else parse_duration(grace, "grace")
+        for run in runs:
+            run.cancel(seconds)
+            with suppress(TimeoutError):  # it has its grace: what is said says that it is stopping
+                self.wait_for(run, 0.5)
+            yield run
+
+    def delete(self, args: argparse.Namespace) -> None:
+        """Takes runs out of the history."""
+        for ref in args.run:
+            self.say(verbs.delete(self.manager, ref, gone=args.gone))
+
+    def prune(self, args: argparse.Namespace) -> None:
+        """Says what could be deleted, or deletes it."""
+        text, failed = verbs.prune(self.manager, args)
+        self.say("\n".join([text, *failed]))
+        self.failed = bool(failed)
+
+    def doctor(self, _: argparse.Namespace) -> None:
+        """Says what works here."""
+        self.say(verbs.doctor(self.manager))
+
+    # -- which runs are meant, and until when --------------------------------------------------
+
+    def last(self, ref: str | None) -> Run:
+        """The run that is named, or that which was submitted last, which is told then."""
+        if ref:
+            return self.manager.get(ref)
+        run = self.manager.last()
+        if self.tells_which:
+            self.note(called(run.record))
+        return run
+
+    def newest(self, ref: str | None) -> Run:
+        """The run that is named, or the newest, one that lives before the others."""
+        return self.manager.get(ref) if ref else self.manager.newest()
+
+    def many(self, args: argparse.Namespace) -> list[Run]:
+        """Those that are named, all that live with ``--all``, or the newest."""
+        if args.all:
+            return [Run(self.manager, run_id) for run_id in self.manager.history.open_ids()]
+        return [self.manager.get(ref) for ref in args.run] or [self.manager.newest()]
+
+    def wait_for(self, run: Run, timeout: float | None) -> None:
+        """Waits for the end of a run.
+
+        Raises:
+            TimeoutError: It had not ended in time.
+        """
+        run.wait(timeout, check=False)
+
+    def note_gaps(self, run: Run) -> None:
+        """Says what is missing of its output, or why none can be read."""
+        for line in verbs.about_output(self.manager.tracker.record(run.run_id)):
+            self.note(line)
+
+
+def deadline(timeout: str | None) -> float | None:
+    """When a ``--timeout`` from now on is over, by the monotonic clock; None for never."""
+    return time.monotonic() + parse_duration(timeout) if timeout else None
+
+
+def left(until: float | None) -> float | None:
+    """How many seconds there are until a `deadline`."""
+    return None if until is None else max(0.0, until - time.monotonic())

@@ -1,0 +1,235 @@
+"""Words to options, and options to a spec; and the help, which says what there is."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from typing import Any
+
+from qwex_jupyter.commands.line import odd_blank
+from qwex_jupyter.commands.table import (
+    ALIASES,
+    VERBS,
+    flags_of,
+    parser_of,
+    run_parser,
+    verb_parser,
+)
+from qwex_jupyter.errors import SpecError
+from qwex_jupyter.manager.submission import mount_from
+from qwex_jupyter.model.spec import JobSpec, Resources, parse_env
+from qwex_jupyter.runners.argv import ending, interpreter
+from qwex_jupyter.runners.base import ABILITIES
+from qwex_jupyter.system.paths import current_folder, whole_path
+
+# What only some runners understand; passed on in `JobSpec.options`.
+_RUNNER_OPTIONS = (
+    *("pull", "platform", "network", "context", "entrypoint", "read_only"),
+    *("namespace", "service_account", "pull_secret", "pod_patch"),
+)
+
+# What `%%script` binds, and which stream that is.
+_THEIRS = {"--out": "stdout", "--err": "stderr"}
+
+
+def parse_verb(verb: str, words: Sequence[str]) -> argparse.Namespace:
+    """The words behind any other verb; asked for help, nothing else is looked at.
+
+    Raises:
+        SpecError: A mistake.
+    """
+    parser = verb_parser(verb)
+    if {"-h", "--help"} & set(words):
+        return argparse.Namespace(help=True)
+    return parser.parse_args(words)
+
+
+def split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Options in front, the command behind: the first word that is no option begins it.
+
+    ``--files`` takes the words behind it that are files here; ``--`` ends the options.
+
+    Raises:
+        SpecError: ``--image`` or ``--runner`` stands behind the interpreter.
+    """
+    takes_value = flags_of(run_parser())
+    options: list[str] = []
+    rest = list(words)
+    while rest and rest[0].startswith("-") and len(rest[0]) > 1:
+        word = rest.pop(0)
+        if word == "--":
+            return options, rest
+        name, equals, value = word.partition("=")
+        if name == "--files":
+            paths = _leading_files([value] if equals else rest)
+            if not paths:
+                what = value if equals else " ".join(rest[:1])
+                raise SpecError(
+                    f"--files: {what!r} isn't a file or folder here ({current_folder()})."
+                )
+            if not equals:
+                del rest[: len(paths)]
+            for path in paths:
+                for found in sorted(glob.glob(os.path.expanduser(path))) or [path]:
+                    options += ["--files", found]
+            continue
+        options.append(word)
+        if takes_value.get(word) and rest:
+            options.append(rest.pop(0))
+    for word in rest[1:]:
+        name = word.partition("=")[0]
+        if name in ("--image", "--runner"):
+            raise SpecError(
+                f"{word} stands behind {rest[0]!r}, so it would be its argument: put it first, "
+                f"%%qwex {word} {rest[0]} ..., or put -- before the command if it is meant so."
+            )
+    return options, rest
+
+
+def _leading_files(words: Sequence[str]) -> list[str]:
+    def is_file(word: str) -> bool:
+        path = os.path.expanduser(word)
+        return not word.startswith("-") and (os.path.exists(path) or bool(glob.glob(path)))
+
+    return list(takewhile(is_file, words))
+
+
+def parse_run(words: Sequence[str], verb: str = "run") -> tuple[argparse.Namespace, list[str]]:
+    """Options and command of a line.
+
+    Raises:
+        SpecError: A mistake, with the nearest option where one is near.
+    """
+    parser = run_parser(verb)
+    options, command = split_command(words)
+    known = flags_of(parser)
+    for word in options:
+        name = word.partition("=")[0]
+        if name in _THEIRS:
+            raise SpecError(
+                f"{name}: bind the run with --as VAR and read VAR.logs({_THEIRS[name]!r})."
+            )
+        if name.startswith("--") and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]}?" if near else " %%qwex? lists them."
+            raise SpecError(f"unknown option {name}.{odd_blank(name)}{hint}")
+    args = parser.parse_args(options)
+    for word in command[:1]:
+        if (odd := odd_blank(word)) and not os.path.exists(word):
+            raise SpecError(f"{word}: there is no such program.{odd}")
+    if args.terminal:
+        raise SpecError(
+            "-i and -t: a run has no keyboard and no terminal. Leave them out; values go in by "
+            "-e NAME=VALUE, files by --files."
+        )
+    return args, command
+
+
+def spec_values(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of JobSpec that a line sets, no others."""
+    values: dict[str, Any] = {
+        "image": args.image,
+        "name": args.name,
+        "env": parse_env(args.env),
+        "env_files": tuple(map(whole_path, args.env_file)),
+        "secrets": tuple(args.secret),
+        "workdir": args.workdir,
+        "user": args.user,
+        "volumes": tuple(map(mount_from, args.volume)),
+        "files": tuple(args.files),
+        "here": args.here,
+        "timeout": args.timeout,
+        "start_timeout": args.start_timeout,
+        "grace": args.grace,
+        "labels": dict(word.partition("=")[::2] for word in args.label),
+        "keep": args.keep,
+        "resources": {
+            name: value
+            for name in ("cpus", "memory", "gpus", "shm_size")
+            if (value := getattr(args, name)) is not None
+        },
+        "options": {
+            name.replace("_", "-"): value
+            for name in _RUNNER_OPTIONS
+            if (value := getattr(args, name)) is not None
+        },
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def make_spec(
+    args: argparse.Namespace, command: Sequence[str], cell: str | None, defaults: Mapping[str, Any]
+) -> JobSpec:
+    """The spec of a line and, for a cell magic, its body.
+
+    Args:
+        args: The options.
+        command: The interpreter, or with no cell the program, and its arguments.
+        cell: The body of the cell; None for a line magic.
+        defaults: Fields for what the line doesn't set.
+
+    Raises:
+        SpecError: A value is wrong.
+    """
+    values = {**defaults, **spec_values(args)}
+    values["resources"] = Resources(**values.get("resources", {}))
+    values["env"] = _without_taken(args.env, values.get("env", {}))
+    spec = JobSpec(command=tuple(command), script=cell, **values)
+    return spec if cell is None else replace(spec, script_name=f"cell.{ending(interpreter(spec))}")
+
+
+def _without_taken(words: Sequence[str], env: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The variables that stay; ``NAME-`` took ``NAME`` away, which a profile may have given."""
+    given = {word.partition("=")[0] for word in words}
+    taken = {name for name in env if name.endswith("-") and name in words}
+    for name in taken:
+        if name[:-1] not in given:
+            raise SpecError(
+                f"-e {name}: it takes {name[:-1]} away, and no option gives one. A variable of "
+                f"this kernel's own is emptied with -e {name[:-1]}=."
+            )
+    return {name: value for name, value in env.items() if name not in taken}
+
+
+def listing(command: str) -> str:
+    """The verbs, one a line, behind what a front end calls the command."""
+    width = max(map(len, VERBS))
+    return "\n".join(f"  {command} {verb.ljust(width)}  {text}" for verb, text in VERBS.items())
+
+
+def overview() -> str:
+    """The bare ``%qwex``: what there is."""
+    return (
+        "%%qwex [options] [interpreter ...]   runs the cell: as a process, in a container "
+        "(--image) or on a cluster\n"
+        f"{listing('%qwex')}\n"
+        "A run goes by handle, unique prefix, run id, or the newest of a --name. With none, show, "
+        "logs and rerun take that of the last cell, attach, wait and cancel the newest that "
+        "lives.\n"
+        "%%qwex? lists the options."
+    )
+
+
+def help_text(verb: str) -> str:
+    """The help of one verb, with the runners of each option that not all have."""
+    name = ALIASES.get(verb, verb)
+    parser = parser_of(name)
+    lines = [f"%qwex {name}: {VERBS[name]}"]
+    if name == "run":
+        lines.append("%%qwex [options] [interpreter ...]  with the script in the cell, or")
+        lines.append("%qwex run [options] command ...")
+    for action in parser._actions:
+        if action.help == argparse.SUPPRESS or not action.option_strings:
+            continue
+        words = ", ".join(action.option_strings)
+        value = f" {action.metavar}" if action.metavar else ""
+        names = [word.lstrip("-") for word in action.option_strings]
+        can = next((ABILITIES[name] for name in names if name in ABILITIES), ())
+        only = f" [{', '.join(can)}]" if 0 < len(can) < 3 else ""
+        lines.append(f"  {(words + value).ljust(30)}  {action.help}{only}")
+    return "\n".join(lines)

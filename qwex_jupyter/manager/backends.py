@@ -1,0 +1,103 @@
+"""Backends: the runners of this process, one for each target that runs were given to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from qwex_jupyter.history.history import RunHistory
+from qwex_jupyter.runners import runner_class
+from qwex_jupyter.runners.base import Runner
+
+# A backend as this process reaches it: the runner's name, and the options that choose a target.
+Backend = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class Backends:
+    """The runners, made at first use.
+
+    Args:
+        history: For its home and id.
+        settings: Constructor arguments of runners, by the runner's name.
+    """
+
+    def __init__(self, history: RunHistory, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        self._history, self._settings = history, dict(settings)
+        self._runners: dict[Backend, Runner] = {}
+        self._of: dict[str, Backend] = {}
+        self._lock = threading.Lock()
+
+    def find(self, name: str, options: Mapping[str, str] | None = None) -> Backend:
+        """The backend that a runner's name and a spec's options mean.
+
+        Raises:
+            SpecError: There is no such runner.
+            RunnerUnavailable: This version doesn't have it.
+        """
+        chosen_by = runner_class(name).target_options
+        return name, tuple(sorted((k, v) for k, v in (options or {}).items() if k in chosen_by))
+
+    def runner(self, name: str, options: Mapping[str, str] | None = None) -> Runner:
+        """The runner of that name, and of the backend that a spec's options choose.
+
+        Raises:
+            SpecError: There is none of that name.
+            RunnerUnavailable: This version doesn't have it.
+        """
+        return self.at(self.find(name, options))
+
+    def runner_of(self, run_id: str) -> Runner:
+        """The runner of a run.
+
+        Raises:
+            RunNotFound: There is no such run.
+            SpecError, RunnerUnavailable: This version has no such runner.
+        """
+        return self.at(self.of(run_id))
+
+    def at(self, backend: Backend) -> Runner:
+        """The runner of that backend."""
+        name, target = backend
+        with self._lock:
+            if backend not in self._runners:
+                values = {**self._settings.get(name, {}), **dict(target)}
+                made = runner_class(name)
+                self._runners[backend] = made(self._history.home, self._history.id, **values)
+            return self._runners[backend]
+
+    def of(self, run_id: str, spec_fact: Mapping[str, Any] | None = None) -> Backend:
+        """The backend that a run was given to.
+
+        Args:
+            run_id: The run.
+            spec_fact: The content of its ``spec.json``, where it is at hand.
+
+        Raises:
+            RunNotFound: There is no such run.
+            SpecError, RunnerUnavailable: This version has no such runner.
+        """
+        found = self._of.get(run_id)
+        if found is None:
+            fact = spec_fact or self._history.spec_fact(run_id)
+            found = self.find(str(fact["runner"]), fact["spec"].get("options"))
+            self._of[run_id] = found
+        return found
+
+    def in_use(self, run_ids: Iterable[str]) -> dict[Backend, Runner]:
+        """The backends that these runs were looked up in, each with its runner."""
+        # Each run is looked up once: one that ends in another thread is forgotten between two
+        # look-ups.
+        found = {self._of.get(run_id) for run_id in run_ids}
+        return {backend: self.at(backend) for backend in found if backend is not None}
+
+    def close(self) -> None:
+        """Has the runners give their connections back."""
+        with self._lock:
+            runners = list(self._runners.values())
+        for runner in runners:
+            runner.close()
+
+    def forget(self, run_id: str) -> None:
+        """Forgets a run that nobody asks about any more."""
+        self._of.pop(run_id, None)

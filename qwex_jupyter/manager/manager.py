@@ -1,0 +1,386 @@
+"""RunManager: the only room where runners, history and observers meet.
+
+Taking a run up after a restart is not a feature beside tracking, it is tracking: read the
+files, ask the backend, write down what it says (`look`). Everything else here is a loop
+around that, or a wish of the user's written down.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from qwex_jupyter.disk import facts
+from qwex_jupyter.errors import (
+    FactUnreadable,
+    HomeUnusable,
+    NotRemoved,
+    QwexError,
+    RunInterrupted,
+    RunNotFound,
+    RunStillLive,
+    SubmitFailed,
+)
+from qwex_jupyter.history import reading
+from qwex_jupyter.history.history import RunHistory
+from qwex_jupyter.manager import again
+from qwex_jupyter.manager.loop import Loop
+from qwex_jupyter.manager.observations import Observer
+from qwex_jupyter.manager.run import Run
+from qwex_jupyter.manager.submission import command_text, refuse_too_long, values
+from qwex_jupyter.manager.tracker import Tracker
+from qwex_jupyter.model.patience import Patience
+from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.run_ids import new_run_id
+from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import Reason, RunStatus, StopCause
+from qwex_jupyter.runners.base import Runner
+from qwex_jupyter.system import frontend, interrupts, process
+from qwex_jupyter.system.interrupts import Presses
+from qwex_jupyter.system.threads import started
+
+
+class RunManager:
+    """Submits runs, recovers those of others, and tells observers what happens.
+
+    Args:
+        home: The history folder; None for ``$QWEX_HOME`` or the platform's.
+        default: The runner of a spec without an image.
+        settings: Constructor arguments of runners, by the runner's name.
+        patience: How long it waits for what; that of a runner is one of its settings.
+
+    Attributes:
+        history: The history folder.
+        tracker: Knows of every run what its files and its backend say.
+        output: Brings a run's output to disk.
+    """
+
+    def __init__(
+        self,
+        home: str | None = None,
+        *,
+        default: str = "local",
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        patience: Patience = Patience(),
+    ) -> None:
+        self.default = default
+        self.history = RunHistory(home)
+        self.tracker = Tracker(
+            self.history, settings=settings, patience=patience, wake=lambda: self.wake()
+        )
+        self.output = self.tracker.output
+        self._loop = Loop(self.tracker, patience)
+
+    def runner(self, name: str, options: Mapping[str, str] | None = None) -> Runner:
+        """The runner of that name, and of the backend that a spec's options choose.
+
+        Raises:
+            SpecError: There is none of that name.
+            RunnerUnavailable: This version doesn't have it.
+        """
+        return self.tracker.backends.runner(name, options)
+
+    def choose(self, spec: JobSpec, runner: str | None = None) -> str:
+        """The name of the runner for a spec: as asked, else by image, else the default."""
+        if runner:
+            return runner
+        return "docker" if spec.image and self.default == "local" else self.default
+
+    def submit(
+        self, spec: JobSpec, runner: str | None = None, *, presses: Presses | None = None
+    ) -> Run:
+        """Hands a run over and returns; it goes on without this process.
+
+        An interrupt that comes meanwhile waits until it is known whether the run was
+        started, cancels it, and is raised then. That of a kernel that is to end cancels nothing.
+
+        Args:
+            spec: What to run.
+            runner: Where; None as by `choose`.
+            presses: The caller holds interrupts back, and will obey them.
+
+        Raises:
+            SpecError, UnsupportedOption: The spec can't be run there.
+            RunnerUnavailable, SubmitFailed: Nothing was started.
+            RunInterrupted: It was cancelled.
+        """
+        if presses is not None:
+            return self._submit(spec, runner)
+        with interrupts.held() as presses:
+            run = self._submit(spec, runner)
+            try:
+                presses.pass_on()
+            except KeyboardInterrupt:
+                run.cancel()
+                raise RunInterrupted(run, f"{run.record.title} was cancelled") from None
+        return run
+
+    def _submit(self, spec: JobSpec, runner_name: str | None) -> Run:
+        chosen = self.choose(spec, runner_name)
+        runner = self.runner(chosen, spec.options)
+        now = time.time()
+        run_id = new_run_id(self.history.next_moment(now))
+        runner.check()
+        runner.plan(spec, run_id)
+        secrets = values(spec)
+        refuse_too_long(spec, secrets)
+        spec_fact = {
+            "version": 1,
+            "run_id": run_id,
+            "runner": chosen,
+            "identity": runner.identity(),
+            "created_at": now,
+            "command": command_text(spec),
+            "spec": spec.to_json(),
+            **frontend.here(spec.cwd),
+        }
+        sync = runner.promises.outlives_machine
+        folder = self.history.create(spec, spec_fact, sync=sync)
+        try:
+            runner.submit(spec, run_id, folder, secrets)
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing may be left pending
+            self._withdraw(run_id, error)
+        self._loop.ensure(run_id)
+        if not runner.writes_itself:
+            self._loop.wake()
+        return Run(self, run_id)
+
+    def _withdraw(self, run_id: str, error: Exception) -> None:
+        """Cleans up after a submit that failed, unless the run was started all the same.
+
+        Raises:
+            SubmitFailed: It was not started, and never will be.
+        """
+        why = str(error) if isinstance(error, QwexError) else f"{type(error).__name__}: {error}"
+        # Where the runner itself says that nothing was started, that holds though a launch was
+        # linked.
+        if self.tracker.closing.close_launch(run_id, why) or isinstance(error, SubmitFailed):
+            with suppress(NotRemoved):  # then it is listed, as what it is
+                self.history.delete(run_id)
+            raise SubmitFailed(why) from error
+
+    def get(self, ref: str) -> Run:
+        """The run that a person means; see `RunHistory.resolve`."""
+        return Run(self, self.history.resolve(ref))
+
+    def newest(self, *, live: bool | None = None) -> Run:
+        """This notebook's newest run, unfinished ones first; without a notebook, of all.
+
+        Args:
+            live: Only runs that live (True) or that ended (False).
+
+        Raises:
+            RunNotFound: There is none.
+        """
+        return self._mine(lambda mine: self.history.newest(live=live, **mine))
+
+    def last(self) -> Run:
+        """The run that this notebook submitted last, ended or not; without a notebook, of all.
+
+        Raises:
+            RunNotFound: There is none.
+        """
+
+        def last(mine: dict[str, str]) -> str | None:
+            both = (self.history.newest(live=live, **mine) for live in (True, False))
+            return max(filter(None, both), default=None)
+
+        return self._mine(last)
+
+    def _mine(self, find: Callable[[dict[str, str]], str | None]) -> Run:
+        book, session = frontend.notebook(), frontend.session()
+        found = find({"notebook": book} if book else {"session": session})
+        if found is None and not book and not frontend.is_kernel():
+            found = find({})
+        if found is None:
+            raise RunNotFound("There is no run of this notebook yet. %qwex runs lists all.")
+        return Run(self, found)
+
+    def wait(self, run_id: str, timeout: float | None = None) -> RunRecord:
+        """Blocks until a run has ended; its final record.
+
+        Raises:
+            TimeoutError: It had not ended after ``timeout`` seconds; it goes on.
+            HomeUnusable: What became of it can't be written down.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        begun = looked = time.monotonic()
+        # An end that exists but can't be read at this moment isn't known yet.
+        while not (
+            self.tracker.ended(run_id) and (record := self.tracker.record(run_id)).status.final
+        ):
+            now = time.monotonic()
+            if until is not None and now >= until:
+                waited = f"{round(timeout or 0, 2):g} s"
+                title = self.tracker.record(run_id).title
+                raise TimeoutError(f"{title} had not ended after {waited}; it goes on.")
+            if now - looked > 0.5:
+                self.tracker.look([run_id])
+                looked = time.monotonic()
+                if why := self.tracker.stuck(run_id):
+                    raise HomeUnusable(f"{self.tracker.record(run_id).title}: {why}")
+                continue
+            # The pause is a twentieth of the time so far: short runs are noticed at once, long ones
+            # cost nothing.
+            pause = min(max(0.0003, (now - begun) / 20), 0.05)
+            self.tracker.closing.end_seen.wait(pause if until is None else min(pause, until - now))
+        return record
+
+    def cancel(self, run_id: str, *, grace: float | None = None, who: str = "you") -> None:
+        """Writes down that a run is to stop, and has it carried out; see `Run.cancel`."""
+        if self.tracker.ended(run_id):
+            return
+        seconds = self._grace_of(run_id) if grace is None else grace
+        folder = self.history.folder(run_id)
+        try:
+            if facts.exists(folder, facts.STOP):
+                facts.link_once(folder, facts.KILL, {"who": who, "at": time.time()})
+            else:
+                self.tracker.stops.write(run_id, who, StopCause.CANCEL, seconds)
+            closed = self.tracker.closing.close_launch(run_id, "it was stopped before")
+        except OSError as error:
+            raise HomeUnusable(
+                f"{run_id} can't be stopped, as that can't be written down: {error.strerror}. "
+                f"Free some room in {self.history.home}, or have it writable, then cancel again."
+            ) from error
+        if not closed:
+            self.tracker.look([run_id])
+            self._loop.wake()
+
+    def _grace_of(self, run_id: str) -> float:
+        try:
+            return float(self.history.spec_fact(run_id)["spec"].get("grace", JobSpec.grace))
+        except FactUnreadable:
+            return JobSpec.grace  # damaged, and its supervisor lives
+
+    def last_time(self, record: RunRecord) -> float | None:
+        """How many seconds the same command took when it last succeeded; None when it never did.
+
+        The same is the same command in the same notebook on the same runner.
+        """
+        same = {name: getattr(record, name) for name in ("command", "notebook", "runner")}
+        found = self.history.newest(live=False, status=str(RunStatus.SUCCEEDED), **same)
+        return None if found is None else self.history.record(found).duration()
+
+    def rerun(self, run_id: str, *, runner: str | None = None, **overrides: Any) -> Run:
+        """Submits the spec of a run anew; see `again`."""
+        chosen, spec = self.again(run_id, runner=runner, **overrides)
+        return self.submit(spec, chosen)
+
+    def again(
+        self, run_id: str, *, runner: str | None = None, **overrides: Any
+    ) -> tuple[str, JobSpec]:
+        """The runner and spec for running something once more.
+
+        Args:
+            run_id: The run.
+            runner: Another runner; None for the same, unless an image is given now.
+            overrides: Other values for fields of the spec; see `again.spec_of`.
+
+        Raises:
+            SpecError: A value is wrong, or the run can't be had again.
+        """
+        spec_fact = self.history.spec_fact(run_id)
+        changed = again.spec_of(run_id, spec_fact, overrides)
+        if runner is None:
+            runner = self.choose(changed) if "image" in overrides else spec_fact["runner"]
+        return runner, changed
+
+    def delete(self, run_id: str, *, gone: bool = False) -> None:
+        """Frees the backend's object and takes the folder away.
+
+        Args:
+            run_id: The run.
+            gone: The user says that the machine it ran on is gone for good: a run that
+                can't be asked about is called LOST first.
+
+        Raises:
+            RunStillLive: The run has not ended.
+            NotRemoved: Not all of it could be removed.
+        """
+        record = self.history.record(run_id)
+        if gone and self.tracker.record(run_id).reason == Reason.HOST_UNREACHABLE:
+            try:
+                self.tracker.closing.give_up(run_id)
+            except FactUnreadable:
+                self.history.delete(run_id)  # damaged: its user's word is all there is
+                return
+            record = self.history.record(run_id)
+        if not record.status.final:
+            self.tracker.look([run_id])
+            record = self.history.record(run_id)
+        if not record.status.final:
+            damaged = "is damaged, and " if record.reason == Reason.UNREADABLE else ""
+            raise RunStillLive(
+                f"{record.title} {damaged}has not ended, so it is not deleted: "
+                f"first %qwex cancel {record.handle}"
+            )
+        if record.reason == Reason.UNREADABLE:
+            self._refuse_if_alive(run_id)
+        else:
+            self._free(record)
+        self.history.delete(run_id)
+
+    def _refuse_if_alive(self, run_id: str) -> None:
+        """Refuses to delete a run with an unreadable end whose supervisor still lives.
+
+        Raises:
+            RunStillLive: Its supervisor does.
+        """
+        who = reading.keeper(os.path.join(self.history.runs_folder, run_id))
+        if who is not None and process.standing(who) == process.ALIVE:
+            raise RunStillLive(
+                f"{run_id} is damaged, and its process {who['pid']} still lives: "
+                f"end that with kill {who['leader']['pid']}, then delete it."
+            )
+
+    def _free(self, record: RunRecord) -> None:
+        """Takes away what the backend holds of a run that has ended."""
+        try:
+            runner = self.tracker.backends.runner_of(record.run_id)
+        except (FactUnreadable, RunNotFound):
+            return  # its spec is damaged, or gone, and with it where that would be
+        if record.identity in ("", runner.identity()):
+            runner.delete(record.run_id)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Calls ``observer`` with each new record, from another thread; returns how to stop it."""
+        forget = self.tracker.observations.observe(observer)
+        self._loop.wake()
+        return forget
+
+    def recover(self, within: float = 2.0) -> list[RunRecord]:
+        """Asks once about everything that is open; what lives after that, newest first.
+
+        Args:
+            within: Seconds after which a backend that doesn't answer is not waited for; it
+                is asked on, and the records say when they were observed.
+        """
+
+        def ask() -> None:
+            try:
+                self.history.sweep()
+                self.tracker.look()
+            except (QwexError, OSError):
+                pass  # the records say when they were observed; the loop asks again
+
+        thread = started(ask, "qwex-recover")
+        if thread is not None:
+            thread.join(within)
+        records = self.tracker.records(self.history.open_ids())
+        if records:
+            self._loop.wake()
+        return [record for record in reversed(records) if not record.status.final]
+
+    def wake(self) -> None:
+        """Has the loop look at once at what is due."""
+        self._loop.wake()
+
+    def close(self) -> None:
+        """Stops watching. The runs go on, and what is being written of them is written first."""
+        self._loop.stop()
+        self.output.settle()
+        self.tracker.backends.close()

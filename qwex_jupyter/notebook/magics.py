@@ -1,0 +1,122 @@
+"""``%%qwex`` and ``%qwex`` as IPython knows them: what they do is in `notebook.verbs`.
+
+Loading is light: what a line needs is imported when the first one comes.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+from qwex_jupyter import config
+from qwex_jupyter.config import Qwex
+from qwex_jupyter.disk import home
+from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
+from qwex_jupyter.notebook import hooks
+from qwex_jupyter.notebook.tell import tell
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from qwex_jupyter.manager.manager import RunManager
+
+
+def load(shell: Any) -> None:
+    """Registers the magics; says what is still running."""
+    magic = QwexMagic(shell)
+    config.current = magic.config
+    shell.register_magic_function(magic, "line_cell", "qwex")
+    shell.configurables.append(magic.config)
+    shell.Completer.custom_matchers.append(magic.matcher)
+    hooks.install(shell)
+    _greet()
+
+
+def unload(shell: Any) -> None:
+    """Takes the magics away. Runs go on."""
+    magic = shell.magics_manager.magics["line"].pop("qwex", None)
+    shell.magics_manager.magics["cell"].pop("qwex", None)
+    if isinstance(magic, QwexMagic):
+        shell.configurables.remove(magic.config)
+        config.current = None
+        shell.Completer.custom_matchers.remove(magic.matcher)
+
+
+class QwexMagic:
+    """The magic, as a callable that IPython registers.
+
+    Args:
+        shell: The IPython shell.
+    """
+
+    # The line is expanded here, by our own rules (see `commands.line`), and not by IPython.
+    _ipython_magic_no_var_expand = True
+    __name__ = "qwex"
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.config = Qwex(parent=shell)
+        self.matcher = hooks.matcher(_manager, self.config)
+
+    def getdoc(self) -> str:
+        """What ``%%qwex?`` shows."""
+        from qwex_jupyter.commands import options
+
+        return f"{options.overview()}\n\n{options.help_text('run')}"
+
+    def __call__(self, line: str, cell: str | None = None) -> Any:
+        """Runs a line, or a cell under its line; mistakes are one line without a traceback."""
+        names = {**self.shell.user_ns, **_locals_of_caller()}
+        try:
+            return self._run(line, cell, names)
+        except (SpecError, RunNotFound, AmbiguousRun) as error:
+            raise UsageError(str(error)) from None
+
+    def _run(self, line: str, cell: str | None, names: Mapping[str, Any]) -> Any:
+        from qwex_jupyter.commands import options
+        from qwex_jupyter.commands.line import BLANKS
+
+        verb, *more = re.split("[ \t]+", line.strip(BLANKS), maxsplit=1)
+        if cell is None and verb in ("", "help", "-h", "--help"):
+            tell(options.overview())
+            if not verb:
+                _greet()
+            return None
+        from qwex_jupyter.notebook.verbs import NotebookVerbs
+
+        verbs = NotebookVerbs(_manager, self.shell, self.config, names)
+        return verbs.line(verb, "".join(more)) if cell is None else verbs.body(line, cell)
+
+
+def _manager() -> RunManager:
+    """The manager of this process, with what the configuration says."""
+    from qwex_jupyter import api
+
+    manager = api.manager()
+    manager.default = api.setting("runner") or "local"
+    return manager
+
+
+def _greet() -> None:
+    """Prints what still runs, and what this notebook's runs came to; never waits for long."""
+    if not home.has_news():
+        return
+    from qwex_jupyter.commands import verbs
+
+    try:
+        for line in verbs.news(_manager()):
+            tell(line)
+    except QwexError as error:
+        tell(error)
+
+
+def _locals_of_caller() -> Mapping[str, Any]:
+    """The variables of the function that a line of ours stands in, as ``!`` takes them."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame and frame.f_globals.get("__name__", "").startswith(("IPython.", "ipykernel.")):
+        frame = frame.f_back
+    return frame.f_locals if frame else {}

@@ -1,0 +1,249 @@
+"""The verbs in a notebook: runs are shown below the cell, answers are text, a frame or a run.
+
+The magics enter this module with the first line that needs it, and with it all of its imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from qwex_jupyter import api
+from qwex_jupyter.commands import options, verbs
+from qwex_jupyter.commands.base import Verbs, deadline, left
+from qwex_jupyter.commands.line import plain_ends, split
+from qwex_jupyter.commands.table import run_parser
+from qwex_jupyter.config import Qwex
+from qwex_jupyter.display import publish
+from qwex_jupyter.display.format import moment, one_line, table_text
+from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed
+from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.run import Run
+from qwex_jupyter.manager.submission import command_text
+from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.notebook import cards, cell, views, wait_table
+from qwex_jupyter.notebook.tell import tell
+from qwex_jupyter.notebook.view import View
+from qwex_jupyter.system import frontend, interrupts
+
+
+class NotebookVerbs(Verbs):
+    """The verbs of one line or cell.
+
+    Args:
+        manager: Gives the one whose runs they are.
+        shell: The IPython shell.
+        config: The settings, for their profiles.
+        names: What a line may name: the notebook's variables, under those of the function that
+            the line stands in.
+    """
+
+    def __init__(
+        self,
+        manager: Callable[[], RunManager],
+        shell: Any,
+        config: Qwex,
+        names: Mapping[str, Any],
+    ) -> None:
+        super().__init__(manager)
+        self._shell, self._config, self._names = shell, config, names
+
+    def line(self, verb: str, rest: str) -> Any:
+        """Carries out a line magic."""
+        return self.do(verb, split(rest, self._names))
+
+    def body(self, line: str, body: str) -> Any:
+        """Runs what stands in a cell, below its line."""
+        body = plain_ends(body)
+        while _goes_on(line):
+            more, _, body = body.partition("\n")
+            line = line[:-1] + more
+        return self.run(split(line, self._names), body)
+
+    def setting(self, name: str) -> Any:
+        """A setting as it is now; a wrong one is a mistake that is told in one line."""
+        return api.setting(name)
+
+    def say(self, text: str, *, ours: bool = True) -> None:
+        """Prints an answer."""
+        tell(text)
+
+    def note(self, text: str) -> None:
+        """Shows a quiet line beside an answer, which stays what was asked for."""
+        if frontend.is_kernel():
+            publish.note(self._shell.display_pub, text)
+        else:
+            tell(text, sys.stderr)
+
+    # -- runs ----------------------------------------------------------------------------------
+
+    def complete(self, args: argparse.Namespace) -> argparse.Namespace:
+        """The options of a profile, under those of the line."""
+        if not args.profile:
+            return args
+        profiles = self._config.profiles
+        if args.profile not in profiles:
+            known = ", ".join(sorted(profiles)) or "none is set: c.Qwex.profiles = {...}"
+            raise SpecError(f"--profile {args.profile}: there is no such profile ({known}).")
+        under, command = options.parse_run(split(profiles[args.profile], self._names))
+        if command:
+            raise SpecError(
+                f"--profile {args.profile} holds a command ({command[0]}): options only."
+            )
+        plain = run_parser().parse_args([])
+        for name, value in vars(under).items():
+            mine = getattr(args, name)
+            if isinstance(value, list):
+                setattr(args, name, [*value, *mine])
+            elif mine == getattr(plain, name):
+                setattr(args, name, value)
+        return args
+
+    def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Run:
+        """Hands a run over; shows its card, or all of it until it has ended."""
+        if args.as_name and not args.as_name.isidentifier():
+            raise SpecError(f"--as {args.as_name}: that can't be a variable's name.")
+        if not args.detach:
+            return self._foreground(args, spec, chosen)
+        run = self.manager.submit(spec, chosen)
+        self._bind(args, run)
+        if not args.quiet:
+            try:
+                self._show_card(run)
+            except Exception as error:  # noqa: BLE001 - it runs all the same
+                tell(cell.unshown(error, run.handle), sys.stderr)
+        return run.shown()
+
+    def _foreground(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Run:
+        manager = self.manager
+        runner = manager.runner(chosen, spec.options)
+        runner.check()
+        runner.plan(spec, "20000101-000000-000000")  # a mistake is told before anything is shown
+        view = self._view(quiet=args.quiet)
+        what: Any = {"command": command_text(spec), "image": spec.image or "", "name": spec.name}
+        asked = RunRecord("", chosen, created_at=time.time(), **what)
+        check = self.setting("raise_error") and not args.no_raise_error
+        with interrupts.held() as presses:
+            try:
+                view.begin(asked)
+                with cell.handing_over(view, asked, presses):
+                    run = manager.submit(spec, chosen, presses=presses)
+            except QwexError as error:
+                view.finish(_not_started(asked, str(error)))
+                presses.taken = True  # it says more, and stops a notebook as well
+                raise
+            except Exception as error:
+                why = f"Nothing was started: {type(error).__name__}: {error}"
+                with suppress(Exception):  # it may be the display itself that fails
+                    view.finish(_not_started(asked, why))
+                presses.taken = True
+                raise SubmitFailed(why) from error
+            self._bind(args, run)
+            return cell.foreground(manager, run, view, presses, check=check).shown()
+
+    def _bind(self, args: argparse.Namespace, run: Run) -> None:
+        if args.as_name:
+            self._shell.user_ns[args.as_name] = run
+
+    def _view(self, *, quiet: bool = False) -> View:
+        return views.view_for(self._shell, self.manager, self.setting("display"), quiet=quiet)
+
+    def _show_card(self, run: Run) -> None:
+        note = cards.note_of(run)
+        if views.has_live_cards(self._shell, self.setting("display")):
+            cards.cards_of(self.manager).add(run, self._shell, note)
+        else:
+            tell(f"{one_line(run.record)}\n  {note}")
+
+    # -- answers -------------------------------------------------------------------------------
+
+    def runs(self, args: argparse.Namespace) -> Any:
+        """Gives the history as a DataFrame."""
+        return self.manager.history.frame(
+            status=args.status,
+            runner=args.runner,
+            since=args.since,
+            name=args.name,
+            limit=args.limit,
+        )
+
+    def show(self, args: argparse.Namespace) -> None:
+        """Prints all that is known of a run."""
+        run = self.manager.get(args.run) if args.run else self.manager.last()
+        tell(verbs.details(self.manager, run))
+
+    def logs(self, args: argparse.Namespace) -> None:
+        """Prints the last lines of the output, or all that comes."""
+        run = self.last(args.run)
+        if args.follow and not run.record.status.final:
+            if frontend.is_kernel():
+                # Text without end is dropped by a server, and slows a page down.
+                cell.attach(self.manager, run, self._view(), only=args.stream)
+                return
+            cell.print_on(run, args.tail, args.stream)
+        else:
+            self.manager.output.fetch(run.run_id)
+            if text := verbs.output_text(run, args.tail, args.stream):
+                tell(text)
+        self.note_gaps(run)
+
+    def attach(self, args: argparse.Namespace) -> Run:
+        """Shows a run as its own cell did."""
+        return cell.attach(self.manager, self.newest(args.run), self._view()).shown()
+
+    def wait(self, args: argparse.Namespace) -> Run | None:
+        """Waits: for one run without a word, for several with a table that is kept up to date."""
+        runs, until = self.many(args), deadline(args.timeout)
+        if len(runs) > 1 and views.has_panes(self._shell, self.setting("display")):
+            wait_table.wait(self.manager, runs, self._shell.display_pub, until)
+            return None
+        try:
+            for run in runs:
+                self.wait_for(run, left(until))
+        except TimeoutError as error:
+            tell(error)
+        except KeyboardInterrupt:
+            tell("No longer waited for; the runs go on.")
+        if len(runs) == 1:
+            return runs[0]
+        self._table(runs)
+        return None
+
+    def cancel(self, args: argparse.Namespace) -> None:
+        """Stops runs, and prints what became of them."""
+        runs = self.many(args)
+        if all(run.record.status.final for run in runs):
+            tell("Nothing to stop: " + ("this has ended." if runs else "nothing runs."))
+        stopped = list(self.stop(runs, args.grace))
+        self._table(stopped)
+        for record in [run.record for run in stopped]:
+            if record.message and (not record.status.final or record.reason == Reason.UNREADABLE):
+                tell(f"  {record.handle}: {record.message}")
+
+    def monitor(self, _: argparse.Namespace) -> Any:
+        """Shows all runs, live."""
+        return api.monitor_of(self.manager)
+
+    def _table(self, runs: list[Run]) -> None:
+        records, now = [run.record for run in runs], time.time()
+        if records:
+            tell(table_text(records, now))
+        if not all(record.status.final for record in records):
+            tell(f"  as of {moment(now)}")
+
+
+def _goes_on(line: str) -> bool:
+    """Whether a trailing backslash joins the next line to this one, as a shell would."""
+    return (len(line) - len(line.rstrip("\\"))) % 2 == 1
+
+
+def _not_started(asked: RunRecord, why: str) -> RunRecord:
+    """The record of what never became a run."""
+    return replace(asked, status=RunStatus.FAILED, reason=Reason.NEVER_STARTED, message=why)

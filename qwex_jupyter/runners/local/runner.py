@@ -1,0 +1,304 @@
+"""LocalRunner: a run is a process of this machine, with a supervisor that outlives the kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from qwex_jupyter.disk import carry, facts
+from qwex_jupyter.disk.logs import RunLog
+from qwex_jupyter.errors import RunNotFound, SpecError, SubmitFailed
+from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
+from qwex_jupyter.runners.argv import free_mark, is_python, script_argv, shell_line
+from qwex_jupyter.runners.base import Plan, Promises, Runner, still_live
+from qwex_jupyter.runners.local import limits
+from qwex_jupyter.runners.local.client import Broken, Server
+from qwex_jupyter.runners.local.pipes import message
+from qwex_jupyter.system import process
+from qwex_jupyter.system.paths import whole_path
+
+# What a kernel sets for itself and no program of the user's is meant to see.
+_KERNEL_ONLY = ("JPY_", "QWEX_RUN_ID")
+
+
+class LocalRunner(Runner):
+    """Runs are processes of this machine.
+
+    Args:
+        home: The history folder.
+        history: Its id.
+        python: What ``python`` and ``python3`` mean as a command; "" for what PATH says. A
+            kernel gives its own.
+        portable: Keeps away from /proc and pidfd, as on macOS; for tests.
+    """
+
+    name = "local"
+    promises = Promises(
+        durable=True,
+        raw_bytes=True,
+        separate_streams=True,
+        enforces_timeout=True,
+        outlives_machine=False,
+    )
+    supports = frozenset({"memory", "files", "here"})
+    writes_itself = True
+
+    def __init__(
+        self, home: str, history: str, *, python: str = "", portable: bool = False
+    ) -> None:
+        super().__init__(home, history)
+        self._python, self._portable = python, portable
+        self._server: Server | None = None
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        process.check_platform()
+
+    def identity(self) -> str:
+        """Host, machine and pid namespace."""
+        here = process.place()
+        return f"local://{here['host']}/{here['machine']}/{here['pidns']}"
+
+    def foreign(self, identity: str) -> tuple[Reason, str]:
+        host = identity.removeprefix("local://").split("/")[0]
+        return Reason.HOST_UNREACHABLE, (
+            f"It runs on {host}, or in another container there, and can't be looked into from "
+            "here; a cancel is obeyed where the home is shared."
+        )
+
+    def plan(self, spec: JobSpec, run_id: str) -> Plan:
+        self.refuse_unsupported(spec)
+        folder = self.folder(run_id)
+        if spec.has_own_folder:
+            cwd = carry.work_of(folder)
+            copying = carry.shell_lines(spec, self.home, folder, shlex.quote(cwd))
+        else:
+            cwd = whole_path(spec.workdir or ".", spec.cwd)
+            copying = []
+            if not os.path.isdir(cwd):
+                raise SpecError(
+                    f"workdir={spec.workdir or cwd!r} isn't a folder of this machine: "
+                    "create it, or name one that is there."
+                )
+        path = os.path.join(folder, spec.script_name)
+        argv = script_argv(spec, path, _default_interpreter)
+        env = {"PYTHONUNBUFFERED": "1", "QWEX_RUN_ID": run_id}
+        if "PYTHONUNBUFFERED" in os.environ:
+            del env["PYTHONUNBUFFERED"]
+        if is_python(spec):
+            # A script file puts its own folder first on sys.path; people mean the folder
+            # they work in.
+            paths = [cwd, *filter(None, [os.environ.get("PYTHONPATH")])]
+            env["PYTHONPATH"] = os.pathsep.join(paths)
+        if argv[0] in ("python", "python3") and self._python:
+            argv[0] = self._python
+        return {
+            "argv": argv,
+            "cwd": cwd,
+            "env": {**env, **spec.env, **dict.fromkeys(spec.secrets)},
+            "script": spec.script,
+            "path": path,
+            "copying": copying,
+        }
+
+    def show(self, plan: Plan) -> str:
+        """A line for a shell, before it the copies and the script that it needs."""
+        line = "\n".join([*plan["copying"], shell_line(plan["argv"], plan["env"], plan["cwd"])])
+        if plan["script"] is None:
+            return line
+        path = plan["path"]
+        text = plan["script"] if plan["script"].endswith("\n") else plan["script"] + "\n"
+        folder = shell_line(["mkdir", "-p", os.path.dirname(path)], {}, None)
+        mark = free_mark(text)
+        return f"{folder}\ncat > {shlex.quote(path)} <<'{mark}'\n{text}{mark}\n{line}"
+
+    def submit(self, spec: JobSpec, run_id: str, folder: str, secrets: Mapping[str, str]) -> None:
+        self.check()
+        plan = self.plan(spec, run_id)
+        if spec.has_own_folder:
+            try:
+                carry.unpack(folder)
+            except OSError as error:
+                raise SubmitFailed(
+                    f"The copies of --files can't be written in {folder}: {error.strerror}. "
+                    "Nothing was started. Free some room, or set QWEX_HOME to another disk."
+                ) from error
+        given = {name: value for name, value in plan["env"].items() if value is not None}
+        env = {**_environment(), **given, **secrets}
+        if "PWD" not in plan["env"] and not _names(env.get("PWD"), plan["cwd"]):
+            env.pop("PWD", None)
+        has = limits.here()
+        request = {
+            "folder": folder,
+            "argv": plan["argv"],
+            "env": env,
+            "cwd": plan["cwd"],
+            "umask": process.umask(),
+            "has": has,
+            "portable": self._portable,
+        }
+        whole = message(json.dumps(request).encode())
+        with self._lock:
+            try:
+                self._ready_server(has).send(whole)
+            except Broken:
+                # It was killed a moment ago. Should it have handed the request on all the
+                # same, then of the two supervisors one links launch.json.
+                self._ready_server(has).send(whole)
+
+    def _ready_server(self, has: limits.Limits) -> Server:
+        if self._server is None or not self._server.usable(has):
+            self._server = Server(has)
+        return self._server
+
+    def poll(self, run_ids: Iterable[str]) -> dict[str, Snapshot | RunNotFound]:
+        return {run_id: self._look(run_id) for run_id in run_ids}
+
+    def watch(self, notify: Callable[[str], None], stop: threading.Event) -> None:
+        """Looks at the folder of open runs: a run that ended has left it."""
+        open_before: dict[str, bool] = {}
+        while not stop.is_set():
+            try:
+                names = os.listdir(os.path.join(self.home, "open"))
+            except FileNotFoundError:
+                names = []
+            # By run, whether it was launched.
+            open_now = {
+                run_id: open_before.get(run_id) or facts.exists(self.folder(run_id), facts.LAUNCH)
+                for run_id in names
+            }
+            for run_id in open_now.keys() | open_before.keys():
+                if open_now.get(run_id) != open_before.get(run_id):
+                    notify(run_id)
+            open_before = open_now
+            stop.wait(0.1)
+
+    def follow(self, run_id: str, log: RunLog, stop: threading.Event) -> bool:
+        """Has nothing to do: the supervisor's scribe writes the files itself."""
+        return True
+
+    def cancel(self, run_id: str, grace: float, why: str, *, force: bool = False) -> None:
+        """Wakes the supervisor, or does its work where it was killed."""
+        folder = self.folder(run_id)
+        launch = facts.read_fact(folder, facts.LAUNCH)
+        if launch is None or "closed" in launch or facts.exists(folder, facts.RUN):
+            return
+        standing = process.standing(launch)
+        if standing == process.ALIVE:
+            process.send(launch, signal.SIGUSR1)
+        if standing != process.GONE:
+            return  # on another machine the supervisor finds stop.json by itself
+        stop = facts.asked(folder) or {}
+        over = time.time() - float(stop.get("at", 0)) > grace
+        kill = force or over
+        # SIGCONT, or what stands still never hears of it.
+        for number in (signal.SIGKILL,) if kill else (signal.SIGTERM, signal.SIGCONT):
+            for member in _members(launch, run_id):
+                process.send(member, number)
+
+    def delete(self, run_id: str) -> None:
+        """Frees nothing: only the folder is left of a run that has ended."""
+        found = self._look(run_id)
+        if isinstance(found, Snapshot) and not found.status.final:
+            raise still_live(run_id)
+
+    def _look(self, run_id: str) -> Snapshot | RunNotFound:
+        folder = self.folder(run_id)
+        if not facts.exists(folder, facts.SPEC):
+            return RunNotFound(f"{run_id}: there is no such run in {self.home}")
+        ended = self._ended(run_id)
+        launch = None if ended else facts.read_fact(folder, facts.LAUNCH)
+        if ended is not None:
+            return ended
+        now = time.time()
+        if launch is None:
+            if not os.path.isdir(folder):  # deleted since the first look
+                return RunNotFound(f"{run_id}: there is no such run in {self.home}")
+            return Snapshot(RunStatus.PENDING, Reason.STARTING, observed_at=now)
+        if "closed" in launch:
+            end = End(reason=Reason.NEVER_STARTED, detail=str(launch["closed"]))
+            return Snapshot(RunStatus.LOST, end=end, observed_at=now, finished_at=now)
+        running = Snapshot(
+            RunStatus.RUNNING,
+            started_at=float(launch["at"]),
+            observed_at=now,
+            uid=str(launch["leader"]["pid"]),
+        )
+        standing = process.standing(launch)
+        if standing == process.ALIVE:
+            return running
+        if standing == process.ELSEWHERE:
+            return replace(
+                running,
+                reason=Reason.HOST_UNREACHABLE,
+                message=f"It runs on {launch['host']}, which can't be looked into from here.",
+            )
+        if process.rebooted(launch):
+            return _gone(
+                running, Reason.BACKEND_RESTARTED, "this machine was restarted while it ran"
+            )
+        if _members(launch, run_id):
+            return replace(
+                running,
+                reason=Reason.SUPERVISOR_GONE,
+                message="Its supervisor was killed: it goes on, its exit code will not be known.",
+            )
+        # The supervisor may have linked its record and left since the first look.
+        return self._ended(run_id) or _gone(
+            running, Reason.VANISHED, "its supervisor was killed, and its processes are gone"
+        )
+
+    def _ended(self, run_id: str) -> Snapshot | None:
+        value = facts.read_fact(self.folder(run_id), facts.RUN)
+        if value is None:
+            return None
+        record = RunRecord.from_json(value)
+        return Snapshot(
+            record.status,
+            Reason(record.reason),
+            record.message,
+            end=End(exit_code=record.exit_code),
+            started_at=record.started_at,
+            finished_at=record.finished_at,
+            observed_at=record.observed_at,
+            uid=record.uid,
+            log_missing=record.log_missing,
+        )
+
+
+def _members(launch: facts.Fact, run_id: str) -> list[process.Identity]:
+    return process.members(launch["leader"], f"QWEX_RUN_ID={run_id}", launch["pid"])
+
+
+def _default_interpreter() -> list[str]:
+    return ["bash", "-eo", "pipefail"] if shutil.which("bash") else ["sh", "-e"]
+
+
+def _environment() -> dict[str, str]:
+    """What ``%%bash`` gets, less what the kernel set for itself."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(_KERNEL_ONLY)}
+    if env.get("MPLBACKEND", "").startswith("module://"):
+        del env["MPLBACKEND"]
+    return env
+
+
+def _names(folder: str | None, cwd: str) -> bool:
+    """Whether this is a name of the working folder, as a shell looks before it believes PWD."""
+    try:
+        return bool(folder) and os.path.isabs(str(folder)) and os.path.samefile(str(folder), cwd)
+    except OSError:
+        return False
+
+
+def _gone(snapshot: Snapshot, reason: Reason, detail: str) -> Snapshot:
+    end = End(reason=reason, detail=detail)
+    return replace(snapshot, status=RunStatus.LOST, end=end, finished_at=None)

@@ -1,0 +1,6 @@
+"""This machine, this process and its front end.
+
+`process` says which process is meant, `interrupts` and `flag` keep the stop button from breaking
+what may not be broken, `background` and `threads` are for what may wait, and `frontend` knows what
+IPython is here.
+"""

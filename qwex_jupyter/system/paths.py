@@ -1,0 +1,33 @@
+"""Paths of this process: the current folder, and what counts from it."""
+
+from __future__ import annotations
+
+import os
+
+from qwex_jupyter.errors import SpecError
+
+
+def current_folder() -> str:
+    """The current folder of this process.
+
+    Raises:
+        SpecError: It is gone, or can't be written down.
+    """
+    try:
+        path = os.getcwd()
+        path.encode()
+    except OSError:
+        why = "is gone: it was deleted or moved"
+    except UnicodeEncodeError:
+        why = "has a name that isn't UTF-8, and can't be written down"
+    else:
+        return path
+    raise SpecError(f"the current folder {why}. Go to another, or name a whole path with -w.")
+
+
+def whole_path(path: str, base: str | None = None) -> str:
+    """A path as a whole one: a relative one counts from ``base``, or from the current folder."""
+    path = os.path.expanduser(path)
+    return os.path.normpath(
+        path if os.path.isabs(path) else os.path.join(base or current_folder(), path)
+    )

@@ -1,0 +1,2 @@
+print('total', 6)
+print('ß ✓')
