@@ -429,6 +429,8 @@ LATER = steady(9, 0.1, 10)
     [
         ([(8, BURST), (9.1, LATER)], "after 06:00:00 UTC may have been rotated away", False),
         ([(20, BURST + LATER)], "as it was read late", True),
+        # A kubelet that is busy comes late to one rotation, and not to the next.
+        ([(8, BURST), (9.1, steady(3, 0.1, 10))], "as it was read late", True),
         ([(1, BURST), (9.1, LATER)], "", False),  # read as it was written: it was silent
         ([(8, steady(0, 1, 100)), (9.1, LATER)], "", False),  # no file was full
         ([(8, BURST), (9.1, steady(1, 1, 10))], "", True),  # and it went on without a gap
@@ -458,21 +460,29 @@ def test_what_was_there_before_it_was_opened_is_not_late(tmp_path: Path) -> None
 @pytest.mark.parametrize("step", [37, 500, 1 << 20])
 @pytest.mark.parametrize("times", [2, 3])
 @pytest.mark.parametrize("halved", [False, True])
+@pytest.mark.parametrize("began", [9, 3])
 def test_a_file_that_is_sent_again_is_written_once(
-    step: int, times: int, halved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int,
+    times: int,
+    halved: bool,
+    began: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A kubelet that was late over two rotations sends the newest file for each of them.
 
-    Where a rotation cut a line in two, the file begins with the second half: at first behind the
-    half that was sent before, and then as a line of its own.
+    It rotates about as often as it is told to: one that is busy comes late to one rotation, and
+    not to the next. Where a rotation cut a line in two, the file begins with the second half: at
+    first behind the half that was sent before, and then as a line of its own.
     """
     monkeypatch.setattr(rotation, "FILE", 1000)
     log, clock = RunLog(str(tmp_path)), [BEGAN / SECOND]
     writer = Writer(log, {}, now=lambda: clock[0])
     writer.begin(writer.next_request())
-    first, newest, more = steady(0, 1, 20, 100), steady(9, 9, 2, 100), steady(18, 1, 5, 100)
+    first, more = steady(0, 1, 20, 100), steady(18, 1, 5, 100)
+    newest = steady(began, 9, 2, 100)
     newest += steady(18, 0.001, 3000, 50)  # several within one millisecond
-    half = stamp(BEGAN + 9 * SECOND - 1, 0) + b" half\n" if halved else b""
+    half = stamp(BEGAN + began * SECOND - 1, 0) + b" half\n" if halved else b""
     glued = stamp(BEGAN + SECOND, 0) + b" its half\n" if halved else b""
     clock[0] += 17
     writer.feed(first + glued)

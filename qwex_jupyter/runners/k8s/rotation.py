@@ -23,9 +23,10 @@ from qwex_jupyter.model.units import say_bytes, say_seconds
 from qwex_jupyter.runners.k8s import stamps
 from qwex_jupyter.runners.k8s.stamps import STAMP
 
-# A line is late when it comes so long after it was written; files are rotated so long apart at
-# the least (the smallest containerLogMonitorInterval). Seconds.
-_LATE, _APART = 2.0, 3.0
+# A line is late when it comes so long after it was written. Files are rotated so long apart at the
+# least: half the smallest containerLogMonitorInterval, as a busy kubelet comes late to one
+# rotation and not to the next. Seconds.
+_LATE, _APART = 2.0, 1.5
 # A kubelet rotates no file that is much smaller than 10 MiB (containerLogMaxSize), sooner than
 # after so long none is that large, and fewer bytes than these say nothing of a rate. Bytes,
 # seconds, bytes.
@@ -65,13 +66,13 @@ class Rotated:
         found = STAMP.match(data, data.rfind(b"\n", 0, -1) + 1) or _last(data)
         last = stamps.seconds(found[1]) if found else 0.0
         if last <= self._opened:
-            return self._repeated(before, data, 0)  # of before it was asked for: nothing waited
+            return self._repeated(before, data, [])  # of before it was asked for: nothing waited
         self.late = now - last > _LATE
         first = STAMP.search(data)
-        begin = 0
+        here: list[int] = []
         if first and last - stamps.seconds(before or first[1]) >= _APART:
-            begin = self._pauses(before, data, now, was_late=was_late, full=full)
-        return self._repeated(before, data, begin)
+            here = self._pauses(before, data, now, was_late=was_late, full=full)
+        return self._repeated(before, data, here)
 
     def whole(self, data: bytes) -> int:
         """How many bytes of these lines can be looked at: a last one may be a second half.
@@ -98,28 +99,37 @@ class Rotated:
             "away before it could be read, as it was read late"
         )
 
-    def _pauses(self, before: bytes, data: bytes, now: float, *, was_late: bool, full: bool) -> int:
-        """Remembers the lines behind pauses; where the last of them stands, and one more."""
-        begin = 0
+    def _pauses(
+        self, before: bytes, data: bytes, now: float, *, was_late: bool, full: bool
+    ) -> list[int]:
+        """Remembers the lines behind pauses; where each of them stands."""
+        here = []
         late, stamp = was_late, before
         earlier = stamps.seconds(before) if before else float("inf")
         for found in STAMP.finditer(data):
             at = stamps.seconds(found[1])
             if at - earlier >= _APART and at > self._opened:
-                begin = found.start() + 1
-                line = data[found.start() : data.find(b"\n", begin) + 1]
+                line = data[found.start() : data.find(b"\n", found.start() + 1) + 1]
                 if line:
                     self._behind.append((stamp, found[1], line))
+                    here.append(found.start())
                 if late and full:
                     self._left_out = self._left_out or stamp
             stamp, earlier = found[1], at
             late = now - max(at, self._opened) > _LATE
-        return begin
+        return here
 
-    def _repeated(self, before: bytes, data: bytes, begin: int) -> int:
-        """Where one of those lines stands again behind ``begin``; -1 for nowhere."""
+    def _repeated(self, before: bytes, data: bytes, here: list[int]) -> int:
+        """Where one of the lines behind pauses stands again; -1 for nowhere.
+
+        Args:
+            before: See `look`.
+            data: See `look`.
+            here: Where those of them stand that came in this data, which are the last ones.
+        """
         places = []
-        for _, end, line in self._behind:
+        begins = [0] * (len(self._behind) - len(here)) + [at + 1 for at in here]
+        for begin, (_, end, line) in zip(begins[-_PAUSES:], self._behind, strict=True):
             at = _find(line, data, begin)
             while at >= 0:
                 place = at
