@@ -210,7 +210,10 @@ class Monitor {
     const its = this.verbs[verb];
     if (its.disabled) return this.say(its.title);
     const { targets } = this;
-    if (verb === "compare") return this.pane.compare(this.grid.targets);
+    if (verb === "compare") {
+      clearTimeout(this.soon); // the pane is the comparison's now, and no longer follows the keys
+      return this.pane.compare(this.grid.targets);
+    }
     const runs = verb === "cancel" ? targets.filter(isLive) : targets;
     const one = runs[0];
     const what = runs.length === 1 ? (one.name ? `${one.name} (${one.handle})` : one.handle) : many(runs.length, "run");
