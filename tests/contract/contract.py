@@ -174,7 +174,7 @@ class RunnerContract:
     runner: ClassVar[str]
     programs: ClassVar[ShellPrograms] = ShellPrograms()
     settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    patience: ClassVar[float] = 60.0
+    patience: ClassVar[float] = 180.0
     brief: ClassVar[float] = 2
     keeps_bytes: ClassVar[bool] = False
     separates: ClassVar[bool] = False

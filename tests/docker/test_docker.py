@@ -15,16 +15,19 @@ from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.runners.docker import runner as docker_runner
 
 
 class _OnAnEngine(RunnerContract):
     runner = "docker"
-    brief: ClassVar[float] = 3
+    brief: ClassVar[float] = 8
     settings = UNHURRIED
 
     def on(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         """Points the docker client's own variable at an engine, and names an image there."""
         monkeypatch.setenv("DOCKER_HOST", engine.host)
+        # On a busy machine an engine takes longer than half a second to learn of memory.
+        monkeypatch.setattr(docker_runner, "_KNOWS_IN", 20.0)
         # An engine doesn't say of which container it speaks, so it must have those of this test
         # alone.
         self._log = engine.log if engine.private and engine.owned.ours else None

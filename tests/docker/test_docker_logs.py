@@ -18,6 +18,7 @@ import docker_chaos
 import pytest
 import workload
 from docker_chaos import LOGS, Campaign, Program, bring, played
+from docker_helpers import says_it_dropped
 from engines import KINDS, Engine
 from images import image
 from local_helpers import full, until
@@ -337,8 +338,8 @@ def test_a_reader_that_slept_through_the_loss_of_its_lease(
             until(lambda: RunLog(str(tmp_path)).size("stdout") > size + 1000)
         finally:
             os.kill(first.pid, signal.SIGCONT)
-        assert second.communicate(timeout=60)[0]
-        assert first.communicate(timeout=60)[0]
+        assert second.communicate(timeout=200)[0]
+        assert first.communicate(timeout=200)[0]
         assert_whole(program, str(tmp_path))
 
 
@@ -365,7 +366,7 @@ def test_a_readers_clock_does_not_matter(
         wire.cut("GET", LOGS, 5000, times=50)
         program.start()
         process = follower(program, tmp_path, 15.0, shift)
-        assert process.communicate(timeout=60)[0]
+        assert process.communicate(timeout=200)[0]
         assert_whole(program.wait(), str(tmp_path))
         assert wire.count("GET", LOGS) > 5
 
@@ -378,7 +379,7 @@ def test_what_is_printed_at_once_is_there(
 ) -> None:
     """Programs that print and end at once, or print nothing, have all of their output."""
     at(engine.host)
-    one = reader()
+    one, began = reader(), time.time()
 
     def print_and_end(number: int) -> dict[str, str]:
         folder = tmp_path / str(number)
@@ -392,6 +393,10 @@ def test_what_is_printed_at_once_is_there(
     with ThreadPoolExecutor(5) as pool:
         for number, found in enumerate(pool.map(print_and_end, range(10))):
             wanted = {s: f"{s[3:]}{number}" if number % 3 else "" for s in STREAMS}
+            # Each stream has a fifo of its own: it is whole, or the engine says that it never was.
+            lost = found != wanted and all(found[s] in ("", wanted[s]) for s in STREAMS)
+            if lost and says_it_dropped(engine, began, time.time()):
+                pytest.xfail("the engine dropped output: reading from a closed fifo")
             assert found == wanted
 
 

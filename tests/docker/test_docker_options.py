@@ -40,7 +40,7 @@ from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.runners.docker import body
 from qwex_jupyter.runners.docker import runner as docker
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 class There(Somewhere):

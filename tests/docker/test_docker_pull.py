@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from actors import Actor
-from docker_helpers import LEAVES_SOCKETS
+from docker_helpers import LEAVES_SOCKETS, UNHURRIED
 from engines import LABEL, Engine
 from local_helpers import contents, until
 from registry import PASSWORD, USER, Registry
@@ -30,7 +30,7 @@ from qwex_jupyter.system import process
 
 pytestmark = LEAVES_SOCKETS
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 BLOBS = "/v2/.*/blobs/"
 DOCKERS = pytest.mark.parametrize("engine", ["docker", "moby"], indirect=True)
 
@@ -39,6 +39,12 @@ DOCKERS = pytest.mark.parametrize("engine", ["docker", "moby"], indirect=True)
 def pointed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The docker client's own variable says which engine."""
     monkeypatch.setenv("DOCKER_HOST", engine.host)
+
+
+@pytest.fixture
+def manager(home: str) -> RunManager:
+    """A manager that waits for a busy engine."""
+    return RunManager(home, settings=UNHURRIED)
 
 
 def submit(manager: RunManager, image: str, script: str = "echo here", **more: Any) -> Run:
@@ -116,14 +122,14 @@ def test_a_pull_outlives_its_kernel(engine: Engine, registry: Registry, home: st
     slow(registry, 1e6)
 
     def work() -> None:
-        run = submit(RunManager(home), image, "echo here; exit 4")
+        run = submit(RunManager(home, settings=UNHURRIED), image, "echo here; exit 4")
         until(lambda: fact(run, facts.PULL) and not fact(run, facts.LAUNCH))
         time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert Actor(work, "", diary=Path(f"{home}-diary")).finish() == -signal.SIGKILL
     assert not has(engine, image)
-    manager = RunManager(home)
+    manager = RunManager(home, settings=UNHURRIED)
     (run_id,) = manager.history.run_ids()
     run = Run(manager, run_id)
     assert fact(run, facts.LAUNCH) is None

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from environment import ROOT
+from shared import free_port
 
 pytestmark = pytest.mark.once
 
@@ -36,11 +36,10 @@ def test_the_requirements_can_be_installed() -> None:
 def test_it_starts_jupyterlab_on_the_quickstart(tmp_path: Path) -> None:
     """``binder/start`` can be executed, and the server that it starts opens the first notebook."""
     pytest.importorskip("jupyterlab", reason="no jupyterlab: pip install jupyterlab")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     token = secrets.token_hex(8)
     flags = [f"--port={port}", "--ip=127.0.0.1", "--no-browser", "--allow-root"]
+    flags.append("--ServerApp.port_retries=0")  # another port is somebody else's
     server = [sys.executable, "-m", "jupyterlab", *flags, f"--IdentityProvider.token={token}"]
     places = {name: str(tmp_path) for name in ("HOME", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
     with (tmp_path / "log").open("wb") as log:

@@ -26,6 +26,7 @@ from clusters import Cluster, available
 from environment import CACHE, ROOT
 from kube_wire import KubeWire
 from leftovers import alive
+from local_helpers import until
 from shared import Owned
 
 pytestmark = pytest.mark.once
@@ -89,7 +90,8 @@ class TestOwned:
         owned.kill("kubelet")
         owned.api.wait(f"/api/v1/nodes/{owned.node}", lambda node: node["spec"].get("taints"))
         owned.start()
-        assert "Ready" in owned.kubectl("get", "nodes", "--no-headers").split()
+        # So short a grace may be over once more for a kubelet that has just begun.
+        until(lambda: "Ready" in owned.kubectl("get", "nodes", "--no-headers").split())
 
     def test_two_clusters_live_side_by_side(self, cluster: Cluster, owned: Cluster) -> None:
         """Each has ports, a network and pods of its own."""
@@ -312,6 +314,7 @@ def test_a_stalled_answer_stays_away_and_then_goes_on(kube_wire: KubeWire) -> No
 
     asking = threading.Thread(target=ask)
     asking.start()
+    until(lambda: any(each.exchange.passed == 50 for each in tuple(kube_wire._connections)))
     assert not arrived.wait(0.5)
     kube_wire.clear()
     asking.join(30)

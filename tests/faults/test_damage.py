@@ -232,8 +232,8 @@ def test_what_is_damaged_and_lives_can_be_cancelled(local: RunManager) -> None:
 
 def test_a_damaged_spec_of_what_was_killed_is_lost(local: RunManager) -> None:
     """When the supervisor goes nobody is left who could write down an end: that is the answer."""
-    run = local.submit(sh("sleep 300"))
-    until(lambda: facts.exists(run.log.folder, facts.LAUNCH))
+    run = local.submit(sh("echo up; exec sleep 300"))
+    until(lambda: run.logs() == "up\n")
     harm(run, facts.SPEC, "torn")
     launch = launch_of(run)
     os.kill(launch["pid"], signal.SIGKILL)

@@ -27,7 +27,7 @@ import leftovers
 import pytest
 from actors import Actor, end_once
 from campaign import assert_clean
-from docker_helpers import LEAVES_SOCKETS
+from docker_helpers import LEAVES_SOCKETS, UNHURRIED
 from engines import HISTORY, LABEL, Engine
 from images import image
 from local_helpers import until
@@ -47,7 +47,7 @@ from qwex_jupyter.runners.docker.state import Told
 
 pytestmark = [LEAVES_SOCKETS, pytest.mark.usefixtures("engine_of_this_machine")]
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 CREATE, START, ARCHIVE = "/containers/create", "/containers/[^/]+/start", "/archive"
 MIB = 1024**2
 # Part of a script: waits for a file.
@@ -63,7 +63,7 @@ class Place:
         self.home = str(root / "home")
         self.counters = root / "counters"
         self.counters.mkdir()
-        self.manager = RunManager(self.home)
+        self.manager = RunManager(self.home, settings=UNHURRIED)
 
     def spec(self, script: str, **more: Any) -> JobSpec:
         """A run that counts its execution first."""
@@ -392,7 +392,7 @@ def starter_dies(place: Place, script: str) -> Run:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         facts.fault = fault
-        RunManager(place.home).submit(place.spec(script), "docker")
+        RunManager(place.home, settings=UNHURRIED).submit(place.spec(script), "docker")
 
     actor = Actor(work, "", diary=Path(f"{place.home}-diary"))
     assert actor.finish() == -signal.SIGKILL
@@ -587,16 +587,22 @@ def test_an_exit_code_that_nobody_saw_is_no_success(
 
 # -- memory ---------------------------------------------------------------------------------------
 
-# An engine listens for memory that runs out only from a moment after the program began.
-_EATS = "sleep 1; x=x; while :; do x=$x$x; done"
+# An engine listens for memory that runs out from when it has answered the start on.
+_EATS = f"{WAITS}; x=x; while :; do x=$x$x; done"
+
+
+def out_of_memory(place: Place, script: str) -> Any:
+    """The record of a run that takes more than its 32 MiB once its engine has started it."""
+    run = place.submit(script, resources=Resources(memory=32 * MIB))
+    (place.counters / "go").touch()
+    return end(run)
 
 
 @pytest.mark.tier("quick")
 def test_out_of_memory_is_told(docker_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that is killed for memory is OutOfMemory, with the limit and the next step."""
     monkeypatch.setattr(docker_runner, "_KNOWS_IN", 10.0)
-    limit = Resources(memory=32 * MIB)
-    record = end(docker_place.submit(_EATS, resources=limit))
+    record = out_of_memory(docker_place, _EATS)
     assert (record.status, record.exit_code) == (RunStatus.FAILED, 137)
     assert record.reason == Reason.OUT_OF_MEMORY
     assert "32 MiB" in record.message
@@ -608,8 +614,7 @@ def test_out_of_memory_in_a_child_is_told(
 ) -> None:
     """A parent that exits 1 because its child was killed for memory is OutOfMemory all the same."""
     monkeypatch.setattr(docker_runner, "_KNOWS_IN", 10.0)
-    limit = Resources(memory=32 * MIB)
-    record = end(docker_place.submit(f"sh -c '{_EATS}' || exit 1", resources=limit))
+    record = out_of_memory(docker_place, f"sh -c '{_EATS}' || exit 1")
     assert (record.status, record.exit_code) == (RunStatus.FAILED, 1)
     assert record.reason == Reason.OUT_OF_MEMORY, record.sentence
     assert "32 MiB" in record.message
@@ -632,8 +637,7 @@ def test_an_engine_that_hears_of_memory_after_the_end_is_waited_for(
         return found
 
     mine._engine.inspect = late
-    cell = f"sh -c '{_EATS}' || exit {code}"
-    record = end(docker_place.submit(cell, resources=Resources(memory=32 * MIB)))
+    record = out_of_memory(docker_place, f"sh -c '{_EATS}' || exit {code}")
     assert len(looked) > 3
     assert (record.reason, record.exit_code) == (Reason.OUT_OF_MEMORY, code), record.sentence
 
@@ -707,8 +711,9 @@ def test_another_engine_is_not_believed(
             said = json.dumps({"currentContext": name})
             (config / "config.json").write_text(said)
             return engine.host
+        wire.down()  # or both would be behind it for a moment
         wire.target = urlsplit(engine.host)
-        wire.break_all()
+        wire.up()
         monkeypatch.setenv("DOCKER_HOST", wire.host)
         return wire.host
 

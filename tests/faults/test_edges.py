@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -243,16 +242,16 @@ def test_a_table_that_fails_ends_the_waiting(
 @pytest.mark.parametrize("watch", [follow.foreground, follow.attach])
 def test_a_run_that_is_deleted_while_it_is_watched(manager: RunManager, watch: Any) -> None:
     """Its view ends with what is true: nobody knows what became of it."""
-    run = manager.submit(sh("sleep 600"))
+    run = manager.submit(sh("echo up; exec sleep 600"))
     view = _Broken("never", ValueError())
     watching = threading.Thread(target=_watched, args=(watch, manager, run, view))
     watching.start()
+    until(lambda: run.logs() == "up\n")  # its script has been read
     until(lambda: run.record.status is RunStatus.RUNNING)
     leader = int(run.record.uid)
     until(lambda: _deleted(run.log.folder))
     watching.join(PATIENCE)
-    with contextlib.suppress(ProcessLookupError):  # its script may go before it begins
-        os.killpg(leader, signal.SIGKILL)
+    os.killpg(leader, signal.SIGKILL)
     assert [record.status for record in view.ended] == [RunStatus.LOST]
 
 

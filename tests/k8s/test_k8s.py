@@ -114,4 +114,4 @@ def test_a_kubelet_that_gives_no_stream_by_itself(
             run.wait(90)
     for run in runs:
         assert (run.logs("stdout"), run.logs("stderr")) == ("out\nerr\nlast\n", "")
-    assert only.wait(90).logs("stdout") == "err\n"
+    assert there.ended(only).logs("stdout") == "err\n"

@@ -61,7 +61,7 @@ def test_a_slow_pull(there: There, registry: Registry) -> None:
     message = there.why(run, Reason.PULLING, SOON)
     assert message.startswith(f"Its node gets {name} since ") and message.endswith(" UTC.")
     registry.wire.clear()
-    assert run.wait(90).logs("stdout") == "pulled\n"
+    assert there.ended(run).logs("stdout") == "pulled\n"
 
 
 def test_an_image_that_is_not_there(there: There, registry: Registry) -> None:
@@ -151,7 +151,7 @@ def test_a_quota_that_is_used_up(there: There) -> None:
         "in use, it asks for limits.memory=128 MiB. It starts when there is room."
     )
     there.cluster.api.delete(there.at("resourcequotas", "small"))
-    assert run.wait(120).logs() == "started\n"
+    assert there.ended(run).logs() == "started\n"
 
 
 def test_a_quota_that_wants_limits(there: There) -> None:
@@ -287,14 +287,14 @@ def test_what_a_variable_comes_from_is_missing(there: There) -> None:
         for kind, ref in (("secret", "secretRef"), ("configmap", "configMapRef"))
     }
     for kind, run in runs.items():
-        assert there.why(run, Reason.UNSCHEDULABLE, SOON) == (
+        assert there.why(run, Reason.UNSCHEDULABLE, SOON, f'{kind} "later" not found') == (
             f'It waits for something that isn\'t there: {kind} "later" not found.'
         )
         content = {"stringData" if kind == "secret" else "data": {"A": kind}}
         there.create(f"{kind}s", {"metadata": {"name": "later"}, **content})
     there.nudge(*runs.values())
     for kind, run in runs.items():
-        assert run.wait(90).logs() == f"{kind}\n"
+        assert there.ended(run).logs() == f"{kind}\n"
 
 
 def test_an_account_that_is_missing(there: There) -> None:
@@ -311,11 +311,10 @@ volumes: [{name: data, configMap: {name: later}}]
 containers: [{name: main, volumeMounts: [{name: data, mountPath: /data}]}]
 """
     run = patched(there, "cat /data/x", patch)
-    message = there.why(run, Reason.UNSCHEDULABLE, SOON)
+    message = there.why(run, Reason.UNSCHEDULABLE, SOON, 'configmap "later" not found')
     assert message.startswith("A volume can't be mounted yet: ")
-    assert 'configmap "later" not found' in message
     there.create("configmaps", {"metadata": {"name": "later"}, "data": {"x": "mounted"}})
-    assert run.wait(150).logs() == "mounted"
+    assert there.ended(run.wait(150)).logs() == "mounted"
 
 
 def test_an_image_that_runs_as_root_where_that_is_forbidden(there: There) -> None:
@@ -480,9 +479,9 @@ class TestNode:
         message = there.why(run, Reason.UNSCHEDULABLE, SOON)
         assert message.startswith("None of 1 nodes takes it: 1 node(s) had untolerated taint")
         tolerates = "tolerations: [{key: tests, operator: Exists}]"
-        assert patched(there, "echo tolerated", tolerates).wait(90).logs() == "tolerated\n"
+        assert there.ended(patched(there, "echo tolerated", tolerates)).logs() == "tolerated\n"
         there.cluster.kubectl("taint", "node", there.cluster.node, "tests-")
-        assert run.wait(90).logs() == "started\n"
+        assert there.ended(run).logs() == "started\n"
 
     def test_what_no_node_took_never_starts(
         self, there: There, tainted: None, tmp_path: Path
@@ -509,4 +508,4 @@ class TestNode:
         record = run.wait(90, check=False).record
         assert (record.status, record.reason) == (RunStatus.FAILED, Reason.EVICTED), record
         assert "a pod of higher priority took its place" in record.message.lower()
-        assert other.wait(90).logs() == "important\n"
+        assert there.ended(other).logs() == "important\n"

@@ -474,7 +474,7 @@ def test_a_patch_of_the_pod(there: There, here: Path) -> None:
     spec = there.spec("-e A=given -e B=2 sh", "echo $A $B; exit 5")
     for patch in (SIDECAR, "patch.yaml"):
         run = there.manager.submit(replace(spec, options={"pod-patch": patch}), "k8s")
-        run.wait(60, check=False)
+        there.ended(run)
         assert (run.status, run.exit_code) == (RunStatus.FAILED, 5), run.record.sentence
         assert run.logs("stdout") == "patched 2\n"
         pod = there.pod(run)["spec"]
@@ -486,7 +486,7 @@ def test_a_container_beside_does_not_keep_the_pod(there: There) -> None:
     """When our program has ended and its output is here, the pod with the other one ends too."""
     spec = there.spec("sh", "echo done")
     run = there.manager.submit(replace(spec, options={"pod-patch": SIDECAR}), "k8s")
-    assert run.wait(60).logs("stdout") == "done\n"
+    assert there.ended(run).logs("stdout") == "done\n"
     there.settle(run)
     until(lambda: all(pod["status"]["phase"] != "Running" for pod in there.pods(run)))
 
@@ -498,8 +498,7 @@ containers:
 - {name: beside, image: "qwex-test/busybox:1", command: [sh, -c, "exit 9"]}
 """
     spec = there.spec("sh", "sleep 3; echo well")
-    run = there.manager.submit(replace(spec, options={"pod-patch": patch}), "k8s")
-    run.wait(60, check=False)
+    run = there.ended(there.manager.submit(replace(spec, options={"pod-patch": patch}), "k8s"))
     assert (run.status, run.exit_code) == (RunStatus.SUCCEEDED, 0), run.record.sentence
     assert run.logs("stdout") == "well\n"
 
@@ -541,7 +540,7 @@ def test_a_job_goes_by_itself(there: There, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("QWEX_JOB_TTL", "2s")
     run = there.submit("sh", "echo kept")
     assert "ttlSecondsAfterFinished" not in there.job(run)["spec"]
-    run.wait(60)
+    there.ended(run)
     there.settle(run)
     until(lambda: there.jobs() == [])
     until(lambda: there.pods(run) == [])

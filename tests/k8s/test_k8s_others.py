@@ -15,9 +15,6 @@ from qwex_jupyter.errors import QwexError, SubmitFailed
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.status import Reason, RunStatus
 
-# Each right of the Role with what needs it is tried without it.
-SOON = 30.0
-
 
 def patched(there: There, line: str, cell: str, patch: Any) -> Run:
     """A run whose pod has a patch."""
@@ -245,8 +242,9 @@ def test_each_right_taken_away(
         )
         return record.exit_code == 6 or named
 
-    until(told, SOON)
+    until(told)
     if run.record.exit_code == 6 and not run.record.log_missing:
+        there.let_off(run)
         assert run.logs("stdout") == "a\n"
 
 

@@ -130,7 +130,7 @@ def test_two_cancels_at_once_say_the_same(there: There) -> None:
 
 def test_a_stop_is_carried_out_by_whoever_comes(there: There) -> None:
     """A stop that was only written down, as by a kernel that died then, is carried out."""
-    run = there.running("sh", SAYS_GOODBYE)
+    run = there.up("sh", SAYS_GOODBYE)  # from then on it knows what to do
     there.manager.close()
     from qwex_jupyter.disk import facts
 

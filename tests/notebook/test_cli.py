@@ -164,6 +164,7 @@ def test_ctrl_c_of_watching_stops_only_the_watching(env: dict[str, str], verb: s
     """Ctrl-C of attach, ``logs -f`` and wait leaves the run alone, without a traceback."""
     started = qwex(env, "run", "-d", "sh", "-c", "echo up; exec sleep 600")
     handle = started.stdout.decode().strip()
+    until(lambda: qwex(env, "logs", handle).stdout == b"up\n")  # a wait doesn't tell of its start
     how = ("-c", _SAYS_SO) if verb == "wait" else _QWEX
     process = _start(env, *verb.split(), handle, how=how)
     assert _line(process) == b"up\n"

@@ -200,6 +200,8 @@ def test_what_a_dry_run_prints_is_what_runs(
     ran = k.run(f"%%qwex --image={BUSYBOX} --no-raise-error --as ran\n{body}")
     assert ran.status == "ok", ran.error
     expected = eval(k.value("(ran.logs(), ran.exit_code)"))
+    if place[0].machine.dropped(f"qwex-{eval(k.value('ran.run_id'))}"):
+        pytest.xfail("containerd dropped output: reading from a closed fifo")
     assert _applied(place, cell.stream()) == expected
 
 
@@ -404,7 +406,7 @@ def test_the_doctor_waits_for_nobody(
     """An API server that takes a connection and never answers is told as such; a dead one, too."""
     kubeconfig = str(kube_wire.kubeconfig(RULES))
     env = environment(tmp_path / "terminal", KUBECONFIG=kubeconfig)
-    kube_wire.stall("GET", "/version")
+    kube_wire.stall("GET", "/version", times=None)  # on a busy machine it is asked again
     said = doctor_of(env)
     assert "✗ k8s  It hasn't answered within 2 s" in said
     assert "✓ local" in said

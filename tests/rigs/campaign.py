@@ -92,8 +92,8 @@ class Campaign(Judge):
         return os.path.getsize(f"{base}/told") > 0
 
     def _did_it(self) -> bool:
-        """Whether it has done what it is about."""
-        return True
+        """Whether it has done what it is about: some run is right, or something is wrong."""
+        return self.tally.right > 0 or not self.tally.clean
 
     # -- rounds -----------------------------------------------------------------------------------
 

@@ -46,7 +46,8 @@ class Campaign(campaign.Campaign):
 
     def _did_it(self) -> bool:
         """Where that is what it is about, a supervisor was killed."""
-        return self._mode != "supervisor" or self.tally.supervisor_kills > 0
+        killed = self._mode != "supervisor" or self.tally.supervisor_kills > 0
+        return killed and super()._did_it()
 
     def _kill_kernels(self, base: str, until: float) -> None:
         if self._mode == "notebook":

@@ -91,7 +91,7 @@ class Program:
 
     def wait(self) -> Self:
         """Waits for its end."""
-        self.client.wait(self.id)
+        self.client.wait(self.id, timeout=240)  # it may print for long
         while not self.look()[1]:  # Podman's wait may be first
             time.sleep(0.01)
         return self

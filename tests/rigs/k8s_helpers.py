@@ -58,12 +58,6 @@ class There(Somewhere):
         """See `Somewhere`."""
         return self.cluster.image(of)
 
-    def end(self, line: str, cell: str | None = None, of: str = "busybox") -> Run:
-        """A run that has ended."""
-        run = super().end(line, cell, of)
-        self.let_off(run)
-        return run
-
     def let_off(self, run: Run) -> None:
         """Ends a test where containerd itself says that it dropped output of this run."""
         ended = run.exit_code is not None and self.cluster.owned.ours
@@ -120,19 +114,22 @@ class There(Somewhere):
                 for each in found:
                     self.cluster.api.patch(self.at(kind, each["metadata"]["name"]), change)
 
-    def why(self, run: Run, reason: Reason, seconds: float = PATIENCE) -> str:
-        """What is said of a run that waits, as soon as it is said with that reason."""
+    def why(self, run: Run, reason: Reason, seconds: float = PATIENCE, says: str = "") -> str:
+        """What is said of a run that waits, as soon as it is said with that reason and word.
+
+        For a moment a kubelet may say that it hasn't listed a ConfigMap or a Secret yet.
+        """
         seen: set[tuple[str, str]] = set()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             run.poll()
             record = run.record
             seen.add((record.reason, record.message))
-            if record.reason == reason:
+            if record.reason == reason and says in record.message:
                 return record.message
             time.sleep(0.1)
         raise AssertionError(
-            f"not said: {reason}, but {sorted(seen)}; {run.record.backend_message}"
+            f"not said: {reason} {says}, but {sorted(seen)}; {run.record.backend_message}"
         )
 
     def another(self, patience: Patience = Patience()) -> RunManager:

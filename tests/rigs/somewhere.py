@@ -46,7 +46,13 @@ class Somewhere:
 
     def end(self, line: str, cell: str | None = None, of: str = "busybox") -> Run:
         """A run that has ended."""
-        return self.submit(line, cell, of).wait(PATIENCE, check=False)
+        return self.ended(self.submit(line, cell, of))
+
+    def ended(self, run: Run) -> Run:
+        """A run that was handed over, once it has ended and none of its output was dropped."""
+        run.wait(PATIENCE, check=False)
+        self.let_off(run)
+        return run
 
     def says(self, line: str, cell: str | None = None, of: str = "busybox") -> str:
         """What a run that ends well says."""
@@ -56,7 +62,6 @@ class Somewhere:
             run.record.backend_message,
             run.logs(),
         )
-        self.let_off(run)
         return run.logs("stdout")
 
     def settle(self, run: Run) -> None:

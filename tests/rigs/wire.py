@@ -75,6 +75,7 @@ class _Exchange:
     passed: int = 0
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     hijacked: bool = False
+    clears: int = 0  # how often the wire had been cleared when it began
 
 
 class Wire:
@@ -108,10 +109,12 @@ class Wire:
         self._folder = "" if self._tcp else tempfile.mkdtemp(prefix="wire-", dir="/tmp")
         self._port = 0
         self._listener: socket.socket | None = None
+        self._place: socket.socket | None = None  # keeps the port while nobody listens there
         self._serving: set[asyncio.Task[None]] = set()
         self._greeting: set[asyncio.Task[None]] = set()  # they may never say a word
         self._connections: set[_Connection] = set()
         self._breaks = 0  # how often all connections were ended
+        self._clears = 0
         self._loop = asyncio.new_event_loop()
         self._released = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire", daemon=True)
@@ -229,6 +232,8 @@ class Wire:
         """Ends everything of it."""
         self.down()
         self._call(self._let_go())
+        if self._place is not None:
+            self._place.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -256,13 +261,15 @@ class Wire:
         return next(found, Rule(method, path))
 
     async def _release(self) -> None:
+        self._clears += 1  # what comes to its stall only now goes on too
         self._released.set()
         self._released = asyncio.Event()
 
     async def _up(self) -> None:
         assert self._listener is None
         if self._tcp:
-            listener = socket.create_server(("127.0.0.1", self._port))
+            listener, self._place = self._place or self._bound(), None
+            listener.listen(100)
             self._port = listener.getsockname()[1]
         else:
             listener = socket.socket(socket.AF_UNIX)
@@ -272,6 +279,13 @@ class Wire:
         self._listener = listener
         # Not asyncio's server: closed at the wrong moment, it forgets a connection it just took.
         self._loop.add_reader(listener, self._accept, listener)
+
+    def _bound(self) -> socket.socket:
+        """A socket at the wire's port, any at first, on which nobody listens."""
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("127.0.0.1", self._port))
+        return made
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
@@ -285,6 +299,8 @@ class Wire:
             self._loop.remove_reader(self._listener)
             self._listener.close()
             self._listener = None
+            if self._tcp:
+                self._place = self._bound()
         if self._folder:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self._folder}/sock")
@@ -438,7 +454,8 @@ class _Connection:
         head = first + await self.client.readuntil(b"\r\n\r\n")
         method, path = head.decode("latin-1").split(" ", 2)[:2]
         rule = self.wire._rule(method, path)
-        self.exchange = _Exchange(rule, rule.after() if rule.after else None)
+        limit = rule.after() if rule.after else None
+        self.exchange = _Exchange(rule, limit, clears=self.wire._clears)
         if rule.refuse:
             self.end()
             return False
@@ -505,7 +522,8 @@ class _Connection:
             if not rule.stall:
                 self.end(reset=rule.reset)
                 await asyncio.Event().wait()  # until this task is cancelled
-            await self.wire._released.wait()
+            if exchange.clears == self.wire._clears:
+                await self.wire._released.wait()
             exchange.limit, data = None, data[allowed:]
         await self._send(exchange, data)
 

@@ -19,6 +19,7 @@ import images
 import pytest
 import requests
 from engines import Engine, answers
+from local_helpers import until
 from registry import Registry
 from wire import Wire
 
@@ -241,6 +242,8 @@ def test_a_stalled_answer_stays_away_and_then_goes_on(client: Any, wire: Wire) -
 
     asking = threading.Thread(target=ask)
     asking.start()
+    # However long the engine takes for it, the answer has come as far as that.
+    until(lambda: any(each.exchange.passed == 100 for each in tuple(wire._connections)))
     assert not arrived.wait(0.5)
     wire.clear()
     asking.join(30)
@@ -250,11 +253,13 @@ def test_a_stalled_answer_stays_away_and_then_goes_on(client: Any, wire: Wire) -
 
 def test_a_delayed_request_is_answered_late(wire: Wire) -> None:
     """A client whose patience is shorter than the delay gets no answer, the next one does."""
-    wire.delay("GET", "/_ping", seconds=5)
+    rule = wire.delay("GET", "/_ping", seconds=5)
     for client in _client(wire.host, timeout=0.5):
         with pytest.raises(requests.exceptions.RequestException):
             client.ping()
+    for client in _client(wire.host):
         assert client.ping()
+    assert rule.hits == 1
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
