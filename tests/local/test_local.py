@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from contract import RunnerContract, ShellPrograms, lives
 from local_helpers import end, launch_of, needs_proc, python, sh, until
 from needs import need
 
@@ -29,6 +28,7 @@ from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.runners.base import ABILITIES
 from qwex_jupyter.runners.local.runner import LocalRunner
 from qwex_jupyter.system import process
+from qwex_jupyter.testing.contract import RunnerContract, ShellPrograms, lives
 
 
 class LocalPrograms(ShellPrograms):
