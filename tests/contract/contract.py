@@ -15,7 +15,7 @@ A runner of your own joins it in a few lines::
 
 `programs` turns behaviours into specs. `ShellPrograms` does it for everything that has a
 POSIX ``sh``; another language overrides its methods. What a runner says it can't promise
-(`Runner.promises`, `Runner.supports`) is asserted the other way round: the honest answer.
+(`Runner.promises`, `Declaration.options`) is asserted the other way round: the honest answer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from qwex_jupyter.model.run_ids import new_run_id
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
 from qwex_jupyter.model.units import say_seconds
-from qwex_jupyter.runners.base import ABILITIES
+from qwex_jupyter.runners import honoured_by
 
 # Texts that a shell, a template or a codec between here and the program would change.
 WEIRD = (
@@ -351,7 +351,7 @@ class RunnerContract:
         limit = 128 * 1024 * 1024
         spec = self.programs.takes_memory(2 * limit)
         spec = replace(spec, resources=replace(spec.resources, memory=limit))
-        if "memory" not in manager.runner(self.runner).supports:
+        if not manager.runner(self.runner).declaration.honours("memory"):
             with pytest.raises(UnsupportedOption):
                 self.submit(manager, spec)
             return
@@ -391,7 +391,7 @@ class RunnerContract:
         """Asked twice, a backend answers the same and nothing has changed, live or ended."""
         runner = manager.runner(self.runner)
         # What is kept can be asked about after its end too.
-        spec = replace(self.programs.sleeps(300), keep="keep" in runner.supports)
+        spec = replace(self.programs.sleeps(300), keep=runner.declaration.honours("keep"))
         run = self.running(manager, spec)
         for status in (RunStatus.RUNNING, RunStatus.CANCELLED):
             manager.close()  # its own loop may be writing down what it saw
@@ -607,7 +607,7 @@ class RunnerContract:
         self, manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Carried files lie in the working folder under their own relative names."""
-        if "files" not in manager.runner(self.runner).supports:
+        if not manager.runner(self.runner).declaration.honours("files"):
             with pytest.raises(UnsupportedOption):
                 self.submit(manager, replace(self.programs.exits(0), files=("x",)))
             return
@@ -626,7 +626,7 @@ class RunnerContract:
         self, manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What the run was given is given again, whatever became of the originals and of it."""
-        if "files" not in manager.runner(self.runner).supports:
+        if not manager.runner(self.runner).declaration.honours("files"):
             return  # see `test_files_are_carried`
         (tmp_path / "there" / "sub").mkdir(parents=True)
         (tmp_path / "there" / "sub" / "one.txt").write_text("one\n")
@@ -647,7 +647,7 @@ class RunnerContract:
         self, manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A link in a carried folder is what it leads to, also where that lies elsewhere."""
-        if "files" not in manager.runner(self.runner).supports:
+        if not manager.runner(self.runner).declaration.honours("files"):
             return  # see `test_files_are_carried`
         (tmp_path / "there" / "sub").mkdir(parents=True)
         (tmp_path / "far").mkdir()
@@ -693,7 +693,7 @@ class RunnerContract:
         }
         for option, values in used.items():
             spec = replace(plain, **values)
-            if option in runner.supports:
+            if runner.declaration.honours(option):
                 runner.refuse_unsupported(spec)
                 continue
             with pytest.raises(UnsupportedOption) as caught:
@@ -701,7 +701,7 @@ class RunnerContract:
             assert f"--{option}" in str(caught.value)
             assert self.runner not in caught.value.can
             for name in caught.value.can:
-                assert name in ABILITIES[option]
+                assert name in honoured_by(option)
                 assert f"--runner={name}" in str(caught.value)
             with pytest.raises(UnsupportedOption):
                 self.submit(manager, spec)
