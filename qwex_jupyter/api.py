@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.disk.home import default_home
-from qwex_jupyter.errors import SpecError
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.spec import JobSpec
@@ -26,31 +25,15 @@ _lock = threading.Lock()
 _managers: dict[tuple[int, str], RunManager] = {}
 
 
-def setting(name: str) -> Any:
-    """A setting as it is now: `config.setting`, which is imported when it is needed."""
-    from qwex_jupyter import config
-
-    try:
-        return config.setting(name)
-    except ValueError as error:
-        raise SpecError(str(error)) from None
-
-
 def manager() -> RunManager:
     """The manager of this process for the home that is set now; it takes up what is open."""
-    import sys
-
     home = default_home()
     key = (os.getpid(), home)
     with _lock:
         if key in _managers and not _managers[key].history.is_there():
             _managers.pop(key).close()  # deleted meanwhile: another one is begun
         if key not in _managers:
-            python = sys.executable if frontend.is_kernel() else ""
-            made = RunManager(
-                home, settings={"local": {"python": python}, "k8s": {"setting": setting}}
-            )
-            _managers[key] = made
+            made = _managers[key] = RunManager(home)
             if made.history.open_ids():
                 made.recover(within=0.0)
         return _managers[key]
@@ -63,8 +46,10 @@ def submit(
 
     Args:
         command: A JobSpec, or an argv.
-        runner: ``local``, ``docker``, ``k8s``; None for docker with an image, else local.
-        values: Other fields of `JobSpec`; they replace those of a JobSpec.
+        runner: Its name, like ``docker``; None for that of the settings, else docker with an
+            image and local without.
+        values: Other fields of `JobSpec`; they replace those of a JobSpec. With an argv, grace
+            and timeout are those of the settings unless they stand here.
 
     Raises:
         SpecError, UnsupportedOption, RunnerUnavailable, SubmitFailed: Nothing was started.
@@ -72,6 +57,8 @@ def submit(
     if isinstance(command, JobSpec):
         spec = replace(command, **values)
     else:
+        set_now = {name: manager().setting(name) for name in ("grace", "timeout")}
+        values = {**{name: value for name, value in set_now.items() if value}, **values}
         spec = JobSpec(command=command, **values)  # type: ignore[arg-type]  # it makes a tuple
     return manager().submit(spec, runner)
 

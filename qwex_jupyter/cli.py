@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NoReturn
 
-from qwex_jupyter import api
 from qwex_jupyter._version import __version__
 from qwex_jupyter.commands import options, stdio, verbs
 from qwex_jupyter.commands.base import Verbs, deadline, left
@@ -113,16 +112,11 @@ class _Terminal(Verbs):
     """
 
     def __init__(self, *, as_json: bool) -> None:
-        settings = {"k8s": {"setting": api.setting}}
-        made = RunManager(default=self.setting("runner") or "local", settings=settings)
+        made = RunManager()
         super().__init__(lambda: made)
         self._json = as_json
         # Whoever reads stderr through a pipe gets the run's own bytes.
         self.tells_which = sys.stderr.isatty()
-
-    def setting(self, name: str) -> str | None:
-        """What the environment says: a terminal has no configuration."""
-        return os.environ.get(f"QWEX_{name.upper()}")
 
     def say(self, text: str, *, ours: bool = True) -> None:
         """Prints an answer."""
@@ -140,12 +134,10 @@ class _Terminal(Verbs):
             self._json = True
         return super().run([*flags, "--", *command], cell)
 
-    def complete(self, args: argparse.Namespace) -> argparse.Namespace:
-        """The options as they are; refuses those that only a notebook has."""
-        for name in ("as_name", "profile"):
-            if getattr(args, name):
-                raise SpecError(f"--{name.removesuffix('_name')} is for notebooks.")
-        return args
+    def refuse(self, args: argparse.Namespace) -> None:
+        """Refuses the option that only a notebook has."""
+        if args.as_name:
+            raise SpecError("--as is for notebooks.")
 
     def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> int:
         """Hands a run over, and passes its output and its exit code on."""

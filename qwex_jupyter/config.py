@@ -1,16 +1,30 @@
-"""Every default in one place.
+"""Every default in one place, and the one way in which it is resolved.
 
-In rising order: what stands here, ``ipython_config.py`` and ``%config Qwex...``, ``QWEX_*``
-in the environment, flags on the line.
+In rising order: what stands here and what runners declare, ``ipython_config.py``, ``%config
+Qwex...``, ``QWEX_*`` in the environment, and options on the line. It is the same for the magics,
+for ``qwex`` in a terminal and in Python: where no notebook has read ``ipython_config.py``, it is
+read here.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from traitlets import Bool, Dict, Enum, TraitError, Unicode
-from traitlets.config import Configurable
+from traitlets.config import Config, Configurable
+
+from qwex_jupyter.errors import SpecError
+
+if TYPE_CHECKING:
+    from traitlets import TraitType
+
+    from qwex_jupyter.model.declaration import Setting
+
+_FILES = ("ipython_config.py", "ipython_config.json")
+_SYSTEM_FOLDERS = ("/etc/ipython", "/usr/local/etc/ipython")
 
 
 class Qwex(Configurable):
@@ -27,37 +41,88 @@ class Qwex(Configurable):
     raise_error = Bool(True, help="A failed or stopped foreground run raises.").tag(config=True)
     grace = Unicode("10s", help="Between the nice and the hard way of stopping.").tag(config=True)
     timeout = Unicode("", help="Timeout of runs without --timeout; '' for none.").tag(config=True)
-    gpu_resource = Unicode(
-        "nvidia.com/gpu", help="What a GPU is called on the cluster; for --gpus."
-    ).tag(config=True)
-    pod_security = Enum(
-        ("baseline", "restricted"),
-        "baseline",
-        help="restricted for namespaces that enforce that level of Pod Security.",
-    ).tag(config=True)
-    job_ttl = Unicode(
-        "1h", help="How long a Job stays on the cluster after its outcome and output are here."
-    ).tag(config=True)
     profiles = Dict(help="Sets of options by name, for --profile NAME, as one text each.").tag(
         config=True
     )
+
+    _whole = False
+
+    def complete(self) -> None:
+        """Adds what the runners declare, which takes a look at each; once."""
+        if not self._whole:
+            self._whole = True
+            from qwex_jupyter import runners
+
+            settings = {
+                name: setting
+                for declaration in runners.declarations(installed=True)
+                for name, setting in declaration.settings.items()
+            }
+            own = super().traits()
+            self.add_traits(**{n: _trait(s) for n, s in settings.items() if n not in own})
+
+    # Loading shall not look at runners, so their settings come when somebody wants them: by a
+    # configuration that names one, by its name, or for the list of all.
+
+    def traits(self, **metadata: Any) -> dict[str, TraitType[Any, Any]]:
+        """The settings by name, those of runners too where the configuration names one."""
+        self._look_at(self.config)
+        return super().traits(**metadata)
+
+    def update_config(self, config: Config) -> None:
+        """Takes what ``%config`` says."""
+        self._look_at(config)
+        super().update_config(config)
+
+    def _look_at(self, config: Config) -> None:
+        core = super().traits()
+        if any(name not in core for name in config.get("Qwex", {})):
+            self.complete()
+
+    @classmethod
+    def class_traits(cls, **metadata: Any) -> dict[str, TraitType[Any, Any]]:
+        """The settings by name, as ``%config Qwex`` lists them."""
+        if current is not None:
+            current.complete()
+        return super().class_traits(**metadata)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or self._whole:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self.complete()
+        return getattr(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and not hasattr(type(self), name):
+            self.complete()
+        super().__setattr__(name, value)
 
     def value(self, name: str) -> Any:
         """A setting, the environment's word before the configured one.
 
         Raises:
-            ValueError: The environment's word isn't a value of this setting.
+            SpecError: The environment's word isn't a value of this setting.
         """
         variable = f"QWEX_{name.upper()}"
         text = os.environ.get(variable)
+        configured = getattr(self, name)
         if text is None:
-            return getattr(self, name)
-        trait = self.traits()[name]
+            return configured
+        trait: Any = self.traits()[name]
         try:
-            return trait._validate(self, trait.from_string(text))
+            return trait.validate(self, trait.from_string(text))
         except (TraitError, ValueError) as error:
             allowed = trait.info()
-            raise ValueError(f"{variable}={text!r} can't be used: give {allowed}.") from error
+            raise SpecError(f"{variable}={text!r} can't be used: give {allowed}.") from error
+
+
+def _trait(setting: Setting) -> TraitType[Any, Any]:
+    made = (
+        Enum(setting.choices, setting.default, help=setting.help)
+        if setting.choices
+        else Unicode(setting.default, help=setting.help)
+    )
+    return made.tag(config=True)
 
 
 # What a notebook's configuration says; None elsewhere.
@@ -68,6 +133,41 @@ def setting(name: str) -> Any:
     """A setting as it is now, for whoever isn't given a configuration.
 
     Raises:
-        ValueError: See `Qwex.value`.
+        SpecError: Its value, or a file of settings, can't be used.
     """
-    return (current or Qwex()).value(name)
+    return (current or _of_files(tuple(_files()))).value(name)
+
+
+def _files() -> list[str]:
+    """The configuration files of IPython that are there, the one that counts most last."""
+    folder = os.environ.get("IPYTHONDIR") or os.path.expanduser("~/.ipython")
+    folders = (
+        *_SYSTEM_FOLDERS,
+        os.path.join(sys.prefix, "etc", "ipython"),
+        os.path.join(folder, "profile_default"),
+    )
+    paths = (os.path.join(folder, name) for folder in folders for name in _FILES)
+    return [path for path in paths if os.path.isfile(path)]
+
+
+@cache
+def _of_files(paths: tuple[str, ...]) -> Qwex:
+    """What those files say.
+
+    Raises:
+        SpecError: One of them can't be read, or holds a wrong value.
+    """
+    from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
+
+    found = Config()
+    for path in paths:
+        loader = PyFileConfigLoader if path.endswith(".py") else JSONFileConfigLoader
+        try:
+            found.merge(loader(os.path.basename(path), os.path.dirname(path)).load_config())
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise SpecError(f"{path} can't be read ({why}): mend it, or move it away.") from error
+    try:
+        return Qwex(config=Config({"Qwex": found["Qwex"]}) if "Qwex" in found else Config())
+    except TraitError as error:
+        raise SpecError(f"{' and '.join(paths)}: {error} Mend that setting.") from error

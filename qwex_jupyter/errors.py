@@ -68,8 +68,9 @@ class UnsupportedOption(SpecError):
 
     def __init__(self, option: str, runner: str, can: Sequence[str], why: str) -> None:
         self.option, self.runner, self.can, self.why = option, runner, tuple(can), why
-        ways = " or ".join(f"--runner={name}" for name in can) or "no runner here"
-        super().__init__(f"{option}: the {runner} runner can't do this, {why}: use {ways}.")
+        ways = " or ".join(f"--runner={name}" for name in can)
+        rest = f": use {ways}." if can else ". No installed runner supports it: leave it out."
+        super().__init__(f"{option}: the {runner} runner can't do this, {why}{rest}")
 
 
 class RunnerUnavailable(QwexError):

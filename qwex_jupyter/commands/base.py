@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from qwex_jupyter.commands import options, table, verbs
+from qwex_jupyter.commands.line import split
 from qwex_jupyter.display.format import called
 from qwex_jupyter.errors import SpecError
 from qwex_jupyter.manager.manager import RunManager
@@ -46,10 +47,6 @@ class Verbs:
 
     # -- what a front end is asked for ---------------------------------------------------------
 
-    def setting(self, name: str) -> Any:
-        """A default that a line may replace; "" or None for none."""
-        raise NotImplementedError
-
     def say(self, text: str, *, ours: bool = True) -> Any:
         """Shows an answer, which may name commands of ours unless it was written by others."""
         raise NotImplementedError
@@ -58,9 +55,16 @@ class Verbs:
         """Says something beside the answer."""
         raise NotImplementedError
 
-    def complete(self, args: argparse.Namespace) -> argparse.Namespace:
-        """The options of a run with what only this front end knows; refuses those it hasn't got."""
-        raise NotImplementedError
+    def refuse(self, args: argparse.Namespace) -> None:
+        """Refuses the options of a run that this front end hasn't got.
+
+        Raises:
+            SpecError: One of them was given.
+        """
+
+    def profile(self, text: str) -> list[str]:
+        """The words of a profile, of which this is the text."""
+        return split(text)
 
     def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Any:
         """Hands a run over, and shows it unless it is detached."""
@@ -91,28 +95,37 @@ class Verbs:
 
     def run(self, words: list[str], cell: str | None = None) -> Any:
         """Runs a command, or what stands in a cell."""
-        args, command = options.parse_run(words)
+        args, command = options.parse_run(words, profile=self._profile)
         if args.help:
-            return self.say(options.help_text("run"))
-        args = self.complete(args)
-        defaults = {name: value for name in ("grace", "timeout") if (value := self.setting(name))}
+            return self.say(options.help_text("run", args.runner))
+        self.refuse(args)
+        settings = {name: self.manager.setting(name) for name in ("grace", "timeout")}
+        defaults = {name: value for name, value in settings.items() if value}
         spec = options.make_spec(args, command, cell, defaults)
-        chosen = self.manager.choose(spec, args.runner or self.setting("runner") or None)
+        chosen = self.manager.choose(spec, args.runner)
         return self._start(args, spec, chosen)
 
     def rerun(self, words: list[str]) -> Any:
         """Runs the same again, with other options where given."""
         ref = words[0] if words and not words[0].startswith("-") else None
-        args, rest = options.parse_run(words[1:] if ref else words, "rerun")
+        its = words[1:] if ref else words
+        args, rest = options.parse_run(its, "rerun", profile=self._profile)
         if args.help:
-            return self.say(options.help_text("rerun"))
+            return self.say(options.help_text("rerun", args.runner))
         if rest:
             raise SpecError(f"%qwex rerun takes a run and options, not {rest[0]!r}.")
         run = self.last(ref)
-        args = self.complete(args)
+        self.refuse(args)
         values = options.spec_values(args)
         chosen, spec = self.manager.again(run.run_id, runner=args.runner, **values)
         return self._start(args, spec, chosen)
+
+    def _profile(self, name: str) -> list[str]:
+        profiles = self.manager.setting("profiles")
+        if name not in profiles:
+            known = ", ".join(sorted(profiles)) or "none is set: c.Qwex.profiles = {...}"
+            raise SpecError(f"--profile {name}: there is no such profile ({known}).")
+        return self.profile(profiles[name])
 
     def _start(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Any:
         spec = with_its_script(spec, chosen)

@@ -9,13 +9,13 @@ from typing import Any
 
 from qwex_jupyter import runners
 from qwex_jupyter.commands import table
-from qwex_jupyter.errors import SpecError
+from qwex_jupyter.commands.options import value_in
+from qwex_jupyter.errors import QwexError
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.runners.argv import PROGRAMS
 
 _RUN_VERBS = ("show", "logs", "attach", "wait", "cancel", "rerun", "delete")
-_WORDS = {"--pull": ("missing", "always", "never"), "--status": tuple(RunStatus.__members__)}
 
 
 def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> list[str]:
@@ -34,21 +34,22 @@ def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> l
         return [verb for verb in [*table.VERBS, *table.ALIASES] if verb.startswith(last)]
     verb = "run" if cell else words[0]
     verb = table.ALIASES.get(verb, verb)
+    runner = value_in(words, "--runner") if verb in ("run", "rerun") else None
     try:
-        flags = table.flags_of(table.parser_of(verb))
-    except SpecError:
+        parser = table.parser_of(verb, runner)
+    except QwexError:
         return []
     option, equals, value = last.partition("=")
     if not equals:
         option, value = before[-1], last
-    if flags.get(option):
+    if parser.flags.get(option):
         lead = f"{option}=" if equals else ""
-        return [
-            lead + word for word in _values(manager, option, profiles) if word.startswith(value)
-        ]
+        values = _values(manager, parser, option, profiles)
+        return [lead + word for word in values if word.startswith(value)]
     found: Iterable[str] = ()
     if last.startswith("-"):
-        found = [flag for flag in flags if flag.startswith("--")]
+        refused = _refused_by(runner) if runner else set()
+        found = [f for f in parser.flags if f.startswith("--") and f not in refused]
     elif verb in _RUN_VERBS:
         found = _runs(manager)
     elif cell:
@@ -56,14 +57,25 @@ def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> l
     return [word for word in found if word.startswith(last)]
 
 
-def _values(manager: RunManager, option: str, profiles: Mapping[str, str]) -> Sequence[str]:
+def _refused_by(runner: str) -> set[str]:
+    """The words of the options that some runner honours and this one doesn't."""
+    known = {name for each in runners.declarations(installed=True) for name in each.options}
+    declared = runners.declared(runner)
+    return {f"--{name}" for name in known if not declared.honours(name)}
+
+
+def _values(
+    manager: RunManager, parser: table.Parser, option: str, profiles: Mapping[str, str]
+) -> Sequence[str]:
     if option == "--runner":
-        return list(runners.NAMES)
+        return runners.names(installed=True)
     if option == "--profile":
         return sorted(profiles)
     if option == "--image":
         return sorted({r.image for r in _newest(manager) if r.image})
-    return _WORDS.get(option, ())
+    if option == "--status":
+        return tuple(RunStatus.__members__)
+    return next((its.choices for words, its in parser.options if option in words), ())
 
 
 def _newest(manager: RunManager) -> list[Any]:

@@ -6,16 +6,17 @@ import argparse
 import difflib
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
+from qwex_jupyter import runners
 from qwex_jupyter.commands.line import odd_blank
 from qwex_jupyter.commands.table import (
     ALIASES,
     VERBS,
-    flags_of,
+    Parser,
     parser_of,
     run_parser,
     verb_parser,
@@ -24,15 +25,9 @@ from qwex_jupyter.errors import SpecError
 from qwex_jupyter.manager.submission import mount_from
 from qwex_jupyter.model.spec import JobSpec, Resources, parse_env
 from qwex_jupyter.runners.argv import ending, interpreter
-from qwex_jupyter.runners.base import ABILITIES
 from qwex_jupyter.system.paths import current_folder, whole_path
 
-# What only some runners understand; passed on in `JobSpec.options`.
-_RUNNER_OPTIONS = (
-    *("pull", "platform", "network", "context", "entrypoint", "read_only"),
-    *("namespace", "service_account", "pull_secret", "pod_patch"),
-)
-
+_RUNS = ("run", "rerun")
 # What `%%script` binds, and which stream that is.
 _THEIRS = {"--out": "stdout", "--err": "stderr"}
 
@@ -49,15 +44,21 @@ def parse_verb(verb: str, words: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_command(
+    words: Sequence[str], parser: Parser | None = None
+) -> tuple[list[str], list[str]]:
     """Options in front, the command behind: the first word that is no option begins it.
 
     ``--files`` takes the words behind it that are files here; ``--`` ends the options.
 
+    Args:
+        words: The words of a line.
+        parser: Knows which options take a value; None for that of the runner in the line.
+
     Raises:
         SpecError: ``--image`` or ``--runner`` stands behind the interpreter.
     """
-    takes_value = flags_of(run_parser())
+    takes_value = (parser or run_parser(runner=value_in(words, "--runner"))).flags
     options: list[str] = []
     rest = list(words)
     while rest and rest[0].startswith("-") and len(rest[0]) > 1:
@@ -99,26 +100,52 @@ def _leading_files(words: Sequence[str]) -> list[str]:
     return list(takewhile(is_file, words))
 
 
-def parse_run(words: Sequence[str], verb: str = "run") -> tuple[argparse.Namespace, list[str]]:
+def value_in(words: Sequence[str], option: str) -> str | None:
+    """The value of an option of a line that isn't parsed yet; None where it has none."""
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if word == "--":
+            break
+        if name == option and (equals or words[at + 1 : at + 2]):
+            return value if equals else words[at + 1]
+    return None
+
+
+def parse_run(
+    words: Sequence[str],
+    verb: str = "run",
+    *,
+    profile: Callable[[str], Sequence[str]] = lambda _: (),
+) -> tuple[argparse.Namespace, list[str]]:
     """Options and command of a line.
+
+    Args:
+        words: The words of the line.
+        verb: run or rerun.
+        profile: Gives the words of the profile that the line names; what the line says itself
+            counts before them.
 
     Raises:
         SpecError: A mistake, with the nearest option where one is near.
+        RunnerUnavailable: The runner's package can't be used.
     """
-    parser = run_parser(verb)
-    options, command = split_command(words)
-    known = flags_of(parser)
-    for word in options:
-        name = word.partition("=")[0]
-        if name in _THEIRS:
-            raise SpecError(
-                f"{name}: bind the run with --as VAR and read VAR.logs({_THEIRS[name]!r})."
-            )
-        if name.startswith("--") and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean {near[0]}?" if near else " %%qwex? lists them."
-            raise SpecError(f"unknown option {name}.{odd_blank(name)}{hint}")
-    args = parser.parse_args(options)
+    chosen = value_in(words, "--profile")
+    under = list(profile(chosen)) if chosen else []
+    runner = value_in(words, "--runner") or value_in(under, "--runner")
+    for installed in (False, True):
+        parser = run_parser(verb, runner, installed=installed)
+        front, command = split_command(words, parser)
+        below, behind = split_command(under, parser)
+        unknown = next(_unknown([*below, *front], parser), "")
+        if not unknown:
+            break
+    if unknown:
+        near = difflib.get_close_matches(unknown, parser.flags, 1)
+        hint = f" Did you mean {near[0]}?" if near else " %%qwex? lists them."
+        raise SpecError(f"unknown option {unknown}.{odd_blank(unknown)}{hint}")
+    if behind:
+        raise SpecError(f"--profile {chosen} holds a command ({behind[0]}): options only.")
+    args = parser.parse_args([*below, *front])
     for word in command[:1]:
         if (odd := odd_blank(word)) and not os.path.exists(word):
             raise SpecError(f"{word}: there is no such program.{odd}")
@@ -128,6 +155,17 @@ def parse_run(words: Sequence[str], verb: str = "run") -> tuple[argparse.Namespa
             "-e NAME=VALUE, files by --files."
         )
     return args, command
+
+
+def _unknown(options: Sequence[str], parser: Parser) -> Iterator[str]:
+    for word in options:
+        name = word.partition("=")[0]
+        if name in _THEIRS:
+            raise SpecError(
+                f"{name}: bind the run with --as VAR and read VAR.logs({_THEIRS[name]!r})."
+            )
+        if name.startswith("--") and name not in parser.flags:
+            yield name
 
 
 def spec_values(args: argparse.Namespace) -> dict[str, Any]:
@@ -153,11 +191,7 @@ def spec_values(args: argparse.Namespace) -> dict[str, Any]:
             for name in ("cpus", "memory", "gpus", "shm_size")
             if (value := getattr(args, name)) is not None
         },
-        "options": {
-            name.replace("_", "-"): value
-            for name in _RUNNER_OPTIONS
-            if (value := getattr(args, name)) is not None
-        },
+        "options": args.options,
     }
     return {name: value for name, value in values.items() if value}
 
@@ -215,21 +249,26 @@ def overview() -> str:
     )
 
 
-def help_text(verb: str) -> str:
-    """The help of one verb, with the runners of each option that not all have."""
+def help_text(verb: str, runner: str | None = None) -> str:
+    """The help of one verb, with the runners of each option that not all have.
+
+    Args:
+        verb: The verb.
+        runner: A runner that was named beside it, whose options count first.
+    """
     name = ALIASES.get(verb, verb)
-    parser = parser_of(name)
     lines = [f"%qwex {name}: {VERBS[name]}"]
     if name == "run":
         lines.append("%%qwex [options] [interpreter ...]  with the script in the cell, or")
         lines.append("%qwex run [options] command ...")
-    for action in parser._actions:
-        if action.help == argparse.SUPPRESS or not action.option_strings:
-            continue
-        words = ", ".join(action.option_strings)
-        value = f" {action.metavar}" if action.metavar else ""
-        names = [word.lstrip("-") for word in action.option_strings]
-        can = next((ABILITIES[name] for name in names if name in ABILITIES), ())
-        only = f" [{', '.join(can)}]" if 0 < len(can) < 3 else ""
-        lines.append(f"  {(words + value).ljust(30)}  {action.help}{only}")
+    declared = runners.declarations(installed=True)
+    refusable = {option for each in declared for option in each.options} if name in _RUNS else ()
+    for words, option in parser_of(name, runner).options:
+        shown = ", ".join(words) + (f" {option.value}" if option.value else "")
+        long = words[-1].lstrip("-")
+        can = [each.name for each in declared if each.honours(long)]
+        only = f" [{', '.join(can)}]" if long in refusable and len(can) < len(declared) else ""
+        if words == ("--runner",) and name in _RUNS:
+            only = f": {', '.join(each.name for each in declared)}"
+        lines.append(f"  {shown.ljust(30)}  {option.help}{only}")
     return "\n".join(lines)

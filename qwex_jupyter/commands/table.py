@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
+from qwex_jupyter import runners
 from qwex_jupyter.commands.line import odd_blank
-from qwex_jupyter.errors import SpecError
+from qwex_jupyter.errors import RunnerUnavailable, SpecError
+from qwex_jupyter.model.declaration import COMMON, Declaration, Option
 
 VERBS = {
     "run": "run a command",
@@ -53,6 +56,13 @@ def _each(*words: str, **more: Any) -> _Option:
     return words, {"action": "append", "default": [], **more}
 
 
+def _common(name: str, make: Callable[..., _Option] = _option) -> _Option:
+    """One that runners declare, and that is a field of a spec."""
+    option = COMMON[name]
+    more = {"metavar": option.value} if option.value else {}
+    return make(*filter(None, (option.short, f"--{name}")), help=option.help, **more)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} isn't a count: write a number like 10")
@@ -61,8 +71,8 @@ def _count(text: str) -> int:
 
 # The options of ``%%qwex``, ``%qwex run`` and ``%qwex rerun``.
 _RUN: tuple[_Option, ...] = (
-    _option("--runner", metavar="NAME", help="where it runs: local, docker, k8s"),
-    _option("--image", metavar="IMAGE", help="container image; without --runner it means docker"),
+    _option("--runner", metavar="NAME", help="where it runs"),
+    _common("image"),
     _option("--name", metavar="NAME", help="what you call it; need not be unique"),
     _each(
         "-e",
@@ -73,14 +83,14 @@ _RUN: tuple[_Option, ...] = (
     _each("--env-file", metavar="FILE", help="NAME=VALUE lines; the values are not remembered"),
     _each("--secret", metavar="NAME", help="a variable whose value is written nowhere"),
     _option("-w", "--workdir", metavar="DIR", help="the folder it works in"),
-    _option("--cpus", metavar="N", help="CPU cores: 2, 0.5, 500m"),
-    _option("-m", "--memory", metavar="SIZE", help="memory limit: 512m, 2GiB (powers of 1024)"),
-    _option("--gpus", metavar="N", help="how many GPUs, or all"),
-    _option("--shm-size", metavar="SIZE", help="size of /dev/shm (2 GiB with --gpus)"),
-    _option("-u", "--user", metavar="USER", help="uid, uid:gid or name inside the container"),
-    _each("-v", "--volume", metavar="SRC:DST[:ro]", help="a mount"),
-    _each("--files", metavar="PATH...", help="copies of these lie in the run's working folder"),
-    _flag("--here", help="share this folder with the run, at the same path"),
+    _common("cpus"),
+    _common("memory"),
+    _common("gpus"),
+    _common("shm-size"),
+    _common("user"),
+    _common("volume", _each),
+    _common("files", _each),
+    _common("here", _flag),
     _option("--timeout", metavar="TIME", help="stop it that long after its start: 90, 10m, 1h30m"),
     _option("--start-timeout", metavar="TIME", help="give up when it has not started by then"),
     _option("--grace", metavar="TIME", help="between the nice and the hard way of stopping (10s)"),
@@ -91,21 +101,7 @@ _RUN: tuple[_Option, ...] = (
     _flag("--no-raise-error", help="a failed or stopped run raises nothing"),
     _flag("--dry-run", help="show exactly what would be handed over"),
     _option("--profile", metavar="NAME", help="options from Qwex.profiles"),
-    _option("--pull", metavar="WHEN", help="get the image: missing, always or never"),
-    _option("--platform", metavar="OS/ARCH", help="for which processor the image is: linux/arm64"),
-    _option("--network", metavar="NAME", help="the network it joins"),
-    _option("--context", metavar="NAME", help="which of the configured backends"),
-    _option("--entrypoint", metavar="PROGRAM", help="in place of the image's own; '' for none"),
-    _option(
-        "--read-only", action="store_const", const="yes", help="the image's files can't change"
-    ),
-    _option("--namespace", metavar="NAME", help="the namespace it runs in"),
-    _option("--service-account", metavar="NAME", help="the service account of its pod"),
-    _option(
-        "--pull-secret", metavar="NAME", help="the Secret with the login of the image's registry"
-    ),
-    _option("--pod-patch", metavar="YAML", help="merged into its pod"),
-    _flag("--keep", help="leave the container or Job when it has ended"),
+    _common("keep", _flag),
     _flag("--rm", help="accepted; it is so anyway"),
     *(
         _flag(name, dest="terminal", help=argparse.SUPPRESS)
@@ -165,28 +161,97 @@ _OTHERS: dict[str, tuple[_Option, ...]] = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises instead of leaving, and names the nearest option for an unknown one."""
+class Parser(argparse.ArgumentParser):
+    """The options of one verb. It raises instead of leaving.
+
+    Attributes:
+        options: What a help text lists, each with its words.
+        flags: By each option word, whether it takes a value.
+    """
+
+    def __init__(self, verb: str, its: Iterable[_Option]) -> None:
+        super().__init__(prog=f"%qwex {verb}", add_help=False, allow_abbrev=False)
+        self.options: list[tuple[tuple[str, ...], Option]] = []
+        self.flags: dict[str, bool] = {}
+        for words, more in (*its, _HELP):
+            self.take(words, more)
+
+    def take(self, words: tuple[str, ...], more: Mapping[str, Any], choices: Any = ()) -> None:
+        """Takes one more option, or an argument."""
+        action = self.add_argument(*words, **more)
+        if action.option_strings:
+            self.flags.update(dict.fromkeys(words, action.nargs != 0))
+            if action.help != argparse.SUPPRESS:
+                option = Option(action.help or "", str(action.metavar or ""), choices=choices)
+                self.options.append((words, option))
+
+    def take_own(self, name: str, option: Option) -> None:
+        """Takes an option of a runner's own, whose value goes into `JobSpec.options`."""
+        words = tuple(filter(None, (option.short, f"--{name}")))
+        more: dict[str, Any] = {"metavar": option.value} if option.value else {"nargs": 0}
+        more |= {"action": _IntoOptions, "dest": "options", "name": name, "help": option.help}
+        self.take(words, more, option.choices)
 
     def error(self, message: str) -> NoReturn:
+        """Says a mistake.
+
+        Raises:
+            SpecError: It.
+        """
         verb = self.prog.split()[-1]
         raise SpecError(f"{message}.{odd_blank(message)} %qwex {verb} --help lists the options.")
 
 
-def _parser(verb: str, its: tuple[_Option, ...]) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"%qwex {verb}", add_help=False, allow_abbrev=False)
-    for words, more in (*its, _HELP):
-        parser.add_argument(*words, **more)
-    return parser
+class _IntoOptions(argparse.Action):
+    """Puts a value among the options of a runner's own; one that takes none says "yes"."""
+
+    def __init__(self, *args: Any, name: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._name = name
+
+    def __call__(self, parser: Any, args: Any, values: Any, word: Any = None) -> None:
+        text = "yes" if self.nargs == 0 else values
+        args.options = {**args.options, self._name: text}
+
+
+def run_parser(verb: str = "run", runner: str | None = None, *, installed: bool = False) -> Parser:
+    """The parser of ``%%qwex``, ``%qwex run`` and ``%qwex rerun``.
+
+    It has the options that every run has and those of a runner; those of the others stand in it
+    too, so that one is refused with the name of a runner that can.
+
+    Args:
+        verb: Which of them.
+        runner: The runner that was asked for, if any.
+        installed: Also with the options of runners of packages that nobody has named yet.
+
+    Raises:
+        SpecError: There is no such runner.
+        RunnerUnavailable: Its package can't be used.
+    """
+    asked = [runners.declared(runner)] if runner else []
+    return _run_parser(verb, (*asked, *runners.declarations(installed=installed)), len(asked))
 
 
 @lru_cache
-def run_parser(verb: str = "run") -> argparse.ArgumentParser:
-    """The parser of ``%%qwex``, ``%qwex run`` and ``%qwex rerun``."""
-    return _parser(verb, _RUN)
+def _run_parser(verb: str, declarations: tuple[Declaration, ...], asked: int) -> Parser:
+    parser = Parser(verb, _RUN)
+    parser.set_defaults(options={})
+    core = set(parser.flags)
+    for number, declaration in enumerate(declarations):
+        for name, option in declaration.own_options.items():
+            words = {f"--{name}", option.short}
+            if number < asked and words & core:
+                raise RunnerUnavailable(
+                    f"The runner {declaration.name!r} can't be used: its option --{name} has the "
+                    "word of one that every run has. Update the package that brings it."
+                )
+            if not words & parser.flags.keys():
+                parser.take_own(name, option)
+    return parser
 
 
-def verb_parser(verb: str) -> argparse.ArgumentParser:
+def verb_parser(verb: str) -> Parser:
     """The parser of any other verb.
 
     Raises:
@@ -196,20 +261,12 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
         near = difflib.get_close_matches(verb, [*VERBS, *ALIASES], 1)
         hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(VERBS)}."
         raise SpecError(f"%qwex {verb}: there is no such verb.{odd_blank(verb)}{hint}")
-    return _parser(verb, _OTHERS[verb])
+    return Parser(verb, _OTHERS[verb])
 
 
-def parser_of(verb: str) -> argparse.ArgumentParser:
-    """The parser of any verb, by its own name or an alias."""
+def parser_of(verb: str, runner: str | None = None) -> Parser:
+    """The parser of any verb, by its own name or an alias, with the options of all runners."""
     name = ALIASES.get(verb, verb)
-    return run_parser(name) if name in ("run", "rerun") else verb_parser(name)
-
-
-def flags_of(parser: argparse.ArgumentParser) -> dict[str, bool]:
-    """Option words of a parser, and whether each takes a value."""
-    return {
-        word: action.nargs != 0
-        for action in parser._actions
-        for word in action.option_strings
-        if action.help != argparse.SUPPRESS or action.nargs == 0
-    }
+    if name in ("run", "rerun"):
+        return run_parser(name, runner, installed=True)
+    return verb_parser(name)

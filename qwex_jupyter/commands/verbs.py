@@ -145,7 +145,7 @@ def prune(manager: RunManager, args: argparse.Namespace) -> tuple[str, list[str]
 def doctor(manager: RunManager) -> str:
     """What works here, what doesn't, and what to do about it; within two seconds."""
     until = time.monotonic() + _PATIENCE
-    answers: dict[str, list[str]] = {name: [] for name in runners.NAMES}
+    answers: dict[str, list[str]] = {name: [] for name in runners.names(installed=True)}
     threads = {
         name: threading.Thread(target=_examine, args=(manager, name, lines), daemon=True)
         for name, lines in answers.items()

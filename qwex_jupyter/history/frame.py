@@ -12,9 +12,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qwex_jupyter import runners
 from qwex_jupyter.errors import SpecError
 from qwex_jupyter.history import cache, columns
 from qwex_jupyter.history.columns import KINDS, Columns, Words
@@ -36,9 +37,9 @@ COLUMNS = (
 )
 EXTRA = ("log_path", *(name for name in KINDS if name not in (*COLUMNS, "run_id")))
 # Which columns are categories, and the values that they have whether or not a run has them.
-_CATEGORIES = {
-    "status": tuple(str(status) for status in RunStatus),
-    "runner": ("local", "docker", "k8s", "memory"),
+_CATEGORIES: dict[str, Callable[[], Sequence[str]]] = {
+    "status": lambda: [str(status) for status in RunStatus],
+    "runner": runners.names,
 }
 
 # The columns whose values are durations.
@@ -193,7 +194,7 @@ class _Frame:
 
     def _category(self, name: str) -> Any:
         """A category; the values that every frame has come first, in their order."""
-        np, pd, fixed = self.np, self.pd, _CATEGORIES[name]
+        np, pd, fixed = self.np, self.pd, _CATEGORIES[name]()
         values, codes = self.words(name)
         used = {values[code] for code in np.unique(codes)}
         known = [*fixed, *sorted(used - {*fixed, ""})]

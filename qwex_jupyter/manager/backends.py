@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from qwex_jupyter.history.history import RunHistory
-from qwex_jupyter.runners import runner_class
+from qwex_jupyter.runners import declared, runner_class
 from qwex_jupyter.runners.base import Runner
 
 # A backend as this process reaches it: the runner's name, and the options that choose a target.
@@ -19,11 +19,17 @@ class Backends:
 
     Args:
         history: For its home and id.
+        setting: Gives a setting of a runner as it is now.
         settings: Constructor arguments of runners, by the runner's name.
     """
 
-    def __init__(self, history: RunHistory, settings: Mapping[str, Mapping[str, Any]]) -> None:
-        self._history, self._settings = history, dict(settings)
+    def __init__(
+        self,
+        history: RunHistory,
+        setting: Callable[[str], Any],
+        settings: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self._history, self._setting, self._settings = history, setting, dict(settings)
         self._runners: dict[Backend, Runner] = {}
         self._of: dict[str, Backend] = {}
         self._lock = threading.Lock()
@@ -35,7 +41,7 @@ class Backends:
             SpecError: There is no such runner.
             RunnerUnavailable: This version doesn't have it.
         """
-        chosen_by = runner_class(name).target_options
+        chosen_by = declared(name).target_options
         return name, tuple(sorted((k, v) for k, v in (options or {}).items() if k in chosen_by))
 
     def runner(self, name: str, options: Mapping[str, str] | None = None) -> Runner:
@@ -61,9 +67,10 @@ class Backends:
         name, target = backend
         with self._lock:
             if backend not in self._runners:
-                values = {**self._settings.get(name, {}), **dict(target)}
-                made = runner_class(name)
-                self._runners[backend] = made(self._history.home, self._history.id, **values)
+                more = {"setting": self._setting, **self._settings.get(name, {})}
+                values = {**more, **dict(target)}
+                made = runner_class(name)(self._history.home, self._history.id, **values)
+                self._runners[backend] = made
             return self._runners[backend]
 
     def of(self, run_id: str, spec_fact: Mapping[str, Any] | None = None) -> Backend:

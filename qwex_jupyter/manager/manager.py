@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from qwex_jupyter import runners
 from qwex_jupyter.disk import facts
 from qwex_jupyter.errors import (
     FactUnreadable,
@@ -48,7 +49,8 @@ class RunManager:
 
     Args:
         home: The history folder; None for ``$QWEX_HOME`` or the platform's.
-        default: The runner of a spec without an image.
+        default: The runner of specs for which none is asked; None for that of the settings.
+        setting: Gives a setting by its name, as it is now; None for `config.setting`.
         settings: Constructor arguments of runners, by the runner's name.
         patience: How long it waits for what; that of a runner is one of its settings.
 
@@ -62,14 +64,19 @@ class RunManager:
         self,
         home: str | None = None,
         *,
-        default: str = "local",
+        default: str | None = None,
+        setting: Callable[[str], Any] | None = None,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         patience: Patience = Patience(),
     ) -> None:
-        self.default = default
+        self.default, self.setting = default, setting or _setting
         self.history = RunHistory(home)
         self.tracker = Tracker(
-            self.history, settings=settings, patience=patience, wake=lambda: self.wake()
+            self.history,
+            setting=self.setting,
+            settings=settings,
+            patience=patience,
+            wake=lambda: self.wake(),
         )
         self.output = self.tracker.output
         self._loop = Loop(self.tracker, patience)
@@ -84,10 +91,9 @@ class RunManager:
         return self.tracker.backends.runner(name, options)
 
     def choose(self, spec: JobSpec, runner: str | None = None) -> str:
-        """The name of the runner for a spec: as asked, else by image, else the default."""
-        if runner:
-            return runner
-        return "docker" if spec.image and self.default == "local" else self.default
+        """The name of the runner for a spec: as asked, else as set, else by its image."""
+        chosen = runner or self.default or self.setting("runner")
+        return chosen or (runners.OF_IMAGES if spec.image else runners.DEFAULT)
 
     def submit(
         self, spec: JobSpec, runner: str | None = None, *, presses: Presses | None = None
@@ -384,3 +390,10 @@ class RunManager:
         self._loop.stop()
         self.output.settle()
         self.tracker.backends.close()
+
+
+def _setting(name: str) -> Any:
+    """`config.setting`, whose room brings traitlets with it: it is entered when it is needed."""
+    from qwex_jupyter import config
+
+    return config.setting(name)

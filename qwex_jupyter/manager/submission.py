@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from qwex_jupyter.errors import SpecError
 from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.runners import declared
 from qwex_jupyter.system.paths import whole_path
 
 # MAX_ARG_STRLEN of Linux (include/uapi/linux/binfmts.h) with pages of 4 KiB.
@@ -88,7 +89,8 @@ def with_its_script(spec: JobSpec, runner: str) -> JobSpec:
         spec: What to run.
         runner: The name of the runner.
     """
-    away = spec.files or (runner != "local" and not (spec.here or spec.workdir))
+    far = not declared(runner).promises.reads_local_paths
+    away = spec.files or (far and not (spec.here or spec.workdir))
     if spec.script is not None or spec.files_of or not away:
         return spec
     script = _script_in(spec.command)

@@ -54,6 +54,7 @@ class Tracker:
 
     Args:
         history: The files.
+        setting: Gives a setting of a runner as it is now.
         settings: Constructor arguments of runners, by the runner's name.
         patience: How long it waits for what; that of a runner is one of its settings.
         wake: Has what is due looked at now, where something looks by itself.
@@ -72,12 +73,13 @@ class Tracker:
         self,
         history: RunHistory,
         *,
+        setting: Callable[[str], Any],
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         patience: Patience = Patience(),
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.history, self._patience = history, patience
-        self.backends = backends = Backends(history, settings or {})
+        self.backends = backends = Backends(history, setting, settings or {})
         self.observations = seen = Observations(history)
         self.schedule = schedule = Schedule()
         self.output = output = Output(history, backends, seen, schedule, patience, wake)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qwex_jupyter import runners
 from qwex_jupyter.disk import logs
 from qwex_jupyter.display import terminal
 from qwex_jupyter.display.card import Card, LogView, log_view
@@ -52,7 +53,8 @@ def cards_of(manager: RunManager) -> Cards:
 def note_of(run: Run) -> str:
     """What is to be known below the card of a run that nobody watches."""
     note = f"%qwex attach {run.handle} · logs · cancel"
-    ends_with = frontend.ends_with_server() if run.record.runner == "local" else ""
+    here = runners.promises(run.record.runner, "ends_with_server")
+    ends_with = frontend.ends_with_server() if here else ""
     return f"{note} · it ends with {ends_with}" if ends_with else note
 
 

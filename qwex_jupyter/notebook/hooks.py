@@ -6,13 +6,12 @@ It stands in IPython from `%load_ext` on, so it imports nothing until it is aske
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from qwex_jupyter.errors import QwexError
 
 if TYPE_CHECKING:
-    from qwex_jupyter.config import Qwex
     from qwex_jupyter.manager.manager import RunManager
     from qwex_jupyter.manager.run import Run
 
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
 _OURS = re.compile(r"(?:\s*[\w., ]+=)?\s*(%%?qwex |qwex )")
 
 
-def matcher(manager: Callable[[], RunManager], config: Qwex) -> Any:
+def matcher(manager: Callable[[], RunManager]) -> Any:
     """Completion of verbs, options, runners and runs, and of nothing else on our lines.
 
     Args:
         manager: Gives the one whose runs are offered, when it is needed.
-        config: The settings, for their profiles.
     """
     from IPython.core.completer import context_matcher
 
@@ -35,19 +33,20 @@ def matcher(manager: Callable[[], RunManager], config: Qwex) -> Any:
         found = _OURS.match(line)
         if not found or (context.cursor_line > 0 and context.full_text.startswith("%%")):
             return {"completions": []}
-        return _complete(manager(), line[found.start(1) :], config.profiles)
+        return _complete(manager(), line[found.start(1) :])
 
     return qwex_matcher
 
 
-def _complete(manager: RunManager, line: str, profiles: Mapping[str, str]) -> Any:
+def _complete(manager: RunManager, line: str) -> Any:
     """`candidates` as IPython's completer wants them."""
     from IPython.core.completer import SimpleCompletion
 
+    from qwex_jupyter import config
     from qwex_jupyter.commands.completion import candidates
 
     try:
-        found = candidates(manager, line, profiles)
+        found = candidates(manager, line, config.setting("profiles"))
     except (QwexError, OSError):
         found = []  # a completion never disturbs
     last = re.split("[ \t]", line)[-1]

@@ -60,7 +60,7 @@ class QwexMagic:
     def __init__(self, shell: Any) -> None:
         self.shell = shell
         self.config = Qwex(parent=shell)
-        self.matcher = hooks.matcher(_manager, self.config)
+        self.matcher = hooks.matcher(_manager)
 
     def getdoc(self) -> str:
         """What ``%%qwex?`` shows."""
@@ -88,17 +88,15 @@ class QwexMagic:
             return None
         from qwex_jupyter.notebook.verbs import NotebookVerbs
 
-        verbs = NotebookVerbs(_manager, self.shell, self.config, names)
+        verbs = NotebookVerbs(_manager, self.shell, names)
         return verbs.line(verb, "".join(more)) if cell is None else verbs.body(line, cell)
 
 
 def _manager() -> RunManager:
-    """The manager of this process, with what the configuration says."""
+    """The manager of this process."""
     from qwex_jupyter import api
 
-    manager = api.manager()
-    manager.default = api.setting("runner") or "local"
-    return manager
+    return api.manager()
 
 
 def _greet() -> None:

@@ -14,11 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from qwex_jupyter import api
-from qwex_jupyter.commands import options, verbs
+from qwex_jupyter.commands import verbs
 from qwex_jupyter.commands.base import Verbs, deadline, left
 from qwex_jupyter.commands.line import plain_ends, split
-from qwex_jupyter.commands.table import run_parser
-from qwex_jupyter.config import Qwex
 from qwex_jupyter.display import publish
 from qwex_jupyter.display.format import moment, one_line, table_text
 from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed
@@ -40,7 +38,6 @@ class NotebookVerbs(Verbs):
     Args:
         manager: Gives the one whose runs they are.
         shell: The IPython shell.
-        config: The settings, for their profiles.
         names: What a line may name: the notebook's variables, under those of the function that
             the line stands in.
     """
@@ -49,11 +46,10 @@ class NotebookVerbs(Verbs):
         self,
         manager: Callable[[], RunManager],
         shell: Any,
-        config: Qwex,
         names: Mapping[str, Any],
     ) -> None:
         super().__init__(manager)
-        self._shell, self._config, self._names = shell, config, names
+        self._shell, self._names = shell, names
 
     def line(self, verb: str, rest: str) -> Any:
         """Carries out a line magic."""
@@ -66,10 +62,6 @@ class NotebookVerbs(Verbs):
             more, _, body = body.partition("\n")
             line = line[:-1] + more
         return self.run(split(line, self._names), body)
-
-    def setting(self, name: str) -> Any:
-        """A setting as it is now; a wrong one is a mistake that is told in one line."""
-        return api.setting(name)
 
     def say(self, text: str, *, ours: bool = True) -> None:
         """Prints an answer."""
@@ -84,27 +76,9 @@ class NotebookVerbs(Verbs):
 
     # -- runs ----------------------------------------------------------------------------------
 
-    def complete(self, args: argparse.Namespace) -> argparse.Namespace:
-        """The options of a profile, under those of the line."""
-        if not args.profile:
-            return args
-        profiles = self._config.profiles
-        if args.profile not in profiles:
-            known = ", ".join(sorted(profiles)) or "none is set: c.Qwex.profiles = {...}"
-            raise SpecError(f"--profile {args.profile}: there is no such profile ({known}).")
-        under, command = options.parse_run(split(profiles[args.profile], self._names))
-        if command:
-            raise SpecError(
-                f"--profile {args.profile} holds a command ({command[0]}): options only."
-            )
-        plain = run_parser().parse_args([])
-        for name, value in vars(under).items():
-            mine = getattr(args, name)
-            if isinstance(value, list):
-                setattr(args, name, [*value, *mine])
-            elif mine == getattr(plain, name):
-                setattr(args, name, value)
-        return args
+    def profile(self, text: str) -> list[str]:
+        """The words of a profile, with what it names."""
+        return split(text, self._names)
 
     def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Run:
         """Hands a run over; shows its card, or all of it until it has ended."""
@@ -129,7 +103,7 @@ class NotebookVerbs(Verbs):
         view = self._view(quiet=args.quiet)
         what: Any = {"command": command_text(spec), "image": spec.image or "", "name": spec.name}
         asked = RunRecord("", chosen, created_at=time.time(), **what)
-        check = self.setting("raise_error") and not args.no_raise_error
+        check = self.manager.setting("raise_error") and not args.no_raise_error
         with interrupts.held() as presses:
             try:
                 view.begin(asked)
@@ -153,11 +127,13 @@ class NotebookVerbs(Verbs):
             self._shell.user_ns[args.as_name] = run
 
     def _view(self, *, quiet: bool = False) -> View:
-        return views.view_for(self._shell, self.manager, self.setting("display"), quiet=quiet)
+        return views.view_for(
+            self._shell, self.manager, self.manager.setting("display"), quiet=quiet
+        )
 
     def _show_card(self, run: Run) -> None:
         note = cards.note_of(run)
-        if views.has_live_cards(self._shell, self.setting("display")):
+        if views.has_live_cards(self._shell, self.manager.setting("display")):
             cards.cards_of(self.manager).add(run, self._shell, note)
         else:
             tell(f"{one_line(run.record)}\n  {note}")
@@ -201,7 +177,7 @@ class NotebookVerbs(Verbs):
     def wait(self, args: argparse.Namespace) -> Run | None:
         """Waits: for one run without a word, for several with a table that is kept up to date."""
         runs, until = self.many(args), deadline(args.timeout)
-        if len(runs) > 1 and views.has_panes(self._shell, self.setting("display")):
+        if len(runs) > 1 and views.has_panes(self._shell, self.manager.setting("display")):
             wait_table.wait(self.manager, runs, self._shell.display_pub, until)
             return None
         try:

@@ -1,40 +1,159 @@
-"""The runners by name; each module is imported at first use."""
+"""The runners by name. Each declares itself in plain data; its class is imported at first use.
+
+Runners of other packages are found by their entry points in the group ``qwex_jupyter.runners``,
+which name a `Declaration`. Those are looked up once, and only for a name or an option that none
+of the known runners has.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qwex_jupyter.errors import SpecError
+from qwex_jupyter.errors import RunnerUnavailable, SpecError
+from qwex_jupyter.model.declaration import Declaration
 
 if TYPE_CHECKING:
-    from qwex_jupyter.runners.base import Runner
+    from importlib.metadata import EntryPoint
 
-_RUNNERS: dict[str, str] = {
-    "local": "qwex_jupyter.runners.local.runner:LocalRunner",
-    "docker": "qwex_jupyter.runners.docker.runner:DockerRunner",
-    "k8s": "qwex_jupyter.runners.k8s.runner:K8sRunner",
-    "memory": "qwex_jupyter.testing.memory:MemoryRunner",
+# The entry-point group of runners that other packages bring.
+GROUP = "qwex_jupyter.runners"
+# The runner of a cell for which nobody chose one, without and with an image.
+DEFAULT, OF_IMAGES = "local", "docker"
+
+_BUILT_IN = {
+    name: f"qwex_jupyter.runners.{name}.declared:DECLARED" for name in ("local", "docker", "k8s")
 }
-
-# Runners that a person chooses; `memory` is for tests of what is built on this package.
-NAMES = ("local", "docker", "k8s")
-
-
-def register_runner(name: str, target: str) -> None:
-    """Adds a runner: ``target`` is ``"module:Class"``, imported when it is first asked for."""
-    _RUNNERS[name] = target
+# A runner for tests of what is built on this package: nobody is offered it.
+_FOR_TESTS = {"memory": "qwex_jupyter.testing.declared:DECLARED"}
+_registered: dict[str, Declaration] = {}
 
 
-def runner_class(name: str) -> type[Runner]:
-    """The class of that runner.
+def register_runner(declaration: Declaration) -> None:
+    """Adds a runner to this process.
+
+    A package that is installed does better to name its declaration in an entry point of the
+    group ``qwex_jupyter.runners``, which serves every process.
+
+    Raises:
+        SpecError: One of that name is built in.
+    """
+    if declaration.name in _BUILT_IN:
+        raise SpecError(
+            f"runner={declaration.name!r} is built in: give the new runner another name."
+        )
+    _registered[declaration.name] = declaration
+
+
+def declared(name: str) -> Declaration:
+    """The declaration of the runner of that name.
 
     Raises:
         SpecError: There is none of that name.
+        RunnerUnavailable: A package names one, and can't be imported.
     """
-    if name not in _RUNNERS:
-        known = ", ".join(sorted(set(_RUNNERS) - {"memory"}))
-        raise SpecError(f"runner={name!r} isn't known: choose one of {known}.")
-    module, _, attribute = _RUNNERS[name].partition(":")
-    found: type[Runner] = getattr(import_module(module), attribute)
+    if name in _registered:
+        return _registered[name]
+    if where := (_BUILT_IN | _FOR_TESTS).get(name):
+        found: Declaration = _load(where)
+        return found
+    if (entry := _entry_points().get(name)) is not None:
+        return _of_package(entry)
+    known = ", ".join(names(installed=True))
+    raise SpecError(
+        f"runner={name!r} isn't known: choose one of {known}, or install the package that brings "
+        "it into this Python."
+    )
+
+
+def names(*, installed: bool = False) -> list[str]:
+    """The names of the runners that a person chooses among.
+
+    Args:
+        installed: Also those of other packages, which takes a look through what is installed.
+    """
+    others = [*_registered, *(_entry_points() if installed else ())]
+    return list(dict.fromkeys([*_BUILT_IN, *others]))
+
+
+def declarations(*, installed: bool = False) -> list[Declaration]:
+    """The declarations of those runners. A package that can't be imported is left out.
+
+    Args:
+        installed: Also those of other packages.
+    """
+    found = []
+    for name in names(installed=installed):
+        try:
+            found.append(declared(name))
+        except RunnerUnavailable:  # it is said to whoever asks for that runner, and by the doctor
+            continue
     return found
+
+
+def promises(name: str, promise: str) -> bool:
+    """Whether the runner of that name promises something; one that isn't here promises nothing."""
+    try:
+        return bool(getattr(declared(name).promises, promise))
+    except (SpecError, RunnerUnavailable):
+        return False
+
+
+def honoured_by(option: str) -> list[str]:
+    """The names of the runners that honour an option; of packages only where no other does."""
+    for installed in (False, True):
+        if can := [each.name for each in declarations(installed=installed) if each.honours(option)]:
+            return can
+    return []
+
+
+def runner_class(name: str) -> type[Any]:
+    """The class of that runner, a `runners.base.Runner`.
+
+    Raises:
+        SpecError: There is none of that name.
+        RunnerUnavailable: Its package can't be imported.
+    """
+    declaration = declared(name)
+    try:
+        found: type[Any] = _load(declaration.runner)
+    except Exception as error:
+        if name in _BUILT_IN:
+            raise
+        raise _broken(name, declaration.runner, error) from error
+    return found
+
+
+def _load(where: str) -> Any:
+    module, _, attribute = where.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+@cache
+def _of_package(entry: EntryPoint) -> Declaration:
+    try:
+        found = entry.load()
+    except Exception as error:
+        raise _broken(entry.name, entry.value, error) from error
+    if not isinstance(found, Declaration) or found.name != entry.name:
+        raise RunnerUnavailable(
+            f"The runner {entry.name!r} can't be used: {entry.value} of its package isn't a "
+            f"Declaration of that name. Update that package, or uninstall it."
+        )
+    return found
+
+
+def _broken(name: str, where: str, error: Exception) -> RunnerUnavailable:
+    why = f"{type(error).__name__}: {error}"
+    return RunnerUnavailable(
+        f"The runner {name!r} can't be used: {where} of its package can't be imported ({why}). "
+        "Update that package, or uninstall it."
+    )

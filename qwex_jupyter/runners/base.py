@@ -25,46 +25,20 @@ import secrets as random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from threading import Event
 from typing import Any, ClassVar
 
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.logs import RunLog
-from qwex_jupyter.errors import RunNotFound, RunStillLive, UnsupportedOption
+from qwex_jupyter.errors import RunNotFound, RunStillLive, SpecError, UnsupportedOption
+from qwex_jupyter.model.declaration import Declaration, Promises
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
+from qwex_jupyter.runners import honoured_by
 from qwex_jupyter.system import process
 
 Plan = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Promises:
-    """What a runner can promise; the contract suite asserts each, or the honest message.
-
-    Attributes:
-        durable: A run outlives the process that submitted it.
-        raw_bytes: Output that isn't UTF-8 arrives unchanged.
-        separate_streams: stdout and stderr are two logs.
-        enforces_timeout: The timeout is enforced while no kernel lives.
-        outlives_machine: A run goes on when the machine that submitted it loses power; what
-            is written about it must be on the disk before it starts.
-        keeps_output: The backend keeps all output until the run is released. Where it keeps
-            only the newest, output is brought to disk now and then while nobody looks.
-        can_force: A second cancel ends the grace at once.
-        time_resolution: Seconds to which the backend's times are true.
-    """
-
-    durable: bool
-    raw_bytes: bool
-    separate_streams: bool
-    enforces_timeout: bool
-    outlives_machine: bool
-    keeps_output: bool = True
-    can_force: bool = True
-    time_resolution: float = 0.0
 
 
 class Runner(ABC):
@@ -73,27 +47,34 @@ class Runner(ABC):
     Args:
         home: The history folder (``$QWEX_HOME``); run folders are ``home/runs/<run_id>``.
         history: The id of that history, for labels.
+        setting: Gives one of the declared settings as it is now; by default what is declared.
     """
 
+    # What it says of itself; its name and its promises are taken from there.
+    declaration: ClassVar[Declaration]
     name: ClassVar[str]
     promises: ClassVar[Promises]
-    # The options of JobSpec that this runner honours beyond command, env, workdir ... which
-    # all do. A name that is missing here is refused by `refuse_unsupported`.
-    supports: ClassVar[frozenset[str]]
 
     # Whether a run's own processes write its output and its end into its folder. Otherwise the
     # manager asks from the moment of submit on.
     writes_itself: ClassVar[bool] = False
 
-    # Options that say which of several backends is meant. A runner object serves one backend:
-    # the manager makes one for each value, and hands it to the constructor by these names.
-    target_options: ClassVar[frozenset[str]] = frozenset()
-
     # Seconds between the polls that stand behind `watch`.
     polled_every: float = 2.0
 
-    def __init__(self, home: str, history: str) -> None:
+    def __init__(
+        self, home: str, history: str, *, setting: Callable[[str], Any] | None = None
+    ) -> None:
         self.home, self.history = home, history
+        self.setting = setting or self._default
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "declaration" in vars(cls):
+            cls.name, cls.promises = cls.declaration.name, cls.declaration.promises
+
+    def _default(self, name: str) -> str:
+        return self.declaration.settings[name].default
 
     def folder(self, run_id: str) -> str:
         """The folder of one run."""
@@ -272,78 +253,21 @@ class Runner(ABC):
         )
 
     def refuse_unsupported(self, spec: JobSpec) -> None:
-        """Refuses the first option of the spec that is not in `supports`.
+        """Refuses the first option of the spec that isn't declared as honoured.
 
         Raises:
             UnsupportedOption: Naming the runners that can.
+            SpecError: An option has a value that it can't have.
         """
-        for option in used_options(spec):
-            if option not in self.supports:
-                can = [name for name in ABILITIES.get(option, ()) if name != self.name]
-                why = WHY_NOT.get((self.name, option), "because it has no such thing")
-                raise UnsupportedOption(f"--{option}", self.name, can, why)
-
-
-# Which of the built-in runners honour an option that not all of them do. The runners' own
-# `supports` must agree: a test compares them.
-ABILITIES: dict[str, tuple[str, ...]] = {
-    "image": ("docker", "k8s"),
-    "cpus": ("docker", "k8s"),
-    "memory": ("local", "docker", "k8s"),
-    "gpus": ("docker", "k8s"),
-    "shm-size": ("docker", "k8s"),
-    "user": ("docker", "k8s"),
-    "volume": ("docker", "k8s"),
-    "files": ("local", "docker", "k8s"),
-    "here": ("local", "docker"),
-    "pull": ("docker", "k8s"),
-    "platform": ("docker",),
-    "network": ("docker",),
-    "context": ("docker", "k8s"),
-    "namespace": ("k8s",),
-    "service-account": ("k8s",),
-    "pull-secret": ("k8s",),
-    "pod-patch": ("k8s",),
-    "keep": ("docker", "k8s"),
-    "entrypoint": ("docker", "k8s"),
-    "read-only": ("docker", "k8s"),
-}
-
-WHY_NOT: dict[tuple[str, str], str] = {
-    ("local", "image"): "because a process of this machine has no image",
-    ("local", "cpus"): "because a process can't be held to a share of the CPUs without root",
-    (
-        "local",
-        "gpus",
-    ): "because a process sees all GPUs here; set -e CUDA_VISIBLE_DEVICES=...",
-    ("local", "shm-size"): "because a process shares this machine's /dev/shm",
-    ("local", "user"): "because a process runs as you",
-    ("local", "volume"): "because a process sees this machine's own paths",
-    ("local", "entrypoint"): "because a process has no image",
-    ("local", "read-only"): "because a process has this machine's own file system",
-    ("local", "pull"): "because a process has no image",
-    ("local", "platform"): "because a process has no image",
-    ("k8s", "platform"): (
-        "because a node has its own kind: choose one with --pod-patch 'nodeSelector: "
-        "{kubernetes.io/arch: arm64}'"
-    ),
-    ("local", "network"): "because a process has this machine's own network",
-    ("local", "context"): "because a process runs on this machine",
-    ("local", "keep"): "because a process leaves nothing behind that could be kept",
-    ("local", "namespace"): "because a process of this machine is in no cluster",
-    ("local", "service-account"): "because a process runs as you",
-    ("local", "pull-secret"): "because a process has no image",
-    ("local", "pod-patch"): "because a process is no pod",
-    ("docker", "namespace"): "because an engine has no namespaces",
-    ("docker", "service-account"): "because a container has no service account",
-    ("docker", "pull-secret"): "because the engine pulls with the login of docker login",
-    ("docker", "pod-patch"): "because a container is no pod",
-    ("k8s", "network"): "because a pod has its cluster's network",
-    (
-        "k8s",
-        "here",
-    ): "because this folder isn't on the cluster's nodes; mount one with -v pvc/NAME:PATH",
-}
+        for name in used_options(spec):
+            if not self.declaration.honours(name):
+                can = [other for other in honoured_by(name) if other != self.name]
+                why = self.declaration.why_not(name)
+                raise UnsupportedOption(f"--{name}", self.name, can, why)
+        for name, option in self.declaration.own_options.items():
+            value = spec.options.get(name)
+            if value is not None and option.choices and value not in option.choices:
+                raise SpecError(f"--{name}={value!r}: choose one of {', '.join(option.choices)}.")
 
 
 def used_options(spec: JobSpec) -> list[str]:

@@ -70,6 +70,11 @@ def is_kernel() -> bool:
     return _kernel() is not None
 
 
+def kernel_python() -> str:
+    """The interpreter of this kernel, which a cell means by ``python``; "" in a terminal."""
+    return sys.executable if is_kernel() else ""
+
+
 def is_ending() -> bool:
     """Whether this kernel was asked to end, to be restarted or for good.
 

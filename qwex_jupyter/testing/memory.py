@@ -19,6 +19,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.logs import STREAMS, Lease, RunLog
@@ -26,8 +27,9 @@ from qwex_jupyter.errors import RunNotFound
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
 from qwex_jupyter.runners.argv import script_argv
-from qwex_jupyter.runners.base import Plan, Promises, Runner, claim, still_live
+from qwex_jupyter.runners.base import Plan, Runner, claim, still_live
 from qwex_jupyter.system import process
+from qwex_jupyter.testing.declared import DECLARED
 from qwex_jupyter.testing.program import INTERPRETER, Job
 from qwex_jupyter.testing.program import WORDS as WORDS
 
@@ -41,22 +43,20 @@ class MemoryRunner(Runner):
         home: The history folder.
         history: Its id.
         clock: Seconds that only grow; a run keeps the clock it was submitted with.
+        setting: Gives a setting as it is now; none is declared.
     """
 
-    name = "memory"
-    promises = Promises(
-        durable=False,
-        raw_bytes=True,
-        separate_streams=True,
-        enforces_timeout=False,
-        outlives_machine=False,
-    )
-    supports = frozenset({"image", "memory", "files", "keep"})
+    declaration = DECLARED
 
     def __init__(
-        self, home: str, history: str, *, clock: Callable[[], float] = time.monotonic
+        self,
+        home: str,
+        history: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        setting: Callable[[str], Any] | None = None,
     ) -> None:
-        super().__init__(home, history)
+        super().__init__(home, history, setting=setting)
         self._clock = clock
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from qwex_jupyter import runners
 from qwex_jupyter.disk import facts
 from qwex_jupyter.display import tables
 from qwex_jupyter.display.card import Card
@@ -164,7 +165,7 @@ class LiveCard(_Page):
             "since": since(record),
             "now": card.now,
             # What can't be undone is asked first, as in the monitor.
-            "ask": record.runner == "k8s",
+            "ask": runners.promises(record.runner, "asks_before_cancel"),
         }
 
     def _state(self) -> str:

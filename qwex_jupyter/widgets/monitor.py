@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from qwex_jupyter import runners
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.display import tables
 from qwex_jupyter.display.publish import put
@@ -51,6 +52,8 @@ class Monitor(Widget):
     _css = page("common.css", "monitor.css")
     # What a page has the kernel evaluate after its restart, to be given a monitor again.
     again = traitlets.Unicode().tag(sync=True)
+    # The runners of which a run isn't cancelled without a question.
+    asks = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(self, manager: RunManager, *, place: str = "", again: str = "") -> None:
         self._manager, self._feed = manager, feed_of(manager)
@@ -60,7 +63,12 @@ class Monitor(Widget):
         self._publisher: Any = None
         self._table_at = 0.0
         place = place or tables.new_place()
-        super().__init__(place=place, again=again.format(place=place))
+        asks = [
+            each.name
+            for each in runners.declarations(installed=True)
+            if each.promises.asks_before_cancel
+        ]
+        super().__init__(place=place, again=again.format(place=place), asks=asks)
         self._feed.join(self._pass_on)
 
     def _begin(self) -> Message:

@@ -27,11 +27,11 @@ from qwex_jupyter.commands.options import (
     parser_of,
     run_parser,
 )
+from qwex_jupyter.commands.table import Parser
 from qwex_jupyter.errors import SpecError, UnsupportedOption
 from qwex_jupyter.manager.manager import RunManager
-from qwex_jupyter.runners.base import ABILITIES
+from qwex_jupyter.runners import honoured_by
 from qwex_jupyter.runners.k8s import doctor
-from qwex_jupyter.runners.local.runner import LocalRunner
 
 DOCS = ROOT / "docs"
 
@@ -90,7 +90,7 @@ IN_A_TERMINAL: dict[str, tuple[list[str], int, str]] = {
     "--help": ([], 0, "qwex run: .*"),
     "--as": (["r"], 64, ""),
     "--proc": (["r"], 64, ""),
-    "--profile": (["p"], 64, ""),
+    "--profile": (["quiet"], 0, "out\n"),
 }
 NO_TERMINAL = ("-i", "-t", "-it", "--interactive", "--tty")
 
@@ -108,9 +108,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _option_words(parser: object) -> set[str]:
-    actions = parser._actions  # type: ignore[attr-defined]
-    return {word for action in actions for word in action.option_strings}
+def _option_words(parser: Parser) -> set[str]:
+    return set(parser.flags)
 
 
 def test_every_option_is_in_one_of_these_tables() -> None:
@@ -141,7 +140,8 @@ def test_the_local_runner_refuses(option: str, here: Path, manager: RunManager) 
         manager.submit(spec, "local")
     name = str(caught.value).split(":")[0]
     assert option in (name, *[w for w in ("-u", "-v") if name in ("--user", "--volume")])
-    assert caught.value.can == ABILITIES[name.lstrip("-")]
+    assert list(caught.value.can) == honoured_by(name.lstrip("-"))
+    assert caught.value.can
     for runner in caught.value.can:
         assert f"--runner={runner}" in str(caught.value)
     assert "because" in str(caught.value)
@@ -155,15 +155,13 @@ def test_a_run_has_no_terminal(option: str) -> None:
         parse_run([option, "bash"])
 
 
-def test_what_local_supports_is_what_the_table_says() -> None:
-    """The runner's own list and the table of abilities agree."""
-    assert LocalRunner.supports == {n for n, can in ABILITIES.items() if "local" in can}
-
-
 @pytest.fixture(scope="module")
 def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """A terminal's environment with one ended run called ``done``."""
     made = environment(tmp_path_factory.mktemp("terminal"))
+    settings = Path(made["IPYTHONDIR"], "profile_default", "ipython_config.py")
+    settings.parent.mkdir(parents=True)
+    settings.write_text("c.Qwex.profiles = {'quiet': '--quiet --no-raise-error'}\n")
     done = qwex(made, "run", "--quiet", "--name", "done", "echo", "output")
     assert done.returncode == 0, done.stderr
     yield made
@@ -224,11 +222,10 @@ def test_every_verb_has_help_with_all_its_options(
     assert cli.main([verb, "--help"]) == 0
     text = capsys.readouterr().out
     assert "%qwex" not in text
-    for action in parser_of(verb)._actions:
-        if action.option_strings and action.help != "==SUPPRESS==":
-            assert action.help
-            assert action.help in text
-            assert all(word in text for word in action.option_strings)
+    for words, option in parser_of(verb).options:
+        assert option.help
+        assert option.help in text
+        assert all(word in text for word in words)
 
 
 def test_the_overview_has_every_verb(env: Mapping[str, str]) -> None:

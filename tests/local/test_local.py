@@ -25,8 +25,6 @@ from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
-from qwex_jupyter.runners.base import ABILITIES
-from qwex_jupyter.runners.local.runner import LocalRunner
 from qwex_jupyter.system import process
 from qwex_jupyter.testing.contract import RunnerContract, ShellPrograms, lives
 
@@ -452,13 +450,6 @@ def test_a_stop_from_another_machine_is_obeyed(local: RunManager) -> None:
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_USER)
     assert "a colleague" in record.message
-
-
-def test_what_it_supports_is_what_others_say_of_it() -> None:
-    """The table of abilities, which other runners' refusals name, agrees with the runner."""
-    for option, runners in ABILITIES.items():
-        assert ("local" in runners) is (option in LocalRunner.supports), option
-    assert LocalRunner.supports <= ABILITIES.keys()
 
 
 def test_windows_gets_one_clear_sentence(

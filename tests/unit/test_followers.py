@@ -14,6 +14,7 @@ from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.manager.followers import Followers
 from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.model.declaration import Declaration, Option
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.runners import register_runner
@@ -124,9 +125,13 @@ def test_silence_is_told(followers: Followers, silent: list[tuple[str, str]]) ->
 class _Far(MemoryRunner):
     """A memory runner of two places, which counts what is asked of it."""
 
-    name = "far"
-    target_options = frozenset({"context"})
-    supports = MemoryRunner.supports | {"context"}
+    declaration = Declaration(
+        name="far",
+        runner=f"{__name__}:_Far",
+        promises=MemoryRunner.promises,
+        options={**MemoryRunner.declaration.options, "context": Option("which place", "NAME")},
+        target_options=frozenset({"context"}),
+    )
     polled_every = 1e9
     asked: ClassVar[list[str]] = []
 
@@ -147,7 +152,7 @@ class _Far(MemoryRunner):
 @pytest.fixture
 def far(home: str) -> RunManager:
     """A manager with that runner."""
-    register_runner("far", f"{__name__}:_Far")
+    register_runner(_Far.declaration)
     _Far.asked.clear()
     return RunManager(home)
 

@@ -179,7 +179,7 @@ def test_an_empty_frame_is_typed_like_a_full_one(history: RunHistory) -> None:
     assert len(empty) == 0
     assert_frame_equal(empty, full.iloc[:0])
     assert list(full.status.cat.categories) == [str(status) for status in RunStatus]
-    assert list(full.runner.cat.categories) == ["local", "docker", "k8s", "memory"]
+    assert list(full.runner.cat.categories) == ["local", "docker", "k8s"]
 
 
 def test_a_runner_of_the_users_own_is_a_category_too(history: RunHistory) -> None:

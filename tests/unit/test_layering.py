@@ -15,16 +15,20 @@ import qwex_jupyter
 
 PACKAGE = Path(qwex_jupyter.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in FILES}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in FILES
+}
 # Who may import whom: a room imports itself and the rooms of lower lines. `testing` stands beside
 # what may import anything up to the manager, and nobody imports it.
 FLOORS = (
-    ("_version", "errors", "config"),
+    ("_version", "errors"),
     ("model",),
     ("system",),
     ("disk",),
-    ("history", "runners"),
-    ("display",),
+    ("runners",),
+    ("history",),
+    ("display", "config"),
     ("manager",),
     ("commands", "widgets", "testing"),
     ("api",),

@@ -15,9 +15,10 @@ from qwex_jupyter.errors import BackendUnreachable, RunNotFound, SpecError
 from qwex_jupyter.model.patience import Patience
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
-from qwex_jupyter.runners.base import Plan, Promises, Runner, still_live
+from qwex_jupyter.runners.base import Plan, Runner, still_live
 from qwex_jupyter.runners.container import conventions, wording
 from qwex_jupyter.runners.docker import body, disk, doctor, events, launch, puller, state
+from qwex_jupyter.runners.docker.declared import DECLARED
 from qwex_jupyter.runners.docker.endpoint import Refused
 from qwex_jupyter.runners.docker.engine import SLOW, Engine
 from qwex_jupyter.runners.docker.finder import Finder
@@ -40,24 +41,11 @@ class DockerRunner(Runner):
         history: Its id.
         context: A context of the docker client; "" for the one that is chosen (DOCKER_HOST,
             ``docker context use``), or the socket of this machine.
+        setting: Gives a setting as it is now; none is declared.
         patience: How long it waits for what.
     """
 
-    name = "docker"
-    promises = Promises(
-        durable=True,
-        raw_bytes=False,  # json-file keeps text: what isn't UTF-8 becomes U+FFFD
-        separate_streams=True,
-        enforces_timeout=False,
-        outlives_machine=True,
-    )
-    supports = frozenset(
-        {
-            "image", "cpus", "memory", "gpus", "shm-size", "user", "volume", "files", "here",
-            "pull", "platform", "network", "context", "keep", "entrypoint", "read-only",
-        }
-    )  # fmt: skip
-    target_options = frozenset({"context"})
+    declaration = DECLARED
     polled_every = 30.0
 
     def __init__(
@@ -66,9 +54,10 @@ class DockerRunner(Runner):
         history: str,
         *,
         context: str = "",
+        setting: Callable[[str], Any] | None = None,
         patience: Patience = Patience(),
     ) -> None:
-        super().__init__(home, history)
+        super().__init__(home, history, setting=setting)
         self._context = context
         self._engine = Engine(context, patience=patience)
         self._finder = Finder(self._engine, history)

@@ -14,19 +14,18 @@ from qwex_jupyter.errors import BackendUnreachable, QwexError, RunnerUnavailable
 from qwex_jupyter.model.patience import Patience
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, Snapshot
-from qwex_jupyter.runners.base import Plan, Promises, Runner, finish
+from qwex_jupyter.runners.base import Plan, Runner, finish
 from qwex_jupyter.runners.container import wording
 from qwex_jupyter.runners.container.http_stream import Guard
 from qwex_jupyter.runners.container.times import moment
 from qwex_jupyter.runners.k8s import doctor, launch, manifest, objects, remove, state
 from qwex_jupyter.runners.k8s.cluster import Cluster
+from qwex_jupyter.runners.k8s.declared import DECLARED
 from qwex_jupyter.runners.k8s.finder import Finder
 from qwex_jupyter.runners.k8s.logs import Reader
 from qwex_jupyter.runners.k8s.refusals import Refused
 from qwex_jupyter.runners.k8s.seen import Seen, is_late
 from qwex_jupyter.system.flag import Flag
-
-DEFAULTS = {"gpu_resource": "nvidia.com/gpu", "pod_security": "baseline", "job_ttl": "1h"}
 
 
 class K8sRunner(Runner):
@@ -37,31 +36,11 @@ class K8sRunner(Runner):
         history: Its id.
         context: A context of the kubeconfig; "" for the current one, or this pod's account.
         namespace: "" for the context's.
-        setting: Gives a setting as it is now: ``gpu_resource``, what a GPU is called there;
-            ``pod_security``, ``restricted`` for namespaces that enforce that level; ``job_ttl``,
-            how long a Job stays after its outcome and output are on disk.
+        setting: Gives a setting as it is now; those that are declared.
         patience: How long it waits for what.
     """
 
-    name = "k8s"
-    promises = Promises(
-        durable=True,
-        raw_bytes=True,
-        separate_streams=False,  # they are where the cluster gives each by itself
-        enforces_timeout=True,
-        outlives_machine=True,
-        keeps_output=False,  # a kubelet gives the newest 10 MiB, unless somebody follows
-        can_force=False,  # the grace is the pod's own
-        time_resolution=1.0,
-    )
-    supports = frozenset(
-        {
-            "image", "cpus", "memory", "gpus", "shm-size", "user", "volume", "files", "pull",
-            "context", "namespace", "service-account", "pull-secret", "pod-patch", "keep",
-            "entrypoint", "read-only",
-        }
-    )  # fmt: skip
-    target_options = frozenset({"context", "namespace"})
+    declaration = DECLARED
     polled_every = 30.0
 
     def __init__(
@@ -71,16 +50,15 @@ class K8sRunner(Runner):
         *,
         context: str = "",
         namespace: str = "",
-        setting: Callable[[str], Any] = DEFAULTS.__getitem__,
+        setting: Callable[[str], Any] | None = None,
         patience: Patience = Patience(),
     ) -> None:
-        super().__init__(home, history)
-        self._setting = setting
+        super().__init__(home, history, setting=setting)
         self._cluster = Cluster(context, namespace, patience=patience)
         self._guard = Guard(self._cluster.ping, "qwex-k8s-streams", patience)
         self._finder = Finder(self._cluster, history, self._guard)
         self._reader = Reader(self._cluster, self._finder.pod, self._guard)
-        self._remover = remove.Remover(self._cluster, self._finder, self.folder, setting)
+        self._remover = remove.Remover(self._cluster, self._finder, self.folder, self.setting)
         self._may_patch_pods = True
         self._closing = Flag()
 
@@ -126,8 +104,8 @@ class K8sRunner(Runner):
             run_id,
             self.history,
             carried=carry.going_along(spec, self.home, self.folder(run_id)),
-            gpu_resource=str(self._setting("gpu_resource")),
-            restricted=self._setting("pod_security") == "restricted",
+            gpu_resource=str(self.setting("gpu_resource")),
+            restricted=self.setting("pod_security") == "restricted",
         )
 
     def show(self, plan: Plan) -> str:

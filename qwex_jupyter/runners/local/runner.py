@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from qwex_jupyter.disk import carry, facts
 from qwex_jupyter.disk.logs import RunLog
@@ -19,11 +20,12 @@ from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
 from qwex_jupyter.runners.argv import free_mark, is_python, script_argv, shell_line
-from qwex_jupyter.runners.base import Plan, Promises, Runner, still_live
+from qwex_jupyter.runners.base import Plan, Runner, still_live
 from qwex_jupyter.runners.local import limits
 from qwex_jupyter.runners.local.client import Broken, Server
+from qwex_jupyter.runners.local.declared import DECLARED
 from qwex_jupyter.runners.local.pipes import message
-from qwex_jupyter.system import process
+from qwex_jupyter.system import frontend, process
 from qwex_jupyter.system.paths import whole_path
 
 # What a kernel sets for itself and no program of the user's is meant to see.
@@ -36,27 +38,27 @@ class LocalRunner(Runner):
     Args:
         home: The history folder.
         history: Its id.
-        python: What ``python`` and ``python3`` mean as a command; "" for what PATH says. A
-            kernel gives its own.
+        python: What ``python`` and ``python3`` mean as a command; "" for what PATH says, None
+            for a kernel's own, where this process is one.
         portable: Keeps away from /proc and pidfd, as on macOS; for tests.
+        setting: Gives a setting as it is now; none is declared.
     """
 
-    name = "local"
-    promises = Promises(
-        durable=True,
-        raw_bytes=True,
-        separate_streams=True,
-        enforces_timeout=True,
-        outlives_machine=False,
-    )
-    supports = frozenset({"memory", "files", "here"})
+    declaration = DECLARED
     writes_itself = True
 
     def __init__(
-        self, home: str, history: str, *, python: str = "", portable: bool = False
+        self,
+        home: str,
+        history: str,
+        *,
+        python: str | None = None,
+        portable: bool = False,
+        setting: Callable[[str], Any] | None = None,
     ) -> None:
-        super().__init__(home, history)
-        self._python, self._portable = python, portable
+        super().__init__(home, history, setting=setting)
+        self._python = frontend.kernel_python() if python is None else python
+        self._portable = portable
         self._server: Server | None = None
         self._lock = threading.Lock()
 

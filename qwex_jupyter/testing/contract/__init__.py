@@ -12,7 +12,8 @@ A package that has a runner of its own joins it in a few lines, in a file of its
 
 `ShellPrograms` turns behaviours into specs for everything that has a POSIX ``sh``; another
 language overrides its methods (`memory` does so). What a runner says that it can't promise
-(`Runner.promises`) or honour (its options) is asserted the other way round: the honest answer.
+(`Runner.promises`) or honour (`Declaration.options`) is asserted the other way round: the honest
+answer.
 
 `base` has what a subclass may set and override. The other modules are the clauses, by theme:
 `ends`, `stops`, `asking`, `output`, `given`, `plans`, `others` and `once`.

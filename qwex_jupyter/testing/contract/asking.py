@@ -33,7 +33,7 @@ class Asking(Contract):
         """Asked twice, a backend answers the same and nothing has changed, live or ended."""
         runner = manager.runner(self.runner)
         # What is kept can be asked about after its end too.
-        spec = replace(self.programs.sleeps(300), keep="keep" in runner.supports)
+        spec = replace(self.programs.sleeps(300), keep=runner.declaration.honours("keep"))
         run = self.running(manager, spec)
         for status in (RunStatus.RUNNING, RunStatus.CANCELLED):
             manager.close()  # its own loop may be writing down what it saw

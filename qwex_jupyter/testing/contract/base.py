@@ -174,11 +174,11 @@ def prepared(manager: RunManager, spec: JobSpec, runner: str = "", **values: Any
     Args:
         manager: Whose history it is in.
         spec: What it is to run.
-        runner: Its runner; "" for the manager's default.
+        runner: Its runner; "" for the one that the manager chooses.
         values: What is to stand in ``spec.json`` besides. With an identity among them, the
             backend isn't asked who it is.
     """
-    runner = runner or manager.default
+    runner = manager.choose(spec, runner)
     now = time.time()
     run_id = new_run_id(now)
     spec_fact = {

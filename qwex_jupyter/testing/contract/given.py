@@ -87,7 +87,7 @@ class Given(Contract):
         self, manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Carried files lie in the working folder under their own relative names."""
-        if "files" not in manager.runner(self.runner).supports:
+        if not manager.runner(self.runner).declaration.honours("files"):
             with pytest.raises(UnsupportedOption):
                 self.submit(manager, replace(self.programs.exits(0), files=("x",)))
             return
@@ -106,7 +106,7 @@ class Given(Contract):
         self, manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What the run was given is given again, whatever became of the originals and of it."""
-        if "files" not in manager.runner(self.runner).supports:
+        if not manager.runner(self.runner).declaration.honours("files"):
             return  # see `test_files_are_carried`
         (tmp_path / "there" / "sub").mkdir(parents=True)
         (tmp_path / "there" / "sub" / "one.txt").write_text("one\n")
@@ -127,7 +127,7 @@ class Given(Contract):
         self, manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A link in a carried folder is what it leads to, also where that lies elsewhere."""
-        if "files" not in manager.runner(self.runner).supports:
+        if not manager.runner(self.runner).declaration.honours("files"):
             return  # see `test_files_are_carried`
         (tmp_path / "there" / "sub").mkdir(parents=True)
         (tmp_path / "far").mkdir()

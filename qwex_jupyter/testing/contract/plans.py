@@ -13,7 +13,7 @@ import pytest
 from qwex_jupyter.errors import UnsupportedOption
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.run_ids import new_run_id
-from qwex_jupyter.runners.base import ABILITIES
+from qwex_jupyter.runners import honoured_by
 from qwex_jupyter.testing.contract.base import Contract
 from qwex_jupyter.testing.contract.programs import WEIRD
 
@@ -52,7 +52,7 @@ class Plans(Contract):
         }
         for option, values in used.items():
             spec = replace(plain, **values)
-            if option in runner.supports:
+            if runner.declaration.honours(option):
                 runner.refuse_unsupported(spec)
                 continue
             with pytest.raises(UnsupportedOption) as caught:
@@ -60,7 +60,7 @@ class Plans(Contract):
             assert f"--{option}" in str(caught.value)
             assert self.runner not in caught.value.can
             for name in caught.value.can:
-                assert name in ABILITIES[option]
+                assert name in honoured_by(option)
                 assert f"--runner={name}" in str(caught.value)
             with pytest.raises(UnsupportedOption):
                 self.submit(manager, spec)

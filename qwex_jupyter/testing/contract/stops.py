@@ -100,7 +100,7 @@ class Stops(Contract):
         limit = 128 * 1024 * 1024
         spec = self.programs.takes_memory(2 * limit)
         spec = replace(spec, resources=replace(spec.resources, memory=limit))
-        if "memory" not in manager.runner(self.runner).supports:
+        if not manager.runner(self.runner).declaration.honours("memory"):
             with pytest.raises(UnsupportedOption):
                 self.submit(manager, spec)
             return

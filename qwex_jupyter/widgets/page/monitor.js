@@ -217,7 +217,7 @@ class Monitor {
     const runs = verb === "cancel" ? targets.filter(isLive) : targets;
     const one = runs[0];
     const what = runs.length === 1 ? (one.name ? `${one.name} (${one.handle})` : one.handle) : many(runs.length, "run");
-    const hurts = verb === "delete" || runs.length > 1 || (verb === "cancel" && one.runner === "k8s");
+    const hurts = verb === "delete" || runs.length > 1 || (verb === "cancel" && this.link.model.get("asks").includes(one.runner));
     if (!hurts) return this.do(verb, runs);
     const words = {
       cancel: [`Cancel ${what}?`, "Cancel them", "Keep running"],

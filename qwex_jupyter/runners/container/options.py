@@ -1,0 +1,12 @@
+"""The options that runners of containers share: the same words mean the same on each."""
+
+from __future__ import annotations
+
+from qwex_jupyter.model.declaration import Option
+
+PULL = Option(
+    "get the image: missing, always or never", "WHEN", choices=("missing", "always", "never")
+)
+CONTEXT = Option("which of the configured backends", "NAME")
+ENTRYPOINT = Option("in place of the image's own; '' for none", "PROGRAM")
+READ_ONLY = Option("the image's files can't change")

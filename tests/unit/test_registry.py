@@ -1,0 +1,198 @@
+"""The registry: runners by name, those of other packages among them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from qwex_jupyter import runners
+from qwex_jupyter.commands import options, table
+from qwex_jupyter.commands.completion import candidates
+from qwex_jupyter.commands.options import make_spec, parse_run
+from qwex_jupyter.errors import RunnerUnavailable, SpecError, UnsupportedOption
+from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.model.declaration import COMMON, Declaration, Option
+from qwex_jupyter.testing.declared import DECLARED as MEMORY
+
+
+@dataclass
+class Packages:
+    """A folder of installed packages, each with one entry point for a runner.
+
+    Attributes:
+        looked: How often somebody looked through it.
+    """
+
+    folder: Path
+    looked: list[str] = field(default_factory=list)
+
+    def install(self, name: str, text: str) -> None:
+        """Installs a package of that name whose module ``declared`` has this text."""
+        info = self.folder / f"a_{name}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: a_{name}\nVersion: 1\n")
+        point = f"[{runners.GROUP}]\n{name} = a_{name}.declared:DECLARED\n"
+        (info / "entry_points.txt").write_text(point)
+        (self.folder / f"a_{name}").mkdir()
+        (self.folder / f"a_{name}" / "__init__.py").write_text("")
+        (self.folder / f"a_{name}" / "declared.py").write_text(text)
+
+
+_DECLARED = """
+from qwex_jupyter.model.declaration import Declaration, Option, Setting
+from qwex_jupyter.testing.declared import DECLARED as MEMORY
+DECLARED = Declaration(
+    name={name!r},
+    runner="a_{name}.runner:Runner",
+    promises=MEMORY.promises,
+    options={{**MEMORY.options, {option!r}: Option("how much of it", "N", choices=("1", "2"))}},
+    settings={{"colour_of_{name}": Setting("red", "Which one.")}},
+)
+"""
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Packages]:
+    """Such a folder, in a process that hasn't looked for packages yet."""
+    import importlib.metadata
+
+    made = Packages(tmp_path / "site")
+    made.folder.mkdir()
+    monkeypatch.syspath_prepend(str(made.folder))
+    find = importlib.metadata.entry_points
+
+    def entry_points(**which: str) -> object:
+        made.looked.append(which["group"])
+        return find(**which)
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    _forget()
+    yield made
+    _forget()
+    for name in [name for name in sys.modules if name.startswith("a_")]:
+        del sys.modules[name]
+
+
+def _forget() -> None:
+    for known in (runners._entry_points, runners._of_package):
+        known.cache_clear()
+
+
+def test_a_package_is_looked_for_only_by_a_name_that_is_not_known(packages: Packages) -> None:
+    """The runners that come with the package cost no look through what is installed."""
+    packages.install("far", _DECLARED.format(name="far", option="depth"))
+    for name in ("local", "docker", "k8s"):
+        assert runners.declared(name).name == name
+    parse_run(["--runner=local", "--timeout", "1h", "true"])
+    assert packages.looked == []
+    assert runners.declared("far").name == "far"
+    assert runners.declared("far").honours("depth")
+    assert packages.looked == [runners.GROUP]
+    assert runners.names() == ["local", "docker", "k8s"]
+    assert runners.names(installed=True) == ["local", "docker", "k8s", "far"]
+
+
+def test_an_option_of_a_package_is_read_refused_helped_and_completed(
+    packages: Packages, home: str
+) -> None:
+    """It is known without its runner too: help and completion show it, other runners refuse it."""
+    packages.install("far", _DECLARED.format(name="far", option="depth"))
+    for words in (["--runner=far", "--depth", "2", "go"], ["--depth=2", "--runner", "far", "go"]):
+        args, command = parse_run(words)
+        assert (args.options, command) == ({"depth": "2"}, ["go"])
+    manager = RunManager(home)
+    spec = make_spec(*parse_run(["--depth", "2", "true"]), None, {})
+    with pytest.raises(UnsupportedOption, match=r"the local runner can't do this.*--runner=far"):
+        manager.submit(spec, "local")
+    assert "--depth N" in options.help_text("run")
+    assert "how much of it [far]" in options.help_text("run")
+    assert candidates(manager, "%%qwex --runner=fa", {}) == ["--runner=far"]
+    assert candidates(manager, "%%qwex --runner=far --dep", {}) == ["--depth"]
+    assert candidates(manager, "%%qwex --runner=far --depth ", {}) == ["1", "2"]
+    assert candidates(manager, "%%qwex --runner=local --dep", {}) == []
+
+
+def test_an_option_that_nobody_has_is_not_told_to_be_elsewhere(home: str) -> None:
+    """A refusal where no installed runner can says so in a sentence."""
+    from qwex_jupyter.model.spec import JobSpec
+
+    with pytest.raises(UnsupportedOption, match="No installed runner supports it: leave it out"):
+        RunManager(home).submit(JobSpec(command=("true",), options={"warp": "9"}), "local")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import nothing_of_that_name\n", "ModuleNotFoundError: No module named"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("DECLARED = 'far'\n", "isn't a Declaration of that name"),
+        (_DECLARED.format(name="near", option="depth"), "isn't a Declaration of that name"),
+    ],
+)
+def test_a_broken_package_disturbs_only_who_names_it(
+    packages: Packages, home: str, text: str, says: str
+) -> None:
+    """What is wrong is said with the package; help, completion and other runs go on."""
+    packages.install("far", text)
+    with pytest.raises(RunnerUnavailable, match=says) as caught:
+        runners.declared("far")
+    assert "a_far.declared:DECLARED" in str(caught.value)
+    assert "Update that package, or uninstall it." in str(caught.value)
+    assert "--runner" in options.help_text("run")
+    manager = RunManager(home)
+    assert candidates(manager, "%%qwex --time", {}) == ["--timeout"]
+    with pytest.raises(RunnerUnavailable):
+        parse_run(["--runner=far", "true"])
+
+
+def test_a_class_that_cannot_be_imported_is_told_with_its_package(packages: Packages) -> None:
+    """A declaration without its class is a package to be mended."""
+    packages.install("far", _DECLARED.format(name="far", option="depth"))
+    with pytest.raises(RunnerUnavailable, match=r"a_far\.runner:Runner of its package"):
+        runners.runner_class("far")
+
+
+def test_an_option_with_the_word_of_one_that_all_have_is_told(packages: Packages) -> None:
+    """A package can't change what ``--name`` means, and says nothing about other runners."""
+    packages.install("far", _DECLARED.format(name="far", option="name"))
+    with pytest.raises(RunnerUnavailable, match="its option --name has the word of one"):
+        parse_run(["--runner=far", "true"])
+    args, _ = parse_run(["--runner=local", "--name", "a", "true"])
+    assert args.name == "a"
+    assert "--name" in table.run_parser(installed=True).flags
+
+
+def test_an_unknown_runner_names_those_that_are_there(packages: Packages) -> None:
+    """The refusal has the runners of packages in it."""
+    packages.install("far", _DECLARED.format(name="far", option="depth"))
+    with pytest.raises(SpecError, match="choose one of local, docker, k8s, far"):
+        runners.declared("fra")
+
+
+def test_a_built_in_runner_cannot_be_replaced() -> None:
+    """Neither by a registration nor by an entry point of its name."""
+    with pytest.raises(SpecError, match="built in"):
+        runners.register_runner(Declaration(name="local", runner="a:B", promises=MEMORY.promises))
+
+
+def test_a_value_that_is_none_of_the_choices_is_refused(home: str) -> None:
+    """What a declaration lists is all that is taken, before anything is started."""
+    args, command = parse_run(["--image=a", "--pull=now", "true"])
+    with pytest.raises(SpecError, match="--pull='now': choose one of missing, always, never"):
+        RunManager(home).runner("docker").refuse_unsupported(make_spec(args, command, None, {}))
+
+
+@pytest.mark.parametrize("name", runners.names())
+def test_a_built_in_runner_says_of_every_option_whether_and_why_not(name: str) -> None:
+    """Each option that one of them honours is honoured by the others, or refused with a clause."""
+    declared = runners.declared(name)
+    known = {option for each in runners.declarations() for option in each.options}
+    assert set(declared.options) == known
+    assert known >= COMMON.keys()
+    for option in declared.options.values():
+        assert isinstance(option, Option) or option.startswith("because ")
+    assert declared.target_options <= declared.own_options.keys()

@@ -1,0 +1,154 @@
+"""Settings: one way to resolve them, for magics, terminal and Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kernel import environment, qwex
+from traitlets.config import Config
+
+import qwex_jupyter
+from qwex_jupyter import config, runners
+from qwex_jupyter.errors import SpecError, UnsupportedOption
+from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.model.spec import JobSpec
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of IPython's default profile, of a user without settings."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    made = tmp_path / "profile_default"
+    made.mkdir()
+    return made
+
+
+def test_the_environment_counts_before_the_file_and_this_before_what_is_declared(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting of a runner, as one of all runs, is resolved in the documented order."""
+    assert (config.setting("job_ttl"), config.setting("grace")) == ("1h", "10s")
+    (folder / "ipython_config.py").write_text("c.Qwex.job_ttl = '2h'\nc.Qwex.grace = '3s'\n")
+    assert (config.setting("job_ttl"), config.setting("grace")) == ("2h", "3s")
+    monkeypatch.setenv("QWEX_JOB_TTL", "5m")
+    monkeypatch.setenv("QWEX_GRACE", "1s")
+    assert (config.setting("job_ttl"), config.setting("grace")) == ("5m", "1s")
+
+
+def test_what_a_notebook_has_configured_counts_before_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IPython has read the files for a notebook, and ``%config`` comes after them."""
+    (folder / "ipython_config.py").write_text("c.Qwex.job_ttl = '2h'\n")
+    monkeypatch.setattr(config, "current", config.Qwex(config=Config({"Qwex": {"job_ttl": "3h"}})))
+    assert config.setting("job_ttl") == "3h"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("c.Qwex.pod_security = 'loose'\n", "pod_security"),
+        ("c.Qwex.raise_error = 'perhaps'\n", "raise_error"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("c.Qwex.grace = \n", "SyntaxError"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(folder: Path, text: str, says: str) -> None:
+    """What is wrong with a file of settings is said with its path."""
+    path = folder / "ipython_config.py"
+    path.write_text(text)
+    with pytest.raises(SpecError) as caught:
+        config.setting("runner")
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "says"), [("QWEX_RAISE_ERROR", "a boolean"), ("QWEX_POD_SECURITY", "restricted")]
+)
+def test_a_variable_that_cannot_be_used_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, says: str
+) -> None:
+    """A wrong value in the environment is said with the variable and what it can be."""
+    monkeypatch.setenv(variable, "perhaps")
+    with pytest.raises(SpecError, match=f"{variable}='perhaps' can't be used: give .*{says}"):
+        config.setting(variable.removeprefix("QWEX_").lower())
+
+
+def test_a_setting_of_a_runner_comes_when_it_is_named() -> None:
+    """Reading, setting, listing and configuring one bring in what the runners declare."""
+    assert config.Qwex().job_ttl == "1h"
+    made = config.Qwex()
+    made.job_ttl = "4h"
+    assert made.value("job_ttl") == "4h"
+    made = config.Qwex()
+    made.update_config(Config({"Qwex": {"job_ttl": "6h"}}))
+    assert made.value("job_ttl") == "6h"
+    with pytest.raises(AttributeError, match="no attribute 'job_tll'"):
+        made.job_tll  # noqa: B018 - it is the look that counts
+
+
+def test_what_names_no_runner_looks_at_none() -> None:
+    """A configuration with settings of all runs only brings in no declaration."""
+    code = """
+import sys
+from traitlets.config import Config
+from qwex_jupyter.config import Qwex
+made = Qwex(config=Config({"Qwex": {"grace": "1s"}}))
+assert made.value("grace") == "1s"
+print([name for name in sys.modules if "qwex_jupyter" in name])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['qwex_jupyter', 'qwex_jupyter.errors', 'qwex_jupyter.config']\n"
+
+
+def test_the_runner_of_the_settings_is_that_of_python_and_of_a_terminal(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    """``QWEX_RUNNER`` and the file mean the same for `submit` and for ``qwex run``."""
+    monkeypatch.setenv("QWEX_RUNNER", "memory")
+    monkeypatch.setenv("QWEX_HOME", home)
+    assert qwex_jupyter.submit(["exit", "0"]).record.runner == "memory"
+    monkeypatch.delenv("QWEX_RUNNER")
+    env = environment(tmp_path / "terminal")
+    file = Path(env["IPYTHONDIR"], "profile_default", "ipython_config.py")
+    file.parent.mkdir(parents=True)
+    file.write_text("c.Qwex.runner = 'nowhere'\n")
+    for more, says in (({}, "runner='nowhere'"), ({"QWEX_RUNNER": "gone"}, "runner='gone'")):
+        done = qwex({**env, **more}, "run", "true")
+        assert done.returncode == 64
+        assert says in done.stderr.decode()
+
+
+def test_a_runner_that_is_set_is_taken_with_an_image_too(home: str) -> None:
+    """``local`` as a setting means local, and no default for it is made up."""
+    manager = RunManager(home, setting={"runner": "local"}.get)
+    spec = JobSpec(command=("true",), image="busybox")
+    assert manager.choose(spec) == "local"
+    assert manager.choose(spec, "docker") == "docker"
+    with pytest.raises(UnsupportedOption, match="--runner=docker"):
+        manager.submit(spec)
+    unset = RunManager(home, setting={"runner": ""}.get)
+    assert unset.choose(spec) == runners.OF_IMAGES
+    assert unset.choose(JobSpec(command=("true",))) == runners.DEFAULT
+
+
+def test_grace_and_timeout_of_the_settings_hold_for_an_argv(
+    home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`submit` of an argv takes both from the settings, and a `JobSpec` says both itself."""
+    monkeypatch.setenv("QWEX_HOME", home)
+    monkeypatch.setenv("QWEX_GRACE", "3s")
+    monkeypatch.setenv("QWEX_TIMEOUT", "70s")
+
+    def asked(run: qwex_jupyter.Run) -> tuple[float, float | None]:
+        spec = run.manager.history.spec_fact(run.run_id)["spec"]
+        return spec["grace"], spec["timeout"]
+
+    words = ("exit", "0")
+    assert asked(qwex_jupyter.submit(words, runner="memory")) == (3.0, 70.0)
+    assert asked(qwex_jupyter.submit(words, runner="memory", grace=4)) == (4.0, 70.0)
+    assert asked(qwex_jupyter.submit(JobSpec(command=words), runner="memory")) == (10.0, None)
