@@ -149,6 +149,30 @@ def test_nobody_imports_what_is_for_tests() -> None:
     ]
 
 
+def test_nobody_asks_for_a_runner_by_its_name() -> None:
+    """Outside `runners` what must be known of a runner is a promise, or comes from it."""
+    named = [
+        f"{name_of(path)}: {node.value}"
+        for path in FILES
+        if room_of(name_of(path)) != "runners"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in FAMILIES
+    ]
+    pages = [
+        path.name
+        for path in PACKAGE.rglob("*.js")
+        if any(f"{mark}{name}{mark}" in path.read_text() for name in FAMILIES for mark in "'\"`")
+    ]
+    assert not named + pages
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if name.endswith(".declared")])
+def test_a_declaration_is_plain_data(name: str) -> None:
+    """What is read of every runner imports the model, and what runners of containers share."""
+    assert imports(name) <= {"__future__", "model.declaration", "runners.container.options"}
+    assert imports("runners.container.options") <= {"__future__", "model.declaration"}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_runners_know_no_sibling(family: str) -> None:
     """local, docker and k8s never import each other, and what they share is for the far two."""
