@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import STREAMS as STREAMS
+from qwex_jupyter.disk.folder import RunFolder, lease_name, lease_number
 from qwex_jupyter.errors import FactUnreadable
 from qwex_jupyter.system import process
 
-STDOUT, STDERR = "stdout", "stderr"
-STREAMS = (STDOUT, STDERR)
+STDOUT, STDERR = STREAMS
 
-_LEASE = re.compile(r"log\.(\d+)\.json")
 # A lease is taken over after this many seconds without a change, on the observer's own clock.
 LEASE_QUIET = 15.0
 _REST_OF_CHARACTER = bytes(range(0x80, 0xC0))  # in UTF-8
@@ -36,17 +34,17 @@ class RunLog:
     """The output of one run.
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder, or its path.
     """
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: facts.Folder) -> None:
+        self.folder = RunFolder(os.fspath(folder))
 
     def path(self, stream: str) -> str:
         """The file of a stream, ``stdout`` or ``stderr``."""
         if stream not in STREAMS:
             raise ValueError(f"stream={stream!r}: choose stdout or stderr")
-        return os.path.join(self.folder, f"{stream}.log")
+        return self.folder.log(stream)
 
     def size(self, stream: str) -> int:
         """Bytes on disk; 0 where nothing was written yet."""
@@ -205,9 +203,9 @@ class Lease:
         quiet: Seconds, shorter in tests.
     """
 
-    def __init__(self, folder: str, quiet: float = LEASE_QUIET) -> None:
+    def __init__(self, folder: facts.Folder, quiet: float = LEASE_QUIET) -> None:
         self._folder, self._quiet = folder, quiet
-        self._me = secrets.token_hex(8)
+        self._me = os.urandom(8).hex()
         self._number = 0
         self._seen: tuple[int, Any, float] | None = None
         self.cursor: dict[str, Any] = {}
@@ -228,14 +226,14 @@ class Lease:
         cursor = value.get("cursor", {})
         mine = {"holder": self._me, "beat": 0, "cursor": cursor, "process": _here()}
         # This isn't synced: after a loss of power the log is read again from an older cursor.
-        winner = facts.link_once(self._folder, f"log.{number + 1}.json", mine, sync=False)
+        winner = facts.link_once(self._folder, lease_name(number + 1), mine, sync=False)
         if winner.get("holder") != self._me:
             return False
         self._number, self.cursor = number + 1, dict(cursor)
         # Two writers that take turns would fill the folder. The last holder's file stays, as it
         # may be read this moment.
         try:
-            os.unlink(os.path.join(self._folder, f"log.{number - 1}.json"))
+            os.unlink(os.path.join(self._folder, lease_name(number - 1)))
         except OSError:
             pass  # there was none
         return True
@@ -254,7 +252,7 @@ class Lease:
         self.cursor = dict(cursor)
         facts.replace(
             self._folder,
-            f"log.{self._number}.json",
+            lease_name(self._number),
             {
                 "holder": self._me,
                 "beat": value.get("beat", 0) + 1,
@@ -277,12 +275,12 @@ def _is_gone(value: Mapping[str, Any]) -> bool:
     return isinstance(holder, dict) and process.standing(holder) == process.GONE
 
 
-def trouble(folder: str) -> str:
+def trouble(folder: facts.Folder) -> str:
     """Why a backend could not read its own log to the end, in its words; "" for no trouble."""
     return str(_highest(folder)[1].get("cursor", {}).get("trouble", ""))
 
 
-def is_whole(folder: str) -> bool:
+def is_whole(folder: facts.Folder) -> bool:
     """Whether all that the backend has of a log is on disk, so that it isn't asked again.
 
     A backend may have dropped since what was read. After a restart of this machine it isn't
@@ -294,11 +292,11 @@ def is_whole(folder: str) -> bool:
     return bool(value.get("whole")) and here
 
 
-def _highest(folder: str) -> tuple[int, dict[str, Any]]:
-    numbers = [int(m[1]) for name in os.listdir(folder) if (m := _LEASE.fullmatch(name))]
-    if not numbers:
+def _highest(folder: facts.Folder) -> tuple[int, dict[str, Any]]:
+    numbers = map(lease_number, os.listdir(folder))
+    number = max(numbers, default=0)
+    if not number:
         return 0, {}
-    number = max(numbers)
     # A lease that can't be read holds nothing: after a while it is taken over, and the log is
     # brought again from its beginning, to the same places.
-    return number, facts.glance(folder, f"log.{number}.json") or {}
+    return number, facts.glance(folder, lease_name(number)) or {}

@@ -7,14 +7,13 @@ around that, or a wish of the user's written down.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from qwex_jupyter import runners
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import STOP, RunFolder
 from qwex_jupyter.errors import (
     FactUnreadable,
     HomeUnusable,
@@ -242,8 +241,8 @@ class RunManager:
         seconds = self._grace_of(run_id) if grace is None else grace
         folder = self.history.folder(run_id)
         try:
-            if facts.exists(folder, facts.STOP):
-                facts.link_once(folder, facts.KILL, {"who": who, "at": time.time()})
+            if folder.has(STOP):
+                folder.ask_kill(who)
             else:
                 self.tracker.stops.write(run_id, who, StopCause.CANCEL, seconds)
             closed = self.tracker.closing.close_launch(run_id, "it was stopped before")
@@ -336,7 +335,7 @@ class RunManager:
         Raises:
             RunStillLive: Its supervisor does.
         """
-        who = reading.keeper(os.path.join(self.history.runs_folder, run_id))
+        who = reading.keeper(RunFolder.of(self.history.home, run_id))
         if who is not None and process.standing(who) == process.ALIVE:
             raise RunStillLive(
                 f"{run_id} is damaged, and its process {who['pid']} still lives: "

@@ -34,6 +34,7 @@ import pytest
 from local_helpers import contents, prepared, until
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, STOP
 from qwex_jupyter.errors import RunFailed, RunNotFound, RunStillLive, SpecError, UnsupportedOption
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
@@ -322,7 +323,7 @@ class RunnerContract:
         run.cancel()
         manager.tracker.look([run.run_id])
         assert run.record == record
-        assert not facts.exists(run.log.folder, facts.STOP)
+        assert not facts.exists(run.log.folder, STOP)
 
     def test_a_timeout_ends_the_run_and_says_so(self, manager: RunManager) -> None:
         """A run over its timeout is FAILED / TimedOut, and the message names a longer one."""
@@ -817,7 +818,7 @@ class RunnerContract:
         """Whoever comes to a launch that is closed starts nothing: the run is LOST."""
         mark = str(tmp_path / "executions")
         run, spec = self.prepared(manager, self.programs.counted(mark))
-        facts.link_once(run.log.folder, facts.LAUNCH, {"closed": "a test", "at": time.time()})
+        facts.link_once(run.log.folder, LAUNCH, {"closed": "a test", "at": time.time()})
         manager.runner(self.runner).submit(spec, run.run_id, run.log.folder, {})
         record = self.end(run)
         assert (record.status, record.reason) == (RunStatus.LOST, Reason.NEVER_STARTED)
@@ -830,7 +831,7 @@ class RunnerContract:
         mark = str(tmp_path / "executions")
         run, spec = self.prepared(manager, self.programs.counted(mark))
         stop = {"who": "you", "why": "cancel", "grace": 1.0, "at": time.time()}
-        facts.link_once(run.log.folder, facts.STOP, stop)
+        facts.link_once(run.log.folder, STOP, stop)
         manager.runner(self.runner).submit(spec, run.run_id, run.log.folder, {})
         record = self.end(run)
         assert (record.status, record.reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_USER)

@@ -25,6 +25,7 @@ from local_helpers import full, until
 from wire import Wire
 
 from qwex_jupyter.disk import facts, logs
+from qwex_jupyter.disk.folder import FULL, RunFolder
 from qwex_jupyter.disk.logs import STREAMS, RunLog
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.manager.manager import RunManager
@@ -555,9 +556,9 @@ def test_an_engine_whose_disk_was_full_is_seen(
         run = manager.submit(spec, "docker")
         folder = manager.history.folder(run.run_id)
         until(lambda: run.record.status is RunStatus.RUNNING)
-        assert not facts.exists(folder, facts.FULL)
+        assert not facts.exists(folder, FULL)
         with full(engine.data):
-            until(lambda: facts.exists(folder, facts.FULL))
+            until(lambda: facts.exists(folder, FULL))
         (here / "end").touch()
         run.wait(check=False)
         assert (run.record.status, run.record.exit_code) == (RunStatus.SUCCEEDED, 0)
@@ -573,15 +574,15 @@ def test_a_disk_that_is_also_the_runs_own(mounted: Callable[[str], Path], tmp_pa
     disk = mounted("size=1m")
     for name in ("one", "two"):
         (disk / name).mkdir()
-    doubts = docker_disk.Doubts(lambda run_id: str(disk / run_id))
+    doubts = docker_disk.Doubts(lambda run_id: RunFolder(str(disk / run_id)))
     assert not docker_disk.is_full(str(disk))
     with full(disk):
         assert docker_disk.is_full(str(disk))
         doubts.look(str(disk), ["one", "deleted"])
         assert doubts.of("one")
-        assert not facts.exists(str(disk / "one"), facts.FULL)
+        assert not facts.exists(str(disk / "one"), FULL)
     doubts.look(str(disk), ["two"])
-    assert facts.exists(str(disk / "one"), facts.FULL)
+    assert facts.exists(str(disk / "one"), FULL)
     assert doubts.of("one")
     assert not doubts.of("two")
     assert not docker_disk.is_full("")

@@ -21,6 +21,7 @@ from local_helpers import end, launch_of, needs_proc, python, sh, until
 from needs import need
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import STOP
 from qwex_jupyter.errors import RunnerUnavailable, SpecError
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
@@ -257,7 +258,7 @@ def test_nothing_is_inherited_but_the_three_streams(manager: RunManager) -> None
     with socket.create_server(address, reuse_port=False):
         pass
     held = [line.split()[-3:] for line in run.logs().splitlines() if "->" in line]
-    script = run.log.folder + "/cell.sh"
+    script = f"{run.log.folder}/cell.sh"
     assert {words[0] for words in held if words[2] != script} == {"0", "1", "2"}
     assert next(words[2] for words in held if words[0] == "0") == "/dev/null"
     supervisor = f"/proc/{launch_of(run)['pid']}/fd"
@@ -446,7 +447,7 @@ def test_a_stop_from_another_machine_is_obeyed(local: RunManager) -> None:
     run = local.submit(sh("echo up; sleep 300"))
     until(lambda: run.logs() == "up\n")
     stop = {"who": "a colleague", "why": "cancel", "grace": 5.0, "at": time.time()}
-    facts.link_once(run.log.folder, facts.STOP, stop)
+    facts.link_once(run.log.folder, STOP, stop)
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_USER)
     assert "a colleague" in record.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import qwex_jupyter
+from qwex_jupyter.disk import folder
 
 PACKAGE = Path(qwex_jupyter.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -38,7 +40,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # What a supervisor enters under ``python -I -S``: nothing but the standard library.
-PLAIN = {"errors", "disk.facts", "system.process"} | {
+PLAIN = {"errors", "disk.facts", "disk.folder", "system.process"} | {
     f"model.{name}" for name in ("record", "status", "units", "verdict")
 }
 # What runs beside a local program.
@@ -378,6 +380,24 @@ def test_all_json_of_a_run_is_written_in_one_room() -> None:
     }
     for name in ("json.dump", "write_text", "write_bytes", "pickle.dump", "hardlink_to"):
         assert not {room for room, kinds in found.items() if name in kinds}, name
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The strings of a file that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in said:
+            yield node.value
+
+
+def test_one_room_knows_the_names_in_a_run_s_folder() -> None:
+    """No string of the code but those of `disk.folder` holds the name of a file of a run."""
+    facts = {value for value in vars(folder).values() if str(value).endswith((".json", ".log"))}
+    assert {folder.SPEC, folder.RUN, folder.SUPERVISOR_LOG} <= facts
+    names = re.compile("|".join([*map(re.escape, sorted(facts)), r"\.log\b", r"\blog\.\S*json"]))
+    found = {name_of(path): text for path in FILES for text in _texts(path) if names.search(text)}
+    assert found.keys() == {"disk.folder"}, found
 
 
 def test_nothing_waits_for_what_an_interrupt_breaks() -> None:
