@@ -15,7 +15,7 @@ What a runner may rely on:
 - The status of an end is decided by `qwex_jupyter.model.status.conclude`, from the `End` in a
   snapshot; a runner never decides it.
 
-``tests/contract/contract.py`` is this page in executable form; CONTRIBUTING.md shows how a runner
+`qwex_jupyter.testing.contract` is this page in executable form; CONTRIBUTING.md shows how a runner
 of your own joins it.
 """
 

@@ -6,101 +6,20 @@ import os
 from dataclasses import replace
 
 import pytest
-from contract import RunnerContract, ShellPrograms
 
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.folder import LAUNCH
 from qwex_jupyter.disk.logs import Lease, RunLog
 from qwex_jupyter.errors import RunNotFound
 from qwex_jupyter.manager.manager import RunManager
-from qwex_jupyter.manager.run import Run
-from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.testing import memory
+from qwex_jupyter.testing.contract.memory import MemoryContract
 
 
-class MemoryPrograms(ShellPrograms):
-    """Behaviours as instructions of the memory runner."""
-
-    def __init__(self) -> None:
-        super().__init__(interpreter=("memory",))
-
-    def prints(self, out: str = "", err: str = "") -> JobSpec:
-        """See `ShellPrograms.prints`."""
-        lines = [f"out {line}" for line in out.splitlines()]
-        lines += [f"err {line}" for line in err.splitlines()]
-        return self.script("\n".join(lines) or "# nothing")
-
-    def prints_then_sleeps(self, line: str, seconds: float) -> JobSpec:
-        """See `ShellPrograms.prints_then_sleeps`."""
-        return self.script(f"out {line}\nsleep {seconds}")
-
-    def sleeps(self, seconds: float) -> JobSpec:
-        """See `ShellPrograms.sleeps`."""
-        return self.script(f"sleep {seconds}")
-
-    def prints_alternating(self, pairs: int, pause: float) -> JobSpec:
-        """See `ShellPrograms.prints_alternating`."""
-        return self.script(
-            "\n".join(f"out out {i}\nerr err {i}\nsleep {pause}" for i in range(pairs))
-        )
-
-    def prints_bytes(self, chunk: bytes, times: int = 1, *, stream: str = "stdout") -> JobSpec:
-        """See `ShellPrograms.prints_bytes`."""
-        return self.script(f"hex-{stream[3:]} {chunk.hex()} {times}")
-
-    def prints_env(self, name: str) -> JobSpec:
-        """See `ShellPrograms.prints_env`."""
-        return self.script(f"env {name}")
-
-    def prints_args(self, *arguments: str) -> JobSpec:
-        """See `ShellPrograms.prints_args`."""
-        return JobSpec(command=("args", *arguments))
-
-    def script_prints_args(self, *arguments: str) -> JobSpec:
-        """See `ShellPrograms.script_prints_args`."""
-        return self.script("args", *arguments)
-
-    def prints_itself(self, comment: str) -> JobSpec:
-        """See `ShellPrograms.prints_itself`."""
-        return self.script("".join(f"# {line}\n" for line in comment.splitlines()) + "script\n")
-
-    def prints_file(self, path: str) -> JobSpec:
-        """See `ShellPrograms.prints_file`."""
-        return self.script(f"file {path}")
-
-    def ignores_term(self, line: str, seconds: float) -> JobSpec:
-        """See `ShellPrograms.ignores_term`."""
-        return self.script(f"ignore-term\nout {line}\nsleep {seconds}")
-
-    def signals_itself(self, number: int) -> JobSpec:
-        """See `ShellPrograms.signals_itself`."""
-        return self.script(f"signal {number}")
-
-    def takes_memory(self, size: int) -> JobSpec:
-        """See `ShellPrograms.takes_memory`."""
-        return self.script(f"use {size}\nsleep 60")
-
-
-class TestMemory(RunnerContract):
+class TestMemory(MemoryContract):
     """The contract, on the memory runner."""
-
-    runner = "memory"
-    brief = 0.5
-    programs = MemoryPrograms()
-
-    def executions(self, run: Run, mark: str) -> int:
-        """See `RunnerContract.executions`."""
-        return memory.MemoryRunner.executions(run.run_id)
-
-    def end(self, run: Run) -> RunRecord:
-        """See `RunnerContract.end`; asked first, since what is due has happened already."""
-        run.poll()
-        return super().end(run)
-
-    def settled(self) -> None:
-        """Nothing happens behind the back of a memory runner."""
 
 
 class Clock:

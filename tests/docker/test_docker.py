@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import pytest
-from contract import RunnerContract, ShellPrograms
 from docker_helpers import UNHURRIED
 from engines import Engine, available
 from images import image
@@ -16,6 +15,7 @@ from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.runners.docker import runner as docker_runner
+from qwex_jupyter.testing.contract import RunnerContract, ShellPrograms
 
 
 class _OnAnEngine(RunnerContract):

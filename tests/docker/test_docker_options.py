@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from container_options import ContainerOptions
-from contract import WEIRD
 from docker_helpers import UNHURRIED, let_off
 from engines import HISTORY, KINDS, Engine, which
 from environment import ROOT
@@ -40,6 +39,7 @@ from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.runners.docker import body
 from qwex_jupyter.runners.docker import runner as docker
+from qwex_jupyter.testing.contract import WEIRD
 
 PATIENCE = 180.0
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import lives
 from local_helpers import end, launch_of, needs_proc, prepared, sh, until
 from needs import need
 
@@ -27,6 +26,7 @@ from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.system import process
+from qwex_jupyter.testing.contract import lives
 
 
 def launched(manager: RunManager, who: dict[str, Any], leader: dict[str, Any] | None = None) -> Run:

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import pytest
 from clusters import Cluster
-from contract import RunnerContract, ShellPrograms
 from k8s_helpers import There
 
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.runners.k8s import doctor
+from qwex_jupyter.testing.contract import RunnerContract, ShellPrograms
 
 
 def minimal(cluster: Cluster) -> str:

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from clusters import Cluster
 from container_options import ContainerOptions
-from contract import WEIRD
 from k8s_helpers import There, files_of, until
 from kernel import environment
 
 from qwex_jupyter.errors import QwexError, RunNotFound, SpecError, SubmitFailed, UnsupportedOption
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.runners.k8s.manifest import MOST_SCRIPT
+from qwex_jupyter.testing.contract import WEIRD
 
 
 class TestOptions(ContainerOptions):

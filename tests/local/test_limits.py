@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import lives
 from local_helpers import end, needs_proc, sh, until
 from needs import need
 
@@ -23,6 +22,7 @@ from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.runners.local import limits
 from qwex_jupyter.system import process
+from qwex_jupyter.testing.contract import lives
 
 
 def in_python(home: str, text: str, *before: str) -> list[Any]:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from contract import RunnerContract, ShellPrograms, lives
 from local_helpers import end, launch_of, needs_proc, python, sh, until
 from needs import need
 
@@ -28,6 +27,7 @@ from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.system import process
+from qwex_jupyter.testing.contract import RunnerContract, ShellPrograms, lives
 
 
 class LocalPrograms(ShellPrograms):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contract import lives
 from local_helpers import PATIENCE, end, launch_of, needs_proc, python, sh, until
 from needs import need
 
@@ -23,6 +22,7 @@ from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.runners.local import remains
 from qwex_jupyter.system import process
+from qwex_jupyter.testing.contract import lives
 
 # What has no reason to be ended soon.
 LONG = 3000

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from contract import lives
 from engines import HISTORY, Engine
 from images import image
 from kernel import PATIENCE, kernel, qwex
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.testing.contract import lives
 
 # A code that nobody would invent.
 CODE = 43

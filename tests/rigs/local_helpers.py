@@ -10,53 +10,31 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from qwex_jupyter import cli
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.folder import LAUNCH
-from qwex_jupyter.manager.manager import RunManager, command_text
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.run_ids import new_run_id
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.runners.local import client
-from qwex_jupyter.system import frontend, process
+from qwex_jupyter.system import process
+from qwex_jupyter.testing.contract.base import PATIENCE as PATIENCE
+from qwex_jupyter.testing.contract.base import contents as contents
+from qwex_jupyter.testing.contract.base import prepared as prepared
+from qwex_jupyter.testing.contract.base import until as until
 
-PATIENCE = 90.0
-T = TypeVar("T")
 needs_proc = pytest.mark.skipif(not process.use_proc, reason="needs Linux: it looks into /proc")
 
 
 def end(run: Run) -> RunRecord:
     """Its final record."""
     return run.wait(timeout=PATIENCE, check=False).record
-
-
-def until(seen: Callable[[], T], seconds: float = PATIENCE) -> T:
-    """What is seen as soon as it is true; fails when it doesn't come.
-
-    It looks less and less often, as a look may be a question to a backend.
-    """
-    deadline, pause = time.monotonic() + seconds, 0.01
-    while not (found := seen()):
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(pause)
-        pause = min(1.2 * pause, 0.05)
-    return found
-
-
-def contents(folder: str | Path) -> Iterator[tuple[Path, bytes]]:
-    """The files below a folder, with what is in them; what goes meanwhile is none of them."""
-    for path in Path(folder).rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.is_file():
-                yield path, path.read_bytes()
 
 
 @contextlib.contextmanager
@@ -84,28 +62,6 @@ def python(text: str, **values: Any) -> JobSpec:
     """A spec that runs this text with this Python."""
     script = textwrap.dedent(text)
     return JobSpec(command=(sys.executable,), script=script, script_name="cell.py", **values)
-
-
-def prepared(manager: RunManager, spec: JobSpec, runner: str = "local", **values: Any) -> Run:
-    """A run whose folder is whole and which nobody has handed over; ``values`` into spec.json.
-
-    A backend is asked who it is only where ``values`` have no identity.
-    """
-    now = time.time()
-    run_id = new_run_id(now)
-    spec_fact = {
-        "version": 1,
-        "run_id": run_id,
-        "runner": runner,
-        "identity": values.get("identity") or manager.runner(runner).identity(),
-        "created_at": now,
-        "command": command_text(spec),
-        "spec": spec.to_json(),
-        **frontend.here(),
-        **values,
-    }
-    manager.history.create(spec, spec_fact)
-    return Run(manager, run_id)
 
 
 def terminal(

@@ -51,6 +51,8 @@ BESIDE = {
     )
 }
 FAMILIES = ("local", "docker", "k8s")
+# Tests that the package brings: they wait, write and compare as tests do.
+CONTRACT = "testing.contract"
 
 
 def name_of(path: Path) -> str:
@@ -175,6 +177,11 @@ def test_a_declaration_is_plain_data(name: str) -> None:
     assert imports("runners.container.options") <= {"__future__", "model.declaration"}
 
 
+def test_only_the_contract_needs_what_runs_tests() -> None:
+    """What is installed without the extra ``[testing]`` imports no pytest."""
+    assert {name for name in who("pytest") if not name.startswith(CONTRACT)} == set()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_runners_know_no_sibling(family: str) -> None:
     """local, docker and k8s never import each other, and what they share is for the far two."""
@@ -242,9 +249,9 @@ def test_what_forks_supervisors_is_small() -> None:
 
 @pytest.mark.parametrize("package", sorted({path.parent for path in FILES} - {PACKAGE}))
 def test_a_package_imports_nothing_by_itself(package: Path) -> None:
-    """Its ``__init__`` says what the room is for; the registry of runners is the one that does."""
+    """Its ``__init__`` says what it is for; the registry of runners and the contract's import."""
     name = ".".join(package.relative_to(PACKAGE).parts)
-    assert name == "runners" or not imports(name)
+    assert name in ("runners", CONTRACT) or not imports(name)
     assert ast.get_docstring(ast.parse((package / "__init__.py").read_text()))
 
 
@@ -372,7 +379,7 @@ def _may_write(path: Path, words: str) -> bool:
 def test_all_json_of_a_run_is_written_in_one_room() -> None:
     """Outside facts.py nothing links, replaces or dumps; other writers are listed with reasons."""
     found = {name_of(path): writes(path) for path in FILES}
-    found = {name: kinds for name, kinds in found.items() if kinds}
+    found = {k: v for k, v in found.items() if v and not k.startswith(CONTRACT)}
     assert found == {name: set(reasons) for name, reasons in WRITERS.items()}
     assert {name for name, kinds in found.items() if "os.link" in kinds} == {
         "disk.facts",
@@ -403,6 +410,8 @@ def test_one_room_knows_the_names_in_a_run_s_folder() -> None:
 def test_nothing_waits_for_what_an_interrupt_breaks() -> None:
     """Events and conditions hang when an interrupt comes at the wrong moment; `flag` says why."""
     for path in FILES:
+        if name_of(path).startswith(CONTRACT):
+            continue
         calls = {
             ast.unparse(node.func)
             for node in ast.walk(ast.parse(path.read_text()))
