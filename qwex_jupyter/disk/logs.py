@@ -9,6 +9,7 @@ its lease writes the same bytes again, in the same place.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import time
@@ -81,26 +82,37 @@ class RunLog:
         """The last ``limit`` bytes at the most."""
         return self.read(stream, max(0, self.size(stream) - limit))
 
-    def ends(self, stream: str, limit: int) -> bytes:
-        """The last whole lines within so many bytes; of a longer line its end, after a mark."""
-        data = self.tail(stream, limit)
-        if self.size(stream) <= limit:
-            return data
-        begin = data.find(b"\n", 0, -1) + 1
-        return data[begin:] if begin else "…".encode() + data.lstrip(_REST_OF_CHARACTER)
+    def where_last(self, stream: str, lines: int | None = None, within: int | None = None) -> int:
+        """The offset at which the last lines begin; it is looked for from the end.
 
-    def where_last(self, stream: str, lines: int) -> int:
-        """The offset at which the last so many lines begin, counting an unfinished one.
+        Args:
+            stream: ``stdout`` or ``stderr``.
+            lines: So many, counting an unfinished one; None for all.
+            within: So many bytes at the most; None for all. Where the last line alone is longer, it
+                is an offset in that line.
 
         Raises:
             FactUnreadable: See `read`.
         """
-        end = self.size(stream)
+        size = self.size(stream)
+        first = 0 if within is None else max(0, size - within)
+        found = None if lines is None else self._where(stream, lines, first, size)
+        if found is not None or not first:
+            return found or 0
+        at = first - 1  # where the line before may end
+        for data in self.pieces(stream, at, size - 1):
+            if (cut := data.find(b"\n") + 1) > 0:
+                return at + cut
+            at += len(data)
+        return first
+
+    def _where(self, stream: str, lines: int, first: int, end: int) -> int | None:
+        """Where the last so many lines begin; None where that isn't behind ``first``."""
         if not lines:
             return end
         end -= self.read(stream, end - 1, 1) == b"\n" if end else 0
-        while end > 0:
-            begin = max(0, end - _STEP)
+        while end > first:
+            begin = max(first, end - _STEP)
             data = self.read(stream, begin, end - begin)
             found = data.count(b"\n")
             if found >= lines:
@@ -109,12 +121,35 @@ class RunLog:
                     at = data.rfind(b"\n", 0, at)
                 return begin + at + 1
             lines, end = lines - found, begin
-        return 0
+        return None
 
-    def text(self, stream: str | None = None) -> str:
-        """All output as text, with U+FFFD for what isn't UTF-8, stdout before stderr."""
-        names = STREAMS if stream is None else (stream,)
-        return "".join(self.read(name).decode("utf-8", "replace") for name in names)
+    def last(self, stream: str, lines: int | None = None, within: int | None = None) -> bytes:
+        """The last lines, see `where_last`; of one that is cut its end, after a mark."""
+        begin = self.where_last(stream, lines, within)
+        mark, data = self.cut(stream, begin), self.read(stream, begin)
+        return mark + data.lstrip(_REST_OF_CHARACTER) if mark else data
+
+    def cut(self, stream: str, begin: int) -> bytes:
+        """What stands for the beginning of a line that is read from an offset in it, or nothing."""
+        whole = not begin or self.read(stream, begin - 1, 1) == b"\n"
+        return b"" if whole else "…".encode()
+
+    def text(self, stream: str | None = None, lines: int | None = None) -> str:
+        """Output as text, with U+FFFD for what isn't UTF-8, stdout before stderr.
+
+        Args:
+            stream: ``stdout`` or ``stderr``; None for both.
+            lines: Only so many last lines of all of it; None for all.
+        """
+        text = ""
+        for name in reversed(STREAMS) if stream is None else (stream,):
+            begin = 0 if lines is None else self.where_last(name, lines)
+            text = self.read(name, begin).decode("utf-8", "replace") + text
+            if begin:
+                break  # these are so many
+        if lines is None:
+            return text
+        return "".join(io.StringIO(text).readlines()[-lines:])  # a newline alone ends a line
 
     def write(self, stream: str, data: bytes, offset: int) -> None:
         """Writes bytes of the program at their place."""

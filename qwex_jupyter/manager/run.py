@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -115,7 +114,7 @@ class Run:
         """The last lines of stderr, or of stdout when that is empty."""
         for stream in ("stderr", "stdout"):
             try:
-                text = self.log.ends(stream, 8192).decode("utf-8", "replace")
+                text = self.log.last(stream, within=8192).decode("utf-8", "replace")
             except FactUnreadable:
                 continue  # `logs` says why; here it is about what became of the run
             if text.strip():
@@ -138,11 +137,7 @@ class Run:
             tail: Only so many last lines.
         """
         self.manager.output.fetch(self.run_id)
-        text = self.log.text(stream)
-        if tail is None:
-            return text
-        lines = io.StringIO(text).readlines()  # which end with a newline and nothing else
-        return "".join(lines[-tail:] if tail else [])
+        return self.log.text(stream, tail)
 
     def follow(self, offsets: Mapping[str, int] | None = None) -> Iterator[tuple[str, bytes]]:
         """Its output as (stream, bytes) as it comes, to the end.

@@ -37,6 +37,7 @@ from qwex_jupyter.runners.container import http_stream
 from qwex_jupyter.runners.docker import disk as docker_disk
 from qwex_jupyter.runners.docker import logs as docker_logs
 from qwex_jupyter.runners.docker.engine import Engine as Client
+from qwex_jupyter.system import compat
 
 Make = Callable[..., Engine]
 
@@ -207,11 +208,11 @@ def test_silence_is_noticed_within_fifteen_seconds(
 
     guard = http_stream.Guard(ping, "never started")
 
-    def hang_up(reply: object) -> None:
+    def shut_down(reply: object) -> None:
         ended.append(clock.now)
         guard._watched.clear()
 
-    monkeypatch.setattr(http_stream, "hang_up", hang_up)
+    monkeypatch.setattr(compat, "shut_down", shut_down)
     guard._watched.append(http_stream.Watched(None, threading.Event()))
     guard._run()
     assert frozen < ended[0] <= frozen + 15.0

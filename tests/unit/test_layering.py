@@ -418,3 +418,86 @@ def test_nothing_waits_for_what_an_interrupt_breaks() -> None:
             if isinstance(node, ast.Call)
         }
         assert not calls & {"threading.Event", "threading.Condition", "Event", "Condition"}, path
+
+
+# Names that one library asks another for, so that they are no secret of anybody: IPython's
+# ``_repr_html_`` and its like are known by both their ends.
+_PROTOCOL = "_"
+# What Python documents for everybody in spite of its name.
+_DOCUMENTED = {"os._exit", "qwex_jupyter._version"}
+
+
+def private_of_others(path: Path) -> set[str]:
+    """The private names of other libraries that stand in a file, as they stand there.
+
+    A name is ours where the package gives it: to an object of its own anywhere, and to another
+    object in the same file, as what is private to a class is its file's.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            mine = ast.unparse(node.value) in ("self", "cls", "super()")
+            names = [(node.attr, OWN if mine else own_names(path))]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in _BY_NAME:
+            words = [arg.value for arg in node.args[1:2] if isinstance(arg, ast.Constant)]
+            mine = ast.unparse(node.args[0]) in ("self", "cls", "super()")
+            names = [(str(word), OWN if mine else own_names(path)) for word in words]
+        elif isinstance(node, ast.ImportFrom):
+            parts = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            ours_too = OWN if (node.module or "").startswith("qwex_jupyter") else set()
+            names = [(part, ours_too) for part in parts]
+        elif isinstance(node, ast.Import):
+            names = [(part, set()) for alias in node.names for part in alias.name.split(".")]
+        else:
+            continue
+        for name, known in names:
+            hidden = name.startswith("_") and not name.endswith(_PROTOCOL)
+            if hidden and name not in known and name != "_version":
+                found.add(ast.unparse(node))
+    return found - _DOCUMENTED
+
+
+_BY_NAME = {"getattr", "setattr", "hasattr", "delattr", "operator.attrgetter"}
+
+
+@functools.cache
+def own_names(path: Path) -> set[str]:
+    """What a file defines: functions, classes, variables, and attributes of its own objects."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and ast.unparse(node.value) in ("self", "cls")
+        ):
+            found.add(node.attr)
+    return found
+
+
+OWN = set().union(*map(own_names, FILES))
+
+
+# What still stands elsewhere.
+_ELSEWHERE = {
+    "commands.options": {"parser._actions"},
+    "commands.table": {"parser._actions"},
+    "config": {"trait._validate"},
+}
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_private_names_of_other_libraries_stand_in_one_room(name: str) -> None:
+    """What others keep to themselves is used in `system.compat` alone, where it has a fallback."""
+    if name != "system.compat":
+        path = PACKAGE.joinpath(*name.split(".")) if name else PACKAGE
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        assert private_of_others(file) <= _ELSEWHERE.get(name, set())
+
+
+def test_compat_imports_nothing_of_others_early() -> None:
+    """Its pieces are asked for one at a time, by what has the library already."""
+    assert not foreign(_head(PACKAGE / "system" / "compat.py"))
