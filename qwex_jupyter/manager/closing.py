@@ -128,12 +128,14 @@ class Closing:
         self._conclude(run_id, self.history.spec_fact(run_id), snapshot, stop)
 
     def give_up(self, run_id: str) -> None:
-        """Calls a run LOST because its user says that its machine is gone for good."""
+        """Calls a run LOST because its user says that where it ran is gone for good."""
         spec_fact = self.history.spec_fact(run_id)
-        detail = f"{spec_fact['host']} was said to be gone for good"
+        detail = f"where it ran ({spec_fact['identity']}) was said to be gone for good"
         end = End(reason=Reason.VANISHED, detail=detail)
         snapshot = Snapshot(RunStatus.LOST, end=end, observed_at=time.time())
-        self._conclude(run_id, spec_fact, snapshot, None)
+        # Its runner may be one that isn't installed here any more, so nobody is asked.
+        self.history.folder(run_id).conclude(spec_fact, snapshot, None)
+        self._concluded(run_id)
 
     def ended(
         self, runner: Runner, run_id: str, spec_fact: dict[str, Any], answer: Snapshot
@@ -177,6 +179,9 @@ class Closing:
             # While the backend remembers the end, the sync may wait until the backend is freed.
             sync=runner.writes_itself,
         )
+        self._concluded(run_id)
+
+    def _concluded(self, run_id: str) -> None:
         self.settle(run_id, free=False)
         self.end_seen.wake()
 
