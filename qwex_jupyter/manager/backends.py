@@ -68,7 +68,7 @@ class Backends:
         with self._lock:
             if backend not in self._runners:
                 more = {"setting": self._setting, **self._settings.get(name, {})}
-                values = {**more, **dict(target)}
+                values = {**more, **{name.replace("-", "_"): value for name, value in target}}
                 made = runner_class(name)(self._history.home, self._history.id, **values)
                 self._runners[backend] = made
             return self._runners[backend]

@@ -138,7 +138,7 @@ class Declaration:
             begins with "because" and says why it can't. What isn't named isn't honoured.
         target_options: Those of the options that say which of several backends is meant. A
             runner object serves one backend: one is made for each value, and the values are
-            given to its constructor by these names.
+            given to its constructor by these names, with an underscore for each dash.
         settings: What its constructor may ask for by ``setting(name)``.
     """
 
