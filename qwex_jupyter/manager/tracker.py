@@ -54,7 +54,7 @@ class Tracker:
 
     Args:
         history: The files.
-        setting: Gives a setting of a runner as it is now.
+        setting: Gives a setting of a runner as it is now; None for what is declared.
         settings: Constructor arguments of runners, by the runner's name.
         patience: How long it waits for what; that of a runner is one of its settings.
         wake: Has what is due looked at now, where something looks by itself.
@@ -73,7 +73,7 @@ class Tracker:
         self,
         history: RunHistory,
         *,
-        setting: Callable[[str], Any],
+        setting: Callable[[str], Any] | None = None,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         patience: Patience = Patience(),
         wake: Callable[[], None] = lambda: None,
