@@ -46,7 +46,7 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """What is known of it now."""
+        """What is known of it now: the backend is asked, unless somebody has this moment."""
         return self.manager.tracker.fresh(self.run_id)
 
     @property
@@ -181,10 +181,10 @@ class Run:
     def __repr__(self) -> str:
         from qwex_jupyter.display.format import moment, one_line
 
-        record, now = self.record, time.time()
-        line = one_line(record, now)
-        # It stays in the notebook as it was when it was printed.
-        return line if record.status.final else f"{line} · as of {moment(now)}"
+        # No backend is asked: a debugger or a traceback may want it, and can't wait.
+        record = self.manager.tracker.record(self.run_id)
+        line = one_line(record, record.observed_at)
+        return line if record.status.final else f"{line} · as of {moment(record.observed_at)}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from qwex_jupyter.display.card import Card, card_text, log_view

@@ -26,6 +26,8 @@ from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.runners.local import client
+from qwex_jupyter.runners.local.runner import LocalRunner
 from qwex_jupyter.system import process
 from qwex_jupyter.testing.contract import RunnerContract, ShellPrograms, lives
 
@@ -433,6 +435,23 @@ def test_nothing_is_left_behind(local: RunManager) -> None:
     until(lambda: not left())
     # Of this process and of the server that forks supervisors.
     until(lambda: not zombies(local.runner("local")._server._pid) - before)  # type: ignore[attr-defined]
+
+
+@needs_proc
+def test_a_server_that_nobody_uses_is_not_waited_for(
+    local: RunManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that can't leave yet holds nobody up, and is reaped when it has left."""
+    runner = local.runner("local")
+    assert isinstance(runner, LocalRunner)
+    end(local.submit(sh("true")))
+    assert runner._server is not None
+    pid = runner._server._pid
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(client, "time", None)
+    runner._server = None
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
 def zombies(*parents: int) -> set[int]:

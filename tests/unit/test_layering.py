@@ -424,7 +424,7 @@ def test_nothing_waits_for_what_an_interrupt_breaks() -> None:
 # ``_repr_html_`` and its like are known by both their ends.
 _PROTOCOL = "_"
 # What Python documents for everybody in spite of its name.
-_DOCUMENTED = {"os._exit", "qwex_jupyter._version"}
+_DOCUMENTED = {"os._exit", "import _thread"}
 
 
 def private_of_others(path: Path) -> set[str]:
