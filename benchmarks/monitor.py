@@ -12,6 +12,7 @@ from browser import Jupyter, Page, launched, missing
 from monitor_page import many, monitor_page
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN
 from qwex_jupyter.manager.manager import RunManager
 
 SIZES = (2_000, 10_000)
@@ -120,7 +121,7 @@ def _fill(jupyter: Jupyter, size: int) -> None:
     for record in made:
         folder = Path(manager.history.runs_folder) / record.run_id
         folder.mkdir(mode=0o700)
-        facts.link_once(str(folder), facts.RUN, record.to_json(), sync=False)
+        facts.link_once(str(folder), RUN, record.to_json(), sync=False)
     manager.history.frame()  # the cache of ended runs is there, as after any first look
     manager.close()
 

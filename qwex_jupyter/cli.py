@@ -7,7 +7,6 @@ when its output can't be written any more (``| head``); when the terminal closes
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
 import os
 import signal
@@ -34,6 +33,7 @@ from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.system import compat
 
 # What a shell knows them by: usage (sysexits.h), a run that has no exit code of its own, and
 # what was ended by a signal.
@@ -73,7 +73,7 @@ def entry() -> NoReturn:
     code = main()
     if threading.active_count() > 1:
         # What libraries put into temporary files is removed by these.
-        atexit._run_exitfuncs()
+        compat.run_exit_functions()
         _flush()
         os._exit(code)
     sys.exit(code)

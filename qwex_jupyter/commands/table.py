@@ -148,7 +148,7 @@ _OTHERS: dict[str, tuple[_Option, ...]] = {
     ),
     "delete": (
         _option("run", nargs="+", metavar="RUN"),
-        _flag("--gone", help="its machine is gone for good: call it LOST"),
+        _flag("--gone", help="where it ran is gone for good: call it LOST, and free nothing there"),
     ),
     "prune": (
         _option("--older", metavar="TIME", help="ended longer ago than this: 30d"),

@@ -78,10 +78,10 @@ def output_text(run: Run, tail: int | None, stream: str | None) -> str:
         return ""
     view = log_view(run.log, wanted, (stream,) if stream else logs.STREAMS)
     lines = last_within(view.lines, _TEXT_BYTES, lambda line: len(line.encode()))
-    if len(lines) < (view.count if tail is None else len(view.lines)):
-        count = say_count(view.count - len(lines), "line")
+    before = view.before(len(lines))
+    if before and (tail is None or len(lines) < tail):
         path = run.log.path(stream or logs.STDOUT)
-        lines.insert(0, f"… {count} before these, all of them: {path}")
+        lines.insert(0, f"… {before} before these, all of them: {path}")
     return "\n".join(lines)
 
 

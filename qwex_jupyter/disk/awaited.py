@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from qwex_jupyter.disk.folder import RunFolder
 from qwex_jupyter.model.record import is_run_id
 from qwex_jupyter.system import frontend
 
@@ -53,7 +54,7 @@ def sweep(home: str) -> None:
     for folder in folders:
         try:
             for name in os.listdir(folder.path):
-                if not os.path.exists(os.path.join(home, "runs", name)):
+                if not os.path.exists(RunFolder.of(home, name)):
                     os.unlink(os.path.join(folder.path, name))
             os.rmdir(folder.path)
         except OSError:

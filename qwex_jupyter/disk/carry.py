@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import FILES, RUNS, SPEC, RunFolder
 from qwex_jupyter.errors import FactTooLarge, FactUnreadable, SpecError
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.system.paths import current_folder, whole_path
 
-_PRISTINE, _WORK = "files", "work"
 _CHUNK = 1024**2
 # linux/fs.h, FICLONE: one file's blocks become another's too, until one of them is written.
 _FICLONE = 0x40049409
@@ -93,7 +93,7 @@ def _parents(path: str) -> list[str]:
     return [os.path.join(*parts[: count + 1]) for count in range(len(parts))]
 
 
-def take(spec: JobSpec, home: str, folder: str, *, sync: bool = True) -> None:
+def take(spec: JobSpec, home: str, folder: RunFolder, *, sync: bool = True) -> None:
     """Copies what goes along into a run's folder, and says in ``files.json`` what that is.
 
     Args:
@@ -106,7 +106,7 @@ def take(spec: JobSpec, home: str, folder: str, *, sync: bool = True) -> None:
         SpecError: See `survey`.
         OSError: The folder can't be written.
     """
-    kept = os.path.join(folder, _PRISTINE)
+    kept = folder.pristine
     os.mkdir(kept, 0o700)
     taken = []
     for one in survey(spec, home):
@@ -119,7 +119,7 @@ def take(spec: JobSpec, home: str, folder: str, *, sync: bool = True) -> None:
     for value in listed:
         del value["source"]  # where it was is nobody's business later
     try:
-        facts.link_once(folder, facts.FILES, {"files": listed}, sync=sync)
+        facts.link_once(folder, FILES, {"files": listed}, sync=sync)
     except FactTooLarge as error:
         raise SpecError(
             f"files: these are {len(listed):,} files and folders, more than are kept a list of: "
@@ -127,25 +127,25 @@ def take(spec: JobSpec, home: str, folder: str, *, sync: bool = True) -> None:
         ) from error
 
 
-def manifest(folder: str) -> list[Carried] | None:
+def manifest(folder: RunFolder) -> list[Carried] | None:
     """What goes along with a run, to be read from its own folder; None where nothing does.
 
     Raises:
         FactUnreadable: The manifest is damaged.
     """
-    value = facts.read_fact(folder, facts.FILES)
+    value = folder.read(FILES)
     if value is None:
         return None
     try:
         return [
-            Carried(**one, source=os.path.join(folder, _PRISTINE, one["path"]))
+            Carried(**one, source=os.path.join(folder.pristine, one["path"]))
             for one in value["files"]
         ]
     except (KeyError, TypeError) as error:
-        raise FactUnreadable(f"{folder}/{facts.FILES}: it is no list of files.") from error
+        raise FactUnreadable(f"{folder}/{FILES}: it is no list of files.") from error
 
 
-def going_along(spec: JobSpec, home: str, folder: str) -> list[Carried]:
+def going_along(spec: JobSpec, home: str, folder: RunFolder) -> list[Carried]:
     """What a run carries, by its manifest; for a run that isn't made yet, by looking.
 
     Raises:
@@ -162,12 +162,7 @@ def base_of(spec: JobSpec) -> str:
     return spec.cwd or current_folder()
 
 
-def work_of(folder: str) -> str:
-    """The folder in which a process of this machine works on its copies."""
-    return os.path.join(folder, _WORK)
-
-
-def unpack(folder: str) -> None:
+def unpack(folder: RunFolder) -> None:
     """Makes the working folder of a process of this machine, with copies that may be written.
 
     It has its name once it is whole, and is made once, whoever else hands the same run over.
@@ -175,7 +170,7 @@ def unpack(folder: str) -> None:
     Raises:
         OSError: It can't be written.
     """
-    work = work_of(folder)
+    work = folder.work
     if os.path.isdir(work):
         return
     making = f"{work}.{os.urandom(4).hex()}"
@@ -206,7 +201,7 @@ def path_of(source: str, cwd: str) -> str:
     return os.path.basename(source) if inside.split(os.sep)[0] == os.pardir else inside
 
 
-def shell_lines(spec: JobSpec, home: str, folder: str, work: str) -> list[str]:
+def shell_lines(spec: JobSpec, home: str, folder: RunFolder, work: str) -> list[str]:
     """Shell lines that put copies where a run would have them; none without ``--files``.
 
     Args:
@@ -220,9 +215,9 @@ def shell_lines(spec: JobSpec, home: str, folder: str, work: str) -> list[str]:
     lines = [f"mkdir -p {work}"]
     kept = manifest(folder)
     if kept is None and spec.files_of:
-        folder, kept = _folder_of(spec.files_of, home), _of_run(spec.files_of, home)
+        folder, kept = RunFolder.of(home, spec.files_of), _of_run(spec.files_of, home)
     if kept is not None:
-        pristine = shlex.quote(os.path.join(folder, _PRISTINE))
+        pristine = shlex.quote(folder.pristine)
         lines += [f"cp -pR {pristine}/. {work}", f"chmod -R u+w {work}"]
         may_run = [one.path for one in kept if one.mode & 0o111 and not one.folder]
         return lines + [f"chmod a+x {work}/{shlex.quote(path)}" for path in may_run]
@@ -239,15 +234,11 @@ def shell_lines(spec: JobSpec, home: str, folder: str, work: str) -> list[str]:
     return lines
 
 
-def _folder_of(run_id: str, home: str) -> str:
-    return os.path.join(home, "runs", run_id)
-
-
 def _of_run(run_id: str, home: str) -> list[Carried]:
     """The pristine set of another run."""
-    folder = _folder_of(run_id, home)
+    folder = RunFolder.of(home, run_id)
     handle = run_id.rpartition("-")[2]
-    if not facts.exists(folder, facts.SPEC):
+    if not folder.has(SPEC):
         raise SpecError(f"files: run {handle} is deleted, and its copies with it: name them anew.")
     try:
         there = manifest(folder)
@@ -299,7 +290,7 @@ def _walk(
         yield Carried(path, source, mode, state.st_mtime_ns, state.st_size)
         return
     real = os.path.realpath(source)
-    if real in (os.path.realpath(home), os.path.realpath(os.path.join(home, "runs"))):
+    if real in (os.path.realpath(home), os.path.realpath(os.path.join(home, RUNS))):
         raise SpecError(
             f"files: {named} is the history of runs, in which the copies would lie: name what "
             "you need beside it."

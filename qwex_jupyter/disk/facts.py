@@ -3,7 +3,8 @@
 First wins, also between machines that share an NFS home: ``link()`` is atomic on the
 server, where locks and O_APPEND are not. Whoever comes second reads the winner and goes by
 it. Nothing else in this package creates or replaces a JSON file of a run: `link_once` for
-facts, `replace` for the one file (``seen.json``) and the leases that are observations.
+facts, `replace` for what is an observation. What a file is called is the matter of
+`folder.RunFolder`.
 
 Standard library only: the supervisor imports this module.
 """
@@ -13,21 +14,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from qwex_jupyter.errors import FactTooLarge, FactUnreadable, HomeUnusable
 
 Fact = dict[str, Any]
 
-SPEC, LAUNCH, STOP, KILL, RUN = "spec.json", "launch.json", "stop.json", "kill.json", "run.json"
-# Beside them, the manifest of what `--files` carries.
-FILES = "files.json"
-# The process that pulls the image and then starts the run, and how far the pull is.
-LAUNCHER, PULL = "launcher.json", "pull.json"
-# The engine's disk was seen full while the run lived.
-FULL = "full.json"
-SEEN = "seen.json"
+# A folder by its path, or a `RunFolder`.
+Folder = str | os.PathLike[str]
 
 # What a home that can't hard-link answers: FAT, exFAT, some SMB and FUSE mounts.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -40,12 +35,9 @@ _PASSING = {
 }  # fmt: skip
 
 _RESERVE = ".reserve."
-# The record of an end holds a command line and labels; the others a few words.
-_RESERVE_BYTES = {RUN: 16 * 1024}
 # The largest fact that is written or read: a script of 4 MiB takes up to six times
-# that as JSON. A spec leaves room for what the final record says beside the same labels.
+# that as JSON.
 MOST_BYTES = 32 * 1024 * 1024
-MOST_SPEC_BYTES = 28 * 1024 * 1024
 
 # The seat of fault injection: called with "<file>:<step>" before each step.
 fault: Callable[[str], None] | None = None
@@ -56,27 +48,27 @@ def _step(name: str, step: str) -> None:
         fault(f"{name}:{step}")
 
 
-def reserve(folder: str, *names: str, more: int = 0) -> None:
+def reserve(folder: Folder, sizes: Mapping[str, int]) -> None:
     """Sets room aside for facts that must be written when the disk is full.
 
     Args:
         folder: A run folder.
-        names: Which facts.
-        more: How many bytes beyond the usual the record of its end will take.
+        sizes: By each fact's name, how many bytes it may take.
     """
-    for name in names:
-        size = _RESERVE_BYTES.get(name, 4096) + (more if name == RUN else 0)
+    for name, size in sizes.items():
         with _create(os.path.join(folder, _RESERVE + name)) as file:
             file.write(b"\n" * size)
 
 
-def release(folder: str) -> None:
+def release(folder: Folder, names: Iterable[str]) -> None:
     """Gives back what `reserve` set aside."""
-    for name in (LAUNCH, STOP, RUN):
+    for name in names:
         _unlink(os.path.join(folder, _RESERVE + name))
 
 
-def link_once(folder: str, name: str, value: Fact, *, sync: bool = True) -> Fact:
+def link_once(
+    folder: Folder, name: str, value: Fact, *, sync: bool = True, most: int | None = None
+) -> Fact:
     """Makes ``folder/name`` say ``value``, unless it already says something.
 
     Args:
@@ -85,6 +77,7 @@ def link_once(folder: str, name: str, value: Fact, *, sync: bool = True) -> Fact
         value: What is to be said; JSON-serialisable. A random ``nonce`` is added unless
             it has one; the winner with one's own nonce is oneself.
         sync: It is on the disk, and survives a loss of power, before anybody can see it.
+        most: How many bytes it may take; None for as many as can be read.
 
     Returns:
         What the file says: ``value`` when this call won, else the winner's value.
@@ -97,7 +90,7 @@ def link_once(folder: str, name: str, value: Fact, *, sync: bool = True) -> Fact
     path = os.path.join(folder, name)
     nonce = str(value.get("nonce") or os.urandom(8).hex())
     value = {**value, "nonce": nonce}
-    data = _encoded(name, value)
+    data = _encoded(name, value, most)
     _step(name, "create")
     mine = os.path.join(folder, f".{name}.{nonce}")
     _write(folder, name, mine, data, sync=sync)
@@ -127,9 +120,9 @@ def link_once(folder: str, name: str, value: Fact, *, sync: bool = True) -> Fact
         _unlink(mine)
 
 
-def _encoded(name: str, value: Fact) -> bytes:
+def _encoded(name: str, value: Fact, most: int | None = None) -> bytes:
+    most = MOST_BYTES if most is None else most
     data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    most = MOST_SPEC_BYTES if name == SPEC else MOST_BYTES
     if len(data) > most:
         raise FactTooLarge(
             f"{name} would take {len(data):,} bytes, and can hold {most:,}: "
@@ -138,7 +131,7 @@ def _encoded(name: str, value: Fact) -> bytes:
     return data
 
 
-def read_fact(folder: str, name: str) -> Fact | None:
+def read_fact(folder: Folder, name: str) -> Fact | None:
     """What ``folder/name`` says, None when it doesn't exist.
 
     Raises:
@@ -168,19 +161,12 @@ def read_fact(folder: str, name: str) -> Fact | None:
     return value
 
 
-def glance(folder: str, name: str) -> Fact | None:
+def glance(folder: Folder, name: str) -> Fact | None:
     """`read_fact` of what may be missing without harm: None also where it can't be read."""
     try:
         return read_fact(folder, name)
     except FactUnreadable:
         return None
-
-
-def asked(folder: str) -> Fact | None:
-    """What ``stop.json`` says. One that can't be read asks for nothing, and costs no outcome."""
-    stop = glance(folder, STOP) or {}
-    numbers = all(isinstance(stop.get(key), int | float) for key in ("at", "grace"))
-    return stop if numbers and isinstance(stop.get("why"), str) else None
 
 
 def _read(path: str) -> bytes:
@@ -200,12 +186,12 @@ def _read(path: str) -> bytes:
         os.close(descriptor)
 
 
-def exists(folder: str, name: str) -> bool:
+def exists(folder: Folder, name: str) -> bool:
     """Whether the fact is there."""
     return os.path.lexists(os.path.join(folder, name))
 
 
-def changed_at(folder: str, name: str) -> float:
+def changed_at(folder: Folder, name: str) -> float:
     """When a file was last written, seconds since the epoch; 0.0 when it isn't there."""
     try:
         return os.stat(os.path.join(folder, name)).st_mtime
@@ -213,7 +199,7 @@ def changed_at(folder: str, name: str) -> float:
         return 0.0
 
 
-def replace(folder: str, name: str, value: Fact) -> None:
+def replace(folder: Folder, name: str, value: Fact) -> None:
     """Puts an observation in the place of the last one, by rename; not a fact, not synced."""
     mine = os.path.join(folder, f".{name}.{os.urandom(8).hex()}")
     data = _encoded(name, value)
@@ -228,7 +214,7 @@ def replace(folder: str, name: str, value: Fact) -> None:
         raise
 
 
-def _write(folder: str, name: str, mine: str, data: bytes, *, sync: bool) -> None:
+def _write(folder: Folder, name: str, mine: str, data: bytes, *, sync: bool) -> None:
     try:
         with _create(mine) as file:
             _step(name, "write")
@@ -266,7 +252,7 @@ def _unlink(path: str) -> None:
         pass  # already gone, or the folder was renamed away by delete
 
 
-def sync(folder: str, *names: str) -> None:
+def sync(folder: Folder, *names: str) -> None:
     """Has what those files say survive a loss of power from the moment this returns.
 
     Raises:
@@ -283,7 +269,7 @@ def sync(folder: str, *names: str) -> None:
     _sync_folder(folder)
 
 
-def _sync_folder(folder: str) -> None:
+def _sync_folder(folder: Folder) -> None:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

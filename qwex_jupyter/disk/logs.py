@@ -9,22 +9,21 @@ its lease writes the same bytes again, in the same place.
 from __future__ import annotations
 
 import errno
+import io
 import os
-import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import STREAMS as STREAMS
+from qwex_jupyter.disk.folder import RunFolder, lease_name, lease_number
 from qwex_jupyter.errors import FactUnreadable
 from qwex_jupyter.system import process
 
-STDOUT, STDERR = "stdout", "stderr"
-STREAMS = (STDOUT, STDERR)
+STDOUT, STDERR = STREAMS
 
-_LEASE = re.compile(r"log\.(\d+)\.json")
 # A lease is taken over after this many seconds without a change, on the observer's own clock.
 LEASE_QUIET = 15.0
 _REST_OF_CHARACTER = bytes(range(0x80, 0xC0))  # in UTF-8
@@ -36,17 +35,17 @@ class RunLog:
     """The output of one run.
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder, or its path.
     """
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: facts.Folder) -> None:
+        self.folder = RunFolder(os.fspath(folder))
 
     def path(self, stream: str) -> str:
         """The file of a stream, ``stdout`` or ``stderr``."""
         if stream not in STREAMS:
             raise ValueError(f"stream={stream!r}: choose stdout or stderr")
-        return os.path.join(self.folder, f"{stream}.log")
+        return self.folder.log(stream)
 
     def size(self, stream: str) -> int:
         """Bytes on disk; 0 where nothing was written yet."""
@@ -83,26 +82,37 @@ class RunLog:
         """The last ``limit`` bytes at the most."""
         return self.read(stream, max(0, self.size(stream) - limit))
 
-    def ends(self, stream: str, limit: int) -> bytes:
-        """The last whole lines within so many bytes; of a longer line its end, after a mark."""
-        data = self.tail(stream, limit)
-        if self.size(stream) <= limit:
-            return data
-        begin = data.find(b"\n", 0, -1) + 1
-        return data[begin:] if begin else "…".encode() + data.lstrip(_REST_OF_CHARACTER)
+    def where_last(self, stream: str, lines: int | None = None, within: int | None = None) -> int:
+        """The offset at which the last lines begin; it is looked for from the end.
 
-    def where_last(self, stream: str, lines: int) -> int:
-        """The offset at which the last so many lines begin, counting an unfinished one.
+        Args:
+            stream: ``stdout`` or ``stderr``.
+            lines: So many, counting an unfinished one; None for all.
+            within: So many bytes at the most; None for all. Where the last line alone is longer, it
+                is an offset in that line.
 
         Raises:
             FactUnreadable: See `read`.
         """
-        end = self.size(stream)
+        size = self.size(stream)
+        first = 0 if within is None else max(0, size - within)
+        found = None if lines is None else self._where(stream, lines, first, size)
+        if found is not None or not first:
+            return found or 0
+        at = first - 1  # where the line before may end
+        for data in self.pieces(stream, at, size - 1):
+            if (cut := data.find(b"\n") + 1) > 0:
+                return at + cut
+            at += len(data)
+        return first
+
+    def _where(self, stream: str, lines: int, first: int, end: int) -> int | None:
+        """Where the last so many lines begin; None where that isn't behind ``first``."""
         if not lines:
             return end
         end -= self.read(stream, end - 1, 1) == b"\n" if end else 0
-        while end > 0:
-            begin = max(0, end - _STEP)
+        while end > first:
+            begin = max(first, end - _STEP)
             data = self.read(stream, begin, end - begin)
             found = data.count(b"\n")
             if found >= lines:
@@ -111,12 +121,35 @@ class RunLog:
                     at = data.rfind(b"\n", 0, at)
                 return begin + at + 1
             lines, end = lines - found, begin
-        return 0
+        return None
 
-    def text(self, stream: str | None = None) -> str:
-        """All output as text, with U+FFFD for what isn't UTF-8, stdout before stderr."""
-        names = STREAMS if stream is None else (stream,)
-        return "".join(self.read(name).decode("utf-8", "replace") for name in names)
+    def last(self, stream: str, lines: int | None = None, within: int | None = None) -> bytes:
+        """The last lines, see `where_last`; of one that is cut its end, after a mark."""
+        begin = self.where_last(stream, lines, within)
+        mark, data = self.cut(stream, begin), self.read(stream, begin)
+        return mark + data.lstrip(_REST_OF_CHARACTER) if mark else data
+
+    def cut(self, stream: str, begin: int) -> bytes:
+        """What stands for the beginning of a line that is read from an offset in it, or nothing."""
+        whole = not begin or self.read(stream, begin - 1, 1) == b"\n"
+        return b"" if whole else "…".encode()
+
+    def text(self, stream: str | None = None, lines: int | None = None) -> str:
+        """Output as text, with U+FFFD for what isn't UTF-8, stdout before stderr.
+
+        Args:
+            stream: ``stdout`` or ``stderr``; None for both.
+            lines: Only so many last lines of all of it; None for all.
+        """
+        text = ""
+        for name in reversed(STREAMS) if stream is None else (stream,):
+            begin = 0 if lines is None else self.where_last(name, lines)
+            text = self.read(name, begin).decode("utf-8", "replace") + text
+            if begin:
+                break  # these are so many
+        if lines is None:
+            return text
+        return "".join(io.StringIO(text).readlines()[-lines:])  # a newline alone ends a line
 
     def write(self, stream: str, data: bytes, offset: int) -> None:
         """Writes bytes of the program at their place."""
@@ -205,9 +238,9 @@ class Lease:
         quiet: Seconds, shorter in tests.
     """
 
-    def __init__(self, folder: str, quiet: float = LEASE_QUIET) -> None:
+    def __init__(self, folder: facts.Folder, quiet: float = LEASE_QUIET) -> None:
         self._folder, self._quiet = folder, quiet
-        self._me = secrets.token_hex(8)
+        self._me = os.urandom(8).hex()
         self._number = 0
         self._seen: tuple[int, Any, float] | None = None
         self.cursor: dict[str, Any] = {}
@@ -228,14 +261,14 @@ class Lease:
         cursor = value.get("cursor", {})
         mine = {"holder": self._me, "beat": 0, "cursor": cursor, "process": _here()}
         # This isn't synced: after a loss of power the log is read again from an older cursor.
-        winner = facts.link_once(self._folder, f"log.{number + 1}.json", mine, sync=False)
+        winner = facts.link_once(self._folder, lease_name(number + 1), mine, sync=False)
         if winner.get("holder") != self._me:
             return False
         self._number, self.cursor = number + 1, dict(cursor)
         # Two writers that take turns would fill the folder. The last holder's file stays, as it
         # may be read this moment.
         try:
-            os.unlink(os.path.join(self._folder, f"log.{number - 1}.json"))
+            os.unlink(os.path.join(self._folder, lease_name(number - 1)))
         except OSError:
             pass  # there was none
         return True
@@ -254,7 +287,7 @@ class Lease:
         self.cursor = dict(cursor)
         facts.replace(
             self._folder,
-            f"log.{self._number}.json",
+            lease_name(self._number),
             {
                 "holder": self._me,
                 "beat": value.get("beat", 0) + 1,
@@ -277,12 +310,12 @@ def _is_gone(value: Mapping[str, Any]) -> bool:
     return isinstance(holder, dict) and process.standing(holder) == process.GONE
 
 
-def trouble(folder: str) -> str:
+def trouble(folder: facts.Folder) -> str:
     """Why a backend could not read its own log to the end, in its words; "" for no trouble."""
     return str(_highest(folder)[1].get("cursor", {}).get("trouble", ""))
 
 
-def is_whole(folder: str) -> bool:
+def is_whole(folder: facts.Folder) -> bool:
     """Whether all that the backend has of a log is on disk, so that it isn't asked again.
 
     A backend may have dropped since what was read. After a restart of this machine it isn't
@@ -294,11 +327,11 @@ def is_whole(folder: str) -> bool:
     return bool(value.get("whole")) and here
 
 
-def _highest(folder: str) -> tuple[int, dict[str, Any]]:
-    numbers = [int(m[1]) for name in os.listdir(folder) if (m := _LEASE.fullmatch(name))]
-    if not numbers:
+def _highest(folder: facts.Folder) -> tuple[int, dict[str, Any]]:
+    numbers = map(lease_number, os.listdir(folder))
+    number = max(numbers, default=0)
+    if not number:
         return 0, {}
-    number = max(numbers)
     # A lease that can't be read holds nothing: after a while it is taken over, and the log is
     # brought again from its beginning, to the same places.
-    return number, facts.glance(folder, f"log.{number}.json") or {}
+    return number, facts.glance(folder, lease_name(number)) or {}

@@ -8,9 +8,9 @@ import secrets
 import stat
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import OPEN, RUNS
 from qwex_jupyter.errors import FactUnreadable, HomeUnusable
 
-RUNS, OPEN = "runs", "open"
 _ID = "id"
 
 

@@ -7,7 +7,7 @@ import shutil
 import stat
 from collections.abc import Callable
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN, SPEC
 
 
 def remove(path: str) -> OSError | None:
@@ -27,7 +27,7 @@ def remove(path: str) -> OSError | None:
         except OSError as error:
             names, trouble = [], error
         for name in sorted(names, key=_turn):
-            if name == facts.RUN and trouble is not None:
+            if name == RUN and trouble is not None:
                 break
             trouble = _one(os.path.join(path, name)) or trouble
         if trouble is None or attempt == 2:
@@ -49,7 +49,7 @@ def _is_held(path: str) -> bool:
 
 def _turn(name: str) -> tuple[bool, bool, str]:
     # A folder that has an end and no spec is never taken for a run that lives.
-    return name == facts.RUN, name != facts.SPEC, name
+    return name == RUN, name != SPEC, name
 
 
 def _is_folder(path: str) -> bool:

@@ -20,6 +20,9 @@ SAVED_LINES = 200
 ROWS = 20
 # What the text of one card may add to a saved notebook.
 _TEXT_BYTES = 4_000
+# So much of the end of a log is read at the most, and the lines before it are counted where they
+# are no more. Bytes.
+_READ = _COUNTED = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,19 @@ class LogView:
 
     Attributes:
         lines: The last lines, clean (colours only).
-        count: How many lines there are in all.
+        count: How many lines there are in all; None where nobody has counted so many.
         size: How many bytes there are in all.
     """
 
     lines: Sequence[str] = ()
-    count: int = 0
+    count: int | None = 0
     size: int = 0
+
+    def before(self, shown: int) -> str:
+        """How much there is before the last so many lines, in words; "" for nothing."""
+        if self.count is None:
+            return f"more lines (of {say_bytes(self.size)})"
+        return say_count(self.count - shown, "line") if shown < self.count else ""
 
 
 @dataclass(frozen=True)
@@ -61,15 +70,17 @@ class Card:
 
 
 def log_view(log: RunLog, lines: int = SAVED_LINES, streams: Sequence[str] = STREAMS) -> LogView:
-    """The end of the output on disk, stdout before stderr."""
+    """The end of the output on disk, stdout before stderr; it is read from its end."""
     screen = terminal.Screen(lines)
-    for stream in streams:
-        last = log.where_last(stream, lines)
-        for data in log.pieces(stream, 0, last):
-            screen.skip(data.count(b"\n"), len(data))
-        for data in log.pieces(stream, last):
+    begins = {stream: log.where_last(stream, lines, _READ) for stream in streams}
+    counted = sum(begins.values()) <= _COUNTED
+    for stream, begin in begins.items():
+        mark, before = log.cut(stream, begin), log.pieces(stream, 0, begin) if counted else ()
+        screen.skip(sum(data.count(b"\n") for data in before), begin - len(mark))
+        screen.feed_whole(stream, mark)
+        for data in log.pieces(stream, begin):
             screen.feed_whole(stream, data)
-    return LogView(screen.tail(lines), screen.count, screen.bytes)
+    return LogView(screen.tail(lines), screen.count if counted else None, screen.bytes)
 
 
 def card_text(card: Card) -> str:
@@ -78,8 +89,8 @@ def card_text(card: Card) -> str:
     shown = bounded(shown, _TEXT_BYTES)
     card = told_below(card, len(shown))
     lines = [one_line(card.record, card.now)]
-    if len(shown) < card.log.count:
-        lines.append(f"  … {say_count(card.log.count - len(shown), 'line')} before")
+    if before := card.log.before(len(shown)):
+        lines.append(f"  … {before} before")
     lines += [f"  {line}" for line in shown]
     lines += [f"  {line}" for line in advice_on(card)]
     return "\n".join(lines)
@@ -103,7 +114,7 @@ def bounded(lines: Sequence[str], limit: int) -> list[str]:
 
 def told_below(card: Card, shown: int) -> Card:
     """The card as it is told below so many of its lines, which may be all there are."""
-    whole = shown == card.log.count > 0 and not card.record.log_missing
+    whole = shown and shown == card.log.count and not card.record.log_missing
     return replace(card, record=card.record.below_its_output()) if whole else card
 
 

@@ -101,10 +101,11 @@ def _log_html(card: Card) -> str:
     newest = _newest_html(lines, ROWS, "auto")
     # What went well takes no more room than it did while it ran.
     live = DETACHED_LINES if card.compact else LIVE_LINES
-    if log.count <= (live if record.status is RunStatus.SUCCEEDED else ROWS):
+    if not log.before(live if record.status is RunStatus.SUCCEEDED else ROWS):
         return newest
-    more = f", last {len(lines):,} shown" if len(lines) < log.count else ""
-    summary = f"output: {say_count(log.count, 'line')}, {say_bytes(log.size)}{more}"
+    count = "" if log.count is None else f"{say_count(log.count, 'line')}, "
+    more = f", last {len(lines):,} shown" if log.before(len(lines)) else ""
+    summary = f"output: {count}{say_bytes(log.size)}{more}"
     opened = "" if record.status is RunStatus.SUCCEEDED else " open"
     return (
         f'<details{opened}><summary style="color:{_MUTED};{_SMALL}">{summary}</summary>'

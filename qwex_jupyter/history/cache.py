@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN
 from qwex_jupyter.errors import RunNotFound
 from qwex_jupyter.history import columns
 from qwex_jupyter.history.columns import KINDS, Builder, Columns
@@ -265,7 +265,7 @@ def _read(folders: RunFolders, names: list[str], odd: set[str]) -> tuple[Columns
 def _final_records(runs: int, names: list[str]) -> dict[str, bytes]:
     """The content of ``run.json`` in these folders, as far as it can be read quickly."""
     found = {}
-    opened, read, close, path = os.open, os.read, os.close, "/" + facts.RUN
+    opened, read, close, path = os.open, os.read, os.close, "/" + RUN
     for name in names:
         try:
             file = opened(name + path, _OPEN_FLAGS, dir_fd=runs)

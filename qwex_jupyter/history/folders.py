@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qwex_jupyter.disk import awaited, carry, facts, opening, removing
+from qwex_jupyter.disk.folder import OPEN, RUNS, SPEC, STREAMS, RunFolder
 from qwex_jupyter.disk.home import default_home
 from qwex_jupyter.errors import (
     FactTooLarge,
@@ -48,8 +49,8 @@ class RunFolders:
     def __init__(self, home: str | None = None) -> None:
         check_platform()
         self.home = os.path.abspath(home) if home else default_home()
-        self.runs_folder = os.path.join(self.home, opening.RUNS)
-        self.open_folder = os.path.join(self.home, opening.OPEN)
+        self.runs_folder = os.path.join(self.home, RUNS)
+        self.open_folder = os.path.join(self.home, OPEN)
         self.id = opening.open_home(self.home)
         self._opened = _number(self.runs_folder)
         self._reader = reading.Reader(self.runs_folder)
@@ -65,7 +66,7 @@ class RunFolders:
             "QWEX_HOME to another folder, or try again to begin with an empty history."
         )
 
-    def folder(self, run_id: str) -> str:
+    def folder(self, run_id: str) -> RunFolder:
         """The folder of a run; any text that isn't a run id is refused.
 
         Raises:
@@ -73,7 +74,7 @@ class RunFolders:
         """
         if not is_run_id(run_id):
             raise RunNotFound(f"{run_id!r} isn't a run id.")
-        return os.path.join(self.runs_folder, run_id)
+        return RunFolder(os.path.join(self.runs_folder, run_id))
 
     def next_moment(self, now: float) -> float:
         """The moment that a new run is named after: now, but later than that of the last run.
@@ -92,7 +93,9 @@ class RunFolders:
             pass  # where nothing can be written there won't be a run either
         return moment
 
-    def create(self, spec: JobSpec, spec_fact: Mapping[str, Any], *, sync: bool = True) -> str:
+    def create(
+        self, spec: JobSpec, spec_fact: Mapping[str, Any], *, sync: bool = True
+    ) -> RunFolder:
         """Makes the folder of a new run, whole from the moment it has its name.
 
         Args:
@@ -110,25 +113,24 @@ class RunFolders:
         """
         run_id = spec_fact["run_id"]
         folder = self.folder(run_id)
-        making = os.path.join(self.runs_folder, f".new-{run_id}-{secrets.token_hex(4)}")
+        making = RunFolder(os.path.join(self.runs_folder, f".new-{run_id}-{secrets.token_hex(4)}"))
         try:
             self.mark_open(run_id)
             os.mkdir(making, 0o700)
             if spec.script is not None:
                 _write_new(os.path.join(making, spec.script_name), spec.script.encode())
-            for stream in ("stdout", "stderr"):
-                _write_new(os.path.join(making, f"{stream}.log"), b"")
+            for stream in STREAMS:
+                _write_new(making.log(stream), b"")
             if spec.has_own_folder:
                 carry.take(spec, self.home, making, sync=sync)
             labels = len(json.dumps(dict(spec.labels)).encode())
-            facts.reserve(making, facts.LAUNCH, facts.STOP, facts.RUN, more=labels)
-            facts.link_once(making, facts.SPEC, dict(spec_fact), sync=sync)
-            os.rename(making, folder)
+            making.begin(spec_fact, labels, sync=sync)
+            os.rename(making.path, folder.path)
             # Another kernel may have taken the run of a submitter that slept for minutes off the
             # list.
             self.mark_open(run_id)
         except BaseException as error:
-            removing.remove(making)
+            removing.remove(making.path)
             if not os.path.exists(folder):
                 self.mark_closed(run_id)
             if isinstance(error, FactTooLarge):
@@ -166,10 +168,7 @@ class RunFolders:
 
     def mark_closed(self, run_id: str) -> None:
         """Takes a run off the list of `open_ids`, which may be longer than what lives."""
-        try:
-            os.unlink(os.path.join(self.open_folder, run_id))
-        except OSError:
-            pass  # somebody was first, or it can only be read: who comes by later does it
+        RunFolder.of(self.home, run_id).leave_open_list()
 
     def run_ids(self, since: float | None = None) -> list[str]:
         """All runs, newest first; needs no file opened.
@@ -193,13 +192,13 @@ class RunFolders:
             RunNotFound: There is no such run.
             FactUnreadable: The file is damaged.
         """
-        value = facts.read_fact(self.folder(run_id), facts.SPEC)
+        value = self.folder(run_id).read(SPEC)
         if value is None:
             raise RunNotFound(f"{run_id}: there is no such run in {self.home}.")
         try:
             reading.submitted(value)
         except reading.DAMAGE as error:
-            path = os.path.join(self.folder(run_id), facts.SPEC)
+            path = os.path.join(self.folder(run_id), SPEC)
             raise FactUnreadable(f"{path} isn't a spec of ours: {error}") from error
         return value
 
@@ -224,12 +223,7 @@ class RunFolders:
 
     def observe(self, record: RunRecord) -> None:
         """Puts the last observation of a live run into ``seen.json``."""
-        keys = (
-            "status", "reason", "message", "started_at", "observed_at", "progress",
-            "backend_message", "uid",
-        )  # fmt: skip
-        values = record.to_json()
-        facts.replace(self.folder(record.run_id), facts.SEEN, {key: values[key] for key in keys})
+        self.folder(record.run_id).note_seen(record)
 
     def records(self, *, since: float | None = None) -> Iterator[RunRecord]:
         """The records of all runs, newest first."""

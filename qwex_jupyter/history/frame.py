@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter import runners
+from qwex_jupyter.disk.folder import log_name
 from qwex_jupyter.errors import SpecError
 from qwex_jupyter.history import cache, columns
 from qwex_jupyter.history.columns import KINDS, Columns, Words
@@ -210,7 +211,7 @@ class _Frame:
     def _log_path(self) -> Any:
         ids, codes = self.words("run_id")
         folders = (os.path.join(self._runs_folder, run_id) for run_id in ids)
-        return self.texts([os.path.join(folder, "stdout.log") for folder in folders], codes)
+        return self.texts([os.path.join(folder, log_name("stdout")) for folder in folders], codes)
 
     def _duration(self) -> Any:
         """`RunRecord.duration` of all rows at once."""

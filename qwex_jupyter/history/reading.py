@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.facts import Fact
+from qwex_jupyter.disk.folder import LAUNCH, RUN, SEEN, SPEC, RunFolder
 from qwex_jupyter.errors import FactUnreadable, RunNotFound
 from qwex_jupyter.history import columns
 from qwex_jupyter.model.record import RunRecord
@@ -46,7 +47,7 @@ class Reader:
         Raises:
             RunNotFound: There is no such run.
         """
-        folder = os.path.join(self._runs, run_id)
+        folder = RunFolder(os.path.join(self._runs, run_id))
         try:
             if not run_id or "/" in run_id or run_id.startswith("."):
                 raise OSError
@@ -58,7 +59,7 @@ class Reader:
         try:
             if stat.S_ISLNK(mode):
                 raise ValueError("it is a link, and what it points at is no run of this home")
-            ended = facts.read_fact(folder, facts.RUN)
+            ended = folder.read(RUN)
             if ended is not None:
                 self._asked.pop(run_id, None)
                 return _final(ended, run_id)
@@ -71,8 +72,8 @@ class Reader:
 
         It is asked all the time, and opens a file only where one has changed.
         """
-        folder = os.path.join(self._runs, run_id)
-        if facts.exists(folder, facts.RUN):
+        folder = RunFolder(os.path.join(self._runs, run_id))
+        if folder.has(RUN):
             return True
         known = self._asked.get(run_id)
         if known is not None and known[0] == _stamp(folder):
@@ -82,31 +83,31 @@ class Reader:
         except RunNotFound:
             return True
 
-    def _unended(self, folder: str, run_id: str) -> RunRecord:
+    def _unended(self, folder: RunFolder, run_id: str) -> RunRecord:
         try:
             record = self._submitted(folder, run_id)
         except DAMAGE as error:
             if not os.path.isdir(folder):
                 raise self._unknown(run_id) from None  # deleted since the first look
-            if facts.exists(folder, facts.RUN):
+            if folder.has(RUN):
                 return self.record(run_id)  # it ended since
             return _damaged(run_id, error, keeper(folder))
         try:
-            seen = facts.read_fact(folder, facts.SEEN)
+            seen = folder.read(SEEN)
             return _checked(_observed(record, seen), run_id) if seen else record
         except DAMAGE:
             return record  # an observation is replaced, not synced; the next one is as good
 
-    def _submitted(self, folder: str, run_id: str) -> RunRecord:
+    def _submitted(self, folder: RunFolder, run_id: str) -> RunRecord:
         stamp = _stamp(folder)
         known = self._asked.get(run_id)
         if known is not None and known[0] == stamp:
             return known[1]
-        asked = facts.read_fact(folder, facts.SPEC)
+        asked = folder.read(SPEC)
         if asked is None:
-            raise ValueError(f"the folder holds no {facts.SPEC}")
+            raise ValueError(f"the folder holds no {SPEC}")
         record = _checked(submitted(asked), run_id)
-        _check_launch(facts.read_fact(folder, facts.LAUNCH))
+        _check_launch(folder.read(LAUNCH))
         self._asked[run_id] = stamp, record
         return record
 
@@ -121,7 +122,7 @@ def submitted(asked: Mapping[str, Any]) -> RunRecord:
         ValueError, KeyError, TypeError, AttributeError: It is no spec of ours.
     """
     if not isinstance(asked["identity"], str) or not isinstance(asked["spec"], dict):
-        raise ValueError(f"{facts.SPEC} isn't what this package writes")
+        raise ValueError(f"{SPEC} isn't what this package writes")
     return RunRecord.submitted(asked)
 
 
@@ -133,13 +134,13 @@ def _check_launch(launch: Mapping[str, Any] | None) -> None:
     if not isinstance(launch.get("at"), int | float) or any(
         not isinstance(each["pid"], int) for each in whose
     ):
-        raise ValueError(f"{facts.LAUNCH} isn't what this package writes")
+        raise ValueError(f"{LAUNCH} isn't what this package writes")
 
 
-def keeper(folder: str) -> facts.Fact | None:
+def keeper(folder: RunFolder) -> Fact | None:
     """The supervisor of a run, unless it is known to be gone."""
     try:
-        launch = facts.glance(folder, facts.LAUNCH) or {}
+        launch = folder.glance(LAUNCH) or {}
         _check_launch(launch)
         if launch.get("by") == "supervisor" and process.standing(launch) != process.GONE:
             return launch
@@ -148,7 +149,7 @@ def keeper(folder: str) -> facts.Fact | None:
     return None
 
 
-def _damaged(run_id: str, error: BaseException, who: facts.Fact | None = None) -> RunRecord:
+def _damaged(run_id: str, error: BaseException, who: Fact | None = None) -> RunRecord:
     """The record of what can't be read; final unless it may still become another."""
     record = RunRecord.unreadable(_shown(run_id), _shown(f"It can't be read: {error}."))
     if who is not None:
@@ -182,7 +183,7 @@ def _damaged(run_id: str, error: BaseException, who: facts.Fact | None = None) -
 def _final(ended: Mapping[str, Any], run_id: str) -> RunRecord:
     record = _checked(RunRecord.from_json(ended), run_id)
     if not record.status.final:
-        raise ValueError(f"{facts.RUN} says {record.status}, which is no end")
+        raise ValueError(f"{RUN} says {record.status}, which is no end")
     return record
 
 
@@ -196,7 +197,7 @@ def _checked(record: RunRecord, run_id: str) -> RunRecord:
 def _observed(record: RunRecord, seen: Mapping[str, Any]) -> RunRecord:
     status = RunStatus(seen["status"])
     if status.final:
-        raise ValueError(f"{facts.SEEN} says {status}, which only {facts.RUN} may say")
+        raise ValueError(f"{SEEN} says {status}, which only {RUN} may say")
     return record.seen(
         Snapshot(
             status,
@@ -211,10 +212,8 @@ def _observed(record: RunRecord, seen: Mapping[str, Any]) -> RunRecord:
     )
 
 
-def _stamp(folder: str) -> _Stamp:
-    return tuple(
-        _stamp_of(path) for path in (folder + "/" + facts.SPEC, folder + "/" + facts.LAUNCH)
-    )
+def _stamp(folder: RunFolder) -> _Stamp:
+    return tuple(_stamp_of(path) for path in (f"{folder.path}/{SPEC}", f"{folder.path}/{LAUNCH}"))
 
 
 def _stamp_of(path: str) -> tuple[int, ...]:

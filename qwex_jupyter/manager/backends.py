@@ -19,14 +19,14 @@ class Backends:
 
     Args:
         history: For its home and id.
-        setting: Gives a setting of a runner as it is now.
+        setting: Gives a setting of a runner as it is now; None for what is declared.
         settings: Constructor arguments of runners, by the runner's name.
     """
 
     def __init__(
         self,
         history: RunHistory,
-        setting: Callable[[str], Any],
+        setting: Callable[[str], Any] | None,
         settings: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self._history, self._setting, self._settings = history, setting, dict(settings)
@@ -68,7 +68,7 @@ class Backends:
         with self._lock:
             if backend not in self._runners:
                 more = {"setting": self._setting, **self._settings.get(name, {})}
-                values = {**more, **dict(target)}
+                values = {**more, **{name.replace("-", "_"): value for name, value in target}}
                 made = runner_class(name)(self._history.home, self._history.id, **values)
                 self._runners[backend] = made
             return self._runners[backend]

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qwex_jupyter.disk import facts, logs
+from qwex_jupyter.disk.facts import Fact
+from qwex_jupyter.disk.folder import LAUNCHER, PULL, RUN, RunFolder
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import FactUnreadable, QwexError
 from qwex_jupyter.history import reading
@@ -38,12 +40,12 @@ _LAST_BREATH = 5.0
 _TAIL_BYTES = 4096
 
 
-def overdue(launch: facts.Fact) -> bool:
+def overdue(launch: Fact) -> bool:
     """Whether the process that linked ``launch.json`` may not start the program any more."""
     return time.time() - float(launch["at"]) > GOOD_FOR
 
 
-def silence(folder: str, spec_fact: dict[str, Any], *, writes_itself: bool) -> str:
+def silence(folder: RunFolder, spec_fact: dict[str, Any], *, writes_itself: bool) -> str:
     """Why nobody will start a run any more; "" while somebody may.
 
     Args:
@@ -53,9 +55,9 @@ def silence(folder: str, spec_fact: dict[str, Any], *, writes_itself: bool) -> s
     """
     holder, who = spec_fact.get("submitter"), "the kernel that submitted it"
     age = time.time() - spec_fact["created_at"]
-    pulled = facts.exists(folder, facts.LAUNCHER)
+    pulled = folder.has(LAUNCHER)
     if pulled:
-        holder = facts.glance(folder, facts.LAUNCHER)
+        holder = folder.glance(LAUNCHER)
         who = "the process that pulled its image"
     if not isinstance(holder, dict) or "pid" not in holder:
         holder = {"pid": 0}  # it can't be read who it is: by its silence alone
@@ -70,7 +72,7 @@ def silence(folder: str, spec_fact: dict[str, Any], *, writes_itself: bool) -> s
     if pulled:
         if standing == process.ALIVE:
             return ""  # an image may take hours
-        age = time.time() - facts.changed_at(folder, facts.PULL)
+        age = time.time() - facts.changed_at(folder, PULL)
     if age > QUIET:
         return f"nothing was heard of {who} on {spec_fact['host']} for 10 minutes"
     return ""
@@ -102,11 +104,10 @@ class Closing:
 
     def close_launch(self, run_id: str, why: str) -> bool:
         """Links ``launch.json`` as closed; whether nobody can start the run now."""
-        folder = self.history.folder(run_id)
-        winner = facts.link_once(folder, facts.LAUNCH, {"closed": why, "at": time.time()})
-        if "closed" not in winner:
+        closed = self.history.folder(run_id).close_launch(why)
+        if closed is None:
             return False
-        self.unstarted(run_id, winner)
+        self.unstarted(run_id, closed)
         return True
 
     def unstarted(self, run_id: str, launch: Mapping[str, Any]) -> None:
@@ -119,7 +120,7 @@ class Closing:
         """
         now = time.time()
         reason = Reason(launch.get("reason") or Reason.NEVER_STARTED)
-        stop = facts.asked(self.history.folder(run_id))
+        stop = self.history.folder(run_id).stop()
         if stop is not None:
             reason = Reason.NEVER_STARTED  # what was wanted goes before what would have been
         end = End(reason=reason, detail=str(launch["closed"]))
@@ -127,12 +128,14 @@ class Closing:
         self._conclude(run_id, self.history.spec_fact(run_id), snapshot, stop)
 
     def give_up(self, run_id: str) -> None:
-        """Calls a run LOST because its user says that its machine is gone for good."""
+        """Calls a run LOST because its user says that where it ran is gone for good."""
         spec_fact = self.history.spec_fact(run_id)
-        detail = f"{spec_fact['host']} was said to be gone for good"
+        detail = f"where it ran ({spec_fact['identity']}) was said to be gone for good"
         end = End(reason=Reason.VANISHED, detail=detail)
         snapshot = Snapshot(RunStatus.LOST, end=end, observed_at=time.time())
-        self._conclude(run_id, spec_fact, snapshot, None)
+        # Its runner may be one that isn't installed here any more, so nobody is asked.
+        self.history.folder(run_id).conclude(spec_fact, snapshot, None)
+        self._concluded(run_id)
 
     def ended(
         self, runner: Runner, run_id: str, spec_fact: dict[str, Any], answer: Snapshot
@@ -151,14 +154,13 @@ class Closing:
             missing = {**dict.fromkeys(logs.STREAMS, -1), **answer.log_missing}
             evidence = {**answer.evidence, "missing": why}
             answer = replace(answer, log_missing=missing, evidence=evidence)
-        stop = facts.asked(folder)
+        stop = folder.stop()
         limit, ran = spec_fact["spec"].get("timeout"), answer.evidence.get("elapsed")
         if limit and ran and ran > limit and not runner.promises.enforces_timeout:
             # Nobody was watching when its time was over.
             answer = replace(answer, evidence={**answer.evidence, "overrun": ran - limit})
-        tail = _last_words(log, separate=runner.promises.separate_streams)
         answer = runner.hear(answer, _all_of(log), spec_fact["spec"].get("image") or "")
-        self._conclude(run_id, spec_fact, answer, stop, tail)
+        self._conclude(run_id, spec_fact, answer, stop)
 
     def _conclude(
         self,
@@ -166,17 +168,20 @@ class Closing:
         spec_fact: dict[str, Any],
         answer: Snapshot,
         stop: dict[str, Any] | None,
-        tail: str = "",
     ) -> None:
         """Links the final record, unless somebody was first."""
-        log = RunLog(self.history.folder(run_id))
-        printed = bool(answer.log_missing) or any(log.size(stream) for stream in logs.STREAMS)
-        record = RunRecord.submitted(spec_fact).concluded(
-            answer, stop, spec_fact["spec"], tail, printed=printed
+        runner = self.backends.runner_of(run_id)
+        self.history.folder(run_id).conclude(
+            spec_fact,
+            answer,
+            stop,
+            separate=runner.promises.separate_streams,
+            # While the backend remembers the end, the sync may wait until the backend is freed.
+            sync=runner.writes_itself,
         )
-        # While the backend remembers the end, the sync may wait until the backend is freed.
-        sync = self.backends.runner_of(run_id).writes_itself
-        facts.link_once(self.history.folder(run_id), facts.RUN, record.to_json(), sync=sync)
+        self._concluded(run_id)
+
+    def _concluded(self, run_id: str) -> None:
         self.settle(run_id, free=False)
         self.end_seen.wake()
 
@@ -192,11 +197,11 @@ class Closing:
         """
         folder = self.history.folder(run_id)
         if os.path.isdir(folder):
-            if not facts.exists(folder, facts.RUN):
+            if not folder.has(RUN):
                 # The run is damaged. It stays as it is, and on the list, in case it is repaired.
                 self.schedule.again(run_id, self.patience.seen_again)
             else:
-                facts.release(folder)
+                folder.release()
                 if self._is_free(run_id, free=free):
                     self.history.mark_closed(run_id)
                     self.schedule.forget(run_id)
@@ -216,7 +221,7 @@ class Closing:
                 return True
             if free:
                 # The backend may forget it only when a loss of power can't take it from here.
-                facts.sync(self.history.folder(run_id), facts.RUN, "stdout.log", "stderr.log")
+                self.history.folder(run_id).sync()
                 if spec_fact["spec"].get("keep"):
                     return True
                 if runner.identity() == spec_fact["identity"]:
@@ -229,17 +234,6 @@ class Closing:
         self.schedule.again(run_id, self.patience.seen_again if free else 0.0)
         self.wake()
         return False
-
-
-def _last_words(log: RunLog, *, separate: bool) -> str:
-    """The end of stderr, or of stdout where both streams arrive as one: it helps to say why."""
-    try:
-        tail = log.tail("stderr", _TAIL_BYTES)
-        if not (tail or separate):
-            tail = log.tail("stdout", _TAIL_BYTES)
-    except FactUnreadable:
-        return ""
-    return tail.decode("utf-8", "replace")
 
 
 def _all_of(log: RunLog) -> str:

@@ -7,14 +7,13 @@ around that, or a wish of the user's written down.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from qwex_jupyter import runners
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import STOP
 from qwex_jupyter.errors import (
     FactUnreadable,
     HomeUnusable,
@@ -22,12 +21,10 @@ from qwex_jupyter.errors import (
     QwexError,
     RunInterrupted,
     RunNotFound,
-    RunStillLive,
     SubmitFailed,
 )
-from qwex_jupyter.history import reading
 from qwex_jupyter.history.history import RunHistory
-from qwex_jupyter.manager import again
+from qwex_jupyter.manager import again, deletion
 from qwex_jupyter.manager.loop import Loop
 from qwex_jupyter.manager.observations import Observer
 from qwex_jupyter.manager.run import Run
@@ -37,9 +34,9 @@ from qwex_jupyter.model.patience import Patience
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.run_ids import new_run_id
 from qwex_jupyter.model.spec import JobSpec
-from qwex_jupyter.model.status import Reason, RunStatus, StopCause
+from qwex_jupyter.model.status import RunStatus, StopCause
 from qwex_jupyter.runners.base import Runner
-from qwex_jupyter.system import frontend, interrupts, process
+from qwex_jupyter.system import frontend, interrupts
 from qwex_jupyter.system.interrupts import Presses
 from qwex_jupyter.system.threads import started
 
@@ -242,8 +239,8 @@ class RunManager:
         seconds = self._grace_of(run_id) if grace is None else grace
         folder = self.history.folder(run_id)
         try:
-            if facts.exists(folder, facts.STOP):
-                facts.link_once(folder, facts.KILL, {"who": who, "at": time.time()})
+            if folder.has(STOP):
+                folder.ask_kill(who)
             else:
                 self.tracker.stops.write(run_id, who, StopCause.CANCEL, seconds)
             closed = self.tracker.closing.close_launch(run_id, "it was stopped before")
@@ -296,61 +293,13 @@ class RunManager:
         return runner, changed
 
     def delete(self, run_id: str, *, gone: bool = False) -> None:
-        """Frees the backend's object and takes the folder away.
+        """Frees the backend's object and takes the folder away; see `deletion.delete`.
 
         Args:
             run_id: The run.
-            gone: The user says that the machine it ran on is gone for good: a run that
-                can't be asked about is called LOST first.
-
-        Raises:
-            RunStillLive: The run has not ended.
-            NotRemoved: Not all of it could be removed.
+            gone: The user says that where it ran is gone for good.
         """
-        record = self.history.record(run_id)
-        if gone and self.tracker.record(run_id).reason == Reason.HOST_UNREACHABLE:
-            try:
-                self.tracker.closing.give_up(run_id)
-            except FactUnreadable:
-                self.history.delete(run_id)  # damaged: its user's word is all there is
-                return
-            record = self.history.record(run_id)
-        if not record.status.final:
-            self.tracker.look([run_id])
-            record = self.history.record(run_id)
-        if not record.status.final:
-            damaged = "is damaged, and " if record.reason == Reason.UNREADABLE else ""
-            raise RunStillLive(
-                f"{record.title} {damaged}has not ended, so it is not deleted: "
-                f"first %qwex cancel {record.handle}"
-            )
-        if record.reason == Reason.UNREADABLE:
-            self._refuse_if_alive(run_id)
-        else:
-            self._free(record)
-        self.history.delete(run_id)
-
-    def _refuse_if_alive(self, run_id: str) -> None:
-        """Refuses to delete a run with an unreadable end whose supervisor still lives.
-
-        Raises:
-            RunStillLive: Its supervisor does.
-        """
-        who = reading.keeper(os.path.join(self.history.runs_folder, run_id))
-        if who is not None and process.standing(who) == process.ALIVE:
-            raise RunStillLive(
-                f"{run_id} is damaged, and its process {who['pid']} still lives: "
-                f"end that with kill {who['leader']['pid']}, then delete it."
-            )
-
-    def _free(self, record: RunRecord) -> None:
-        """Takes away what the backend holds of a run that has ended."""
-        try:
-            runner = self.tracker.backends.runner_of(record.run_id)
-        except (FactUnreadable, RunNotFound):
-            return  # its spec is damaged, or gone, and with it where that would be
-        if record.identity in ("", runner.identity()):
-            runner.delete(record.run_id)
+        deletion.delete(self.history, self.tracker, run_id, gone=gone)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Calls ``observer`` with each new record, from another thread; returns how to stop it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -47,7 +46,7 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """What is known of it now."""
+        """What is known of it now: the backend is asked, unless somebody has this moment."""
         return self.manager.tracker.fresh(self.run_id)
 
     @property
@@ -115,7 +114,7 @@ class Run:
         """The last lines of stderr, or of stdout when that is empty."""
         for stream in ("stderr", "stdout"):
             try:
-                text = self.log.ends(stream, 8192).decode("utf-8", "replace")
+                text = self.log.last(stream, within=8192).decode("utf-8", "replace")
             except FactUnreadable:
                 continue  # `logs` says why; here it is about what became of the run
             if text.strip():
@@ -138,11 +137,7 @@ class Run:
             tail: Only so many last lines.
         """
         self.manager.output.fetch(self.run_id)
-        text = self.log.text(stream)
-        if tail is None:
-            return text
-        lines = io.StringIO(text).readlines()  # which end with a newline and nothing else
-        return "".join(lines[-tail:] if tail else [])
+        return self.log.text(stream, tail)
 
     def follow(self, offsets: Mapping[str, int] | None = None) -> Iterator[tuple[str, bytes]]:
         """Its output as (stream, bytes) as it comes, to the end.
@@ -186,10 +181,10 @@ class Run:
     def __repr__(self) -> str:
         from qwex_jupyter.display.format import moment, one_line
 
-        record, now = self.record, time.time()
-        line = one_line(record, now)
-        # It stays in the notebook as it was when it was printed.
-        return line if record.status.final else f"{line} · as of {moment(now)}"
+        # No backend is asked: a debugger or a traceback may want it, and can't wait.
+        record = self.manager.tracker.record(self.run_id)
+        line = one_line(record, record.observed_at)
+        return line if record.status.final else f"{line} · as of {moment(record.observed_at)}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from qwex_jupyter.display.card import Card, card_text, log_view

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.facts import Fact
+from qwex_jupyter.disk.folder import KILL
 from qwex_jupyter.errors import BackendUnreachable, FactUnreadable, RunnerUnavailable
 from qwex_jupyter.history.history import RunHistory
 from qwex_jupyter.manager.backends import Backends
@@ -29,23 +30,20 @@ class Stops:
     backends: Backends
     schedule: Schedule
 
-    def write(self, run_id: str, who: str, why: StopCause, grace: float, **more: str) -> facts.Fact:
+    def write(self, run_id: str, who: str, why: StopCause, grace: float, **more: str) -> Fact:
         """Links ``stop.json``; what it says, whoever was first."""
-        value = {"who": who, "why": str(why), "grace": grace, "at": time.time(), **more}
+        clock = {}
         try:
-            value["clock"] = self.backends.runner_of(run_id).clock()
+            clock = {"clock": self.backends.runner_of(run_id).clock()}
         except (BackendUnreachable, RunnerUnavailable):
             pass  # the own clock is the next best
         except FactUnreadable:
             pass  # a damaged run whose supervisor lives, and reads this
-        try:
-            return facts.link_once(self.history.folder(run_id), facts.STOP, value)
-        except FactUnreadable:
-            return value  # a damaged one stands there: this is carried out all the same
+        return self.history.folder(run_id).ask_stop(who, why, grace, **clock, **more)
 
-    def before_start(self, run_id: str, spec_fact: facts.Fact) -> facts.Fact | None:
+    def before_start(self, run_id: str, spec_fact: Fact) -> Fact | None:
         """``stop.json`` of a run that hasn't started, which its start timeout may write now."""
-        stop = facts.asked(self.history.folder(run_id))
+        stop = self.history.folder(run_id).stop()
         limit = spec_fact["spec"].get("start_timeout")
         if stop is None and limit:
             left = limit - (time.time() - spec_fact["created_at"])
@@ -54,9 +52,7 @@ class Stops:
             self.schedule.sooner(run_id, left + 0.01)
         return stop
 
-    def carry_out(
-        self, runner: Runner, run_id: str, spec_fact: facts.Fact, answer: Snapshot
-    ) -> None:
+    def carry_out(self, runner: Runner, run_id: str, spec_fact: Fact, answer: Snapshot) -> None:
         """Stops a live run where that is wanted; every look repeats a stop that isn't fulfilled."""
         if answer.status is RunStatus.PENDING:
             stop = self.before_start(run_id, spec_fact)
@@ -74,14 +70,14 @@ class Stops:
             stop = self._of_running(runner, run_id, spec_fact["spec"], answer)
         if stop is not None:
             self.schedule.sooner(run_id, max(0.1, stop["at"] + stop["grace"] - time.time()))
-            force = facts.exists(self.history.folder(run_id), facts.KILL)
+            force = self.history.folder(run_id).has(KILL)
             runner.cancel(run_id, float(stop["grace"]), str(stop["why"]), force=force)
 
     def _of_running(
         self, runner: Runner, run_id: str, spec: dict[str, Any], answer: Snapshot
-    ) -> facts.Fact | None:
+    ) -> Fact | None:
         """``stop.json`` of a run that runs, which its timeout may write now."""
-        stop = facts.asked(self.history.folder(run_id))
+        stop = self.history.folder(run_id).stop()
         limit = spec.get("timeout")
         held = stop is not None or runner.enforce_timeout(run_id, limit)
         if held or not limit or not answer.started_at:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, RUN
 from qwex_jupyter.errors import (
     BackendUnreachable,
     FactUnreadable,
@@ -54,7 +54,7 @@ class Tracker:
 
     Args:
         history: The files.
-        setting: Gives a setting of a runner as it is now.
+        setting: Gives a setting of a runner as it is now; None for what is declared.
         settings: Constructor arguments of runners, by the runner's name.
         patience: How long it waits for what; that of a runner is one of its settings.
         wake: Has what is due looked at now, where something looks by itself.
@@ -73,7 +73,7 @@ class Tracker:
         self,
         history: RunHistory,
         *,
-        setting: Callable[[str], Any],
+        setting: Callable[[str], Any] | None = None,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         patience: Patience = Patience(),
         wake: Callable[[], None] = lambda: None,
@@ -222,7 +222,7 @@ class Tracker:
 
     def _foreign(self, runner: Runner, run_id: str, spec_fact: dict[str, Any]) -> None:
         """Handles a run of another backend: it stays what it was, unless it never began."""
-        launched = facts.exists(self.history.folder(run_id), facts.LAUNCH)
+        launched = self.history.folder(run_id).has(LAUNCH)
         if not launched and self._undertake(runner, run_id, spec_fact):
             return
         self.schedule.again(run_id, self._patience.seen_again)
@@ -239,10 +239,10 @@ class Tracker:
         """Writes down one answer of a backend."""
         folder = self.history.folder(run_id)
         # The answer may be older than an end that somebody else has written down since.
-        if facts.exists(folder, facts.RUN):
+        if folder.has(RUN):
             self.closing.settle(run_id)
             return
-        launch = facts.read_fact(folder, facts.LAUNCH)
+        launch = folder.read(LAUNCH)
         if isinstance(answer, RunNotFound):
             if launch is None or "closed" in launch:
                 answer = Snapshot(RunStatus.PENDING, Reason.STARTING, observed_at=time.time())
@@ -278,7 +278,7 @@ class Tracker:
         """Closes a launch that can't happen any more; returns whether that ended the run."""
         folder = self.history.folder(run_id)
         stop = self.stops.before_start(run_id, spec_fact)
-        launch = facts.read_fact(folder, facts.LAUNCH) or {}
+        launch = folder.read(LAUNCH) or {}
         if stop is not None:
             why = "it was stopped before"
         elif "closed" in launch:

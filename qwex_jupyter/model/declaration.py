@@ -21,12 +21,14 @@ class Option:
             Such an option of a runner's own has the value "yes" in `JobSpec.options`.
         short: A second, short word for it, like ``-m``.
         choices: The values that it can have; none named means any.
+        more: What the documentation says beyond the help.
     """
 
     help: str
     value: str = ""
     short: str = ""
     choices: tuple[str, ...] = ()
+    more: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,35 @@ class Promises:
 COMMON: Mapping[str, Option] = {
     "image": Option("container image; without --runner it means docker", "IMAGE"),
     "cpus": Option("CPU cores: 2, 0.5, 500m", "N"),
-    "memory": Option("memory limit: 512m, 2GiB (powers of 1024)", "SIZE", "-m"),
+    "memory": Option(
+        "memory limit: 512m, 2GiB (powers of 1024)",
+        "SIZE",
+        "-m",
+        more="it holds for the whole process tree, and above it the run is killed, "
+        "`OutOfMemory`. Locally it is looked at ten times a second, in a container there is no "
+        "swap beside it",
+    ),
     "gpus": Option("how many GPUs, or all", "N"),
     "shm-size": Option("size of /dev/shm (2 GiB with --gpus)", "SIZE"),
     "user": Option("uid, uid:gid or name inside the container", "USER", "-u"),
-    "volume": Option("a mount", "SRC:DST[:ro]", "-v"),
-    "files": Option("copies of these lie in the run's working folder", "PATH..."),
-    "here": Option("share this folder with the run, at the same path"),
-    "keep": Option("leave the container or Job when it has ended"),
+    "volume": Option(
+        "a mount",
+        "SRC:DST[:ro]",
+        "-v",
+        more="a path of the engine's machine, or the name of a volume; on a cluster "
+        "`pvc/NAME:DST`, a claim",
+    ),
+    "files": Option(
+        "copies of these lie in the run's working folder",
+        "PATH...",
+        more="taken at submit and kept for `rerun`, and the script that the command names with "
+        "them; takes the words behind it that are files here, `--` ends them. The folder is "
+        "`<run>/work`, in a container `/qwex/work`; see [below](#copies)",
+    ),
+    "here": Option("share this folder with the run, at the same path", more="locally the default"),
+    "keep": Option(
+        "leave the container or Job when it has ended", more="`%qwex delete` removes it"
+    ),
 }
 
 
@@ -115,7 +138,7 @@ class Declaration:
             begins with "because" and says why it can't. What isn't named isn't honoured.
         target_options: Those of the options that say which of several backends is meant. A
             runner object serves one backend: one is made for each value, and the values are
-            given to its constructor by these names.
+            given to its constructor by these names, with an underscore for each dash.
         settings: What its constructor may ask for by ``setting(name)``.
     """
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qwex_jupyter import runners
 from qwex_jupyter.disk import logs
 from qwex_jupyter.display import terminal
-from qwex_jupyter.display.card import Card, LogView, log_view
+from qwex_jupyter.display.card import DETACHED_LINES, Card, LogView, log_view
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.notebook.twin import Twin
 from qwex_jupyter.system import frontend
@@ -140,8 +140,8 @@ class Cards:
             return Card(record, view, now=now, compact=True)
         screen = terminal.Screen()
         for stream in shown.streams:
-            screen.feed("", log.ends(stream, _COMPACT_BYTES))
-        view = LogView(screen.tail(3))
+            screen.feed("", log.last(stream, DETACHED_LINES, _COMPACT_BYTES))
+        view = LogView(screen.tail(DETACHED_LINES))
         return Card(record, view, note=shown.note, now=now, compact=True)
 
     def _run(self) -> None:

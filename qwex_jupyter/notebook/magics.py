@@ -6,11 +6,11 @@ Loading is light: what a line needs is imported when the first one comes.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
+from IPython.core.magic import no_var_expand
 
 from qwex_jupyter import config
 from qwex_jupyter.config import Qwex
@@ -20,8 +20,6 @@ from qwex_jupyter.notebook import hooks
 from qwex_jupyter.notebook.tell import tell
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from qwex_jupyter.manager.manager import RunManager
 
 
@@ -29,7 +27,8 @@ def load(shell: Any) -> None:
     """Registers the magics; says what is still running."""
     magic = QwexMagic(shell)
     config.current = magic.config
-    shell.register_magic_function(magic, "line_cell", "qwex")
+    # The line is expanded by our own rules (see `commands.line`), and not by IPython.
+    shell.register_magic_function(no_var_expand(magic), "line_cell", "qwex")
     shell.configurables.append(magic.config)
     shell.Completer.custom_matchers.append(magic.matcher)
     hooks.install(shell)
@@ -53,8 +52,6 @@ class QwexMagic:
         shell: The IPython shell.
     """
 
-    # The line is expanded here, by our own rules (see `commands.line`), and not by IPython.
-    _ipython_magic_no_var_expand = True
     __name__ = "qwex"
 
     def __init__(self, shell: Any) -> None:
@@ -70,7 +67,9 @@ class QwexMagic:
 
     def __call__(self, line: str, cell: str | None = None) -> Any:
         """Runs a line, or a cell under its line; mistakes are one line without a traceback."""
-        names = {**self.shell.user_ns, **_locals_of_caller()}
+        from qwex_jupyter.system import compat
+
+        names = {**self.shell.user_ns, **compat.locals_of_caller()}
         try:
             return self._run(line, cell, names)
         except (SpecError, RunNotFound, AmbiguousRun) as error:
@@ -110,11 +109,3 @@ def _greet() -> None:
             tell(line)
     except QwexError as error:
         tell(error)
-
-
-def _locals_of_caller() -> Mapping[str, Any]:
-    """The variables of the function that a line of ours stands in, as ``!`` takes them."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame and frame.f_globals.get("__name__", "").startswith(("IPython.", "ipykernel.")):
-        frame = frame.f_back
-    return frame.f_locals if frame else {}

@@ -22,7 +22,7 @@ GROUP = "qwex_jupyter.runners"
 # The runner of a cell for which nobody chose one, without and with an image.
 DEFAULT, OF_IMAGES = "local", "docker"
 
-_BUILT_IN = {
+BUILT_IN = {
     name: f"qwex_jupyter.runners.{name}.declared:DECLARED" for name in ("local", "docker", "k8s")
 }
 # A runner for tests of what is built on this package: nobody is offered it.
@@ -39,7 +39,7 @@ def register_runner(declaration: Declaration) -> None:
     Raises:
         SpecError: One of that name is built in.
     """
-    if declaration.name in _BUILT_IN:
+    if declaration.name in BUILT_IN:
         raise SpecError(
             f"runner={declaration.name!r} is built in: give the new runner another name."
         )
@@ -55,7 +55,7 @@ def declared(name: str) -> Declaration:
     """
     if name in _registered:
         return _registered[name]
-    if where := (_BUILT_IN | _FOR_TESTS).get(name):
+    if where := (BUILT_IN | _FOR_TESTS).get(name):
         found: Declaration = _load(where)
         return found
     if (entry := _entry_points().get(name)) is not None:
@@ -74,7 +74,7 @@ def names(*, installed: bool = False) -> list[str]:
         installed: Also those of other packages, which takes a look through what is installed.
     """
     others = [*_registered, *(_entry_points() if installed else ())]
-    return list(dict.fromkeys([*_BUILT_IN, *others]))
+    return list(dict.fromkeys([*BUILT_IN, *others]))
 
 
 def declarations(*, installed: bool = False) -> list[Declaration]:
@@ -119,7 +119,7 @@ def runner_class(name: str) -> type[Any]:
     try:
         found: type[Any] = _load(declaration.runner)
     except Exception as error:
-        if name in _BUILT_IN:
+        if name in BUILT_IN:
             raise
         raise _broken(name, declaration.runner, error) from error
     return found

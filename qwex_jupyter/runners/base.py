@@ -8,8 +8,9 @@ What a runner may rely on:
 
 - A run's folder is whole, with ``spec.json`` and the script in it, before `submit`.
 - Whoever makes the one call that can start the program has linked ``launch.json``
-  directly before it, and reads ``stop.json`` directly after it. If ``launch.json`` is there
-  already, the run is started, or closed, by somebody else: it must not be started.
+  directly before it (`RunFolder.claim_launch`), and reads ``stop.json`` directly after it. If
+  ``launch.json`` is there already, the run is started, or closed, by somebody else: it must not
+  be started.
 - A stop is written down (``stop.json``) before `cancel` is called.
 - The status of an end is decided by `qwex_jupyter.model.status.conclude`, from the `End` in a
   snapshot; a runner never decides it.
@@ -20,23 +21,19 @@ of your own joins it.
 
 from __future__ import annotations
 
-import os
-import secrets as random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Event
 from typing import Any, ClassVar
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RunFolder
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import RunNotFound, RunStillLive, SpecError, UnsupportedOption
 from qwex_jupyter.model.declaration import Declaration, Promises
-from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
-from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
+from qwex_jupyter.model.status import Reason, Snapshot
 from qwex_jupyter.runners import honoured_by
-from qwex_jupyter.system import process
 
 Plan = dict[str, Any]
 
@@ -76,9 +73,9 @@ class Runner(ABC):
     def _default(self, name: str) -> str:
         return self.declaration.settings[name].default
 
-    def folder(self, run_id: str) -> str:
+    def folder(self, run_id: str) -> RunFolder:
         """The folder of one run."""
-        return f"{self.home}/runs/{run_id}"
+        return RunFolder.of(self.home, run_id)
 
     @abstractmethod
     def check(self) -> None:
@@ -118,13 +115,15 @@ class Runner(ABC):
         """A plan as a person would run it by hand: a shell line, ``docker run ...`` or YAML."""
 
     @abstractmethod
-    def submit(self, spec: JobSpec, run_id: str, folder: str, secrets: Mapping[str, str]) -> None:
+    def submit(
+        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
+    ) -> None:
         """Hands the run over.
 
         Called once by the manager, after the folder is whole. On return the backend, or a
         launcher that outlives us, has accepted it. Never waits for an image or a node.
         Something of that name that is there already is adopted, not made twice. What can be
-        told to be impossible now (no such image) closes ``launch.json`` with its reason.
+        told to be impossible now (no such image) closes the launch with its reason.
 
         Args:
             spec: What to run.
@@ -291,34 +290,3 @@ def used_options(spec: JobSpec) -> list[str]:
 def still_live(run_id: str) -> RunStillLive:
     """That a run can't be deleted yet."""
     return RunStillLive(f"{run_id} has not ended: %qwex cancel {run_id.rpartition('-')[2]}")
-
-
-def claim(folder: str, by: str, *, sync: bool = True, nonce: str = "") -> facts.Fact | None:
-    """Links ``launch.json``, directly before the one call that can start the program.
-
-    Args:
-        folder: The run's folder.
-        by: Who starts it, in one word.
-        sync: What is linked is to survive a loss of power.
-        nonce: By which the backend's object is known to be of this launch too.
-
-    Returns:
-        None where this process is to make that call; else what stands there already, because
-        somebody else starts the run or has closed its launch.
-    """
-    nonce = nonce or random.token_hex(8)
-    value = {"by": by, **process.identify(os.getpid()), "at": time.time(), "nonce": nonce}
-    winner = facts.link_once(folder, facts.LAUNCH, value, sync=sync)
-    return None if winner["nonce"] == nonce else winner
-
-
-def finish(folder: str, end: End) -> None:
-    """Links the final record of a run that whoever was to start it saw fail, or prevented."""
-    spec_fact = facts.read_fact(folder, facts.SPEC)
-    if spec_fact is None:
-        return  # deleted
-    now = time.time()
-    snapshot = Snapshot(RunStatus.PENDING, end=end, finished_at=now, observed_at=now)
-    stop = facts.asked(folder)
-    record = RunRecord.submitted(spec_fact).concluded(snapshot, stop, spec_fact["spec"])
-    facts.link_once(folder, facts.RUN, record.to_json())

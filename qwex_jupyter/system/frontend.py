@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from qwex_jupyter.errors import SpecError
@@ -86,7 +87,7 @@ def is_ending() -> bool:
 def is_watched() -> bool:
     """Whether a person looks at what this process displays: not so under nbclient or papermill."""
     # Those forbid input; a person's front end allows it.
-    return is_kernel() and getattr(_kernel(), "_allow_stdin", True)
+    return is_kernel() and bool((_request().get("content") or {}).get("allow_stdin", True))
 
 
 def updates_displays() -> bool:
@@ -98,9 +99,13 @@ def updates_displays() -> bool:
     """
     if not is_watched():
         return False
-    request = getattr(shell(), "parent_header", None) or {}
-    named = "cellId" in (request.get("metadata") or {})
+    named = "cellId" in (_request().get("metadata") or {})
     return named or "__vsc_ipynb_file__" in shell().user_ns
+
+
+def _request() -> Mapping[str, Any]:
+    """The message by which the front end asked for what runs now."""
+    return getattr(shell(), "parent_header", None) or {}
 
 
 def asker() -> str:

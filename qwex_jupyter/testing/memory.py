@@ -21,13 +21,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, STOP, RunFolder
 from qwex_jupyter.disk.logs import STREAMS, Lease, RunLog
 from qwex_jupyter.errors import RunNotFound
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
 from qwex_jupyter.runners.argv import script_argv
-from qwex_jupyter.runners.base import Plan, Runner, claim, still_live
+from qwex_jupyter.runners.base import Plan, Runner, still_live
 from qwex_jupyter.system import process
 from qwex_jupyter.testing.declared import DECLARED
 from qwex_jupyter.testing.program import INTERPRETER, Job
@@ -87,22 +87,24 @@ class MemoryRunner(Runner):
         """The instructions."""
         return str(plan["script"] or " ".join(plan["argv"]))
 
-    def submit(self, spec: JobSpec, run_id: str, folder: str, secrets: Mapping[str, str]) -> None:
+    def submit(
+        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
+    ) -> None:
         plan = self.plan(spec, run_id)
-        if facts.exists(folder, facts.STOP):
+        if folder.has(STOP):
             return  # whoever looks next closes the launch
         world = _world()
         with world.lock:
             if plan["name"] in world.jobs:
                 return
             job = Job(plan, self.history, run_id, folder, dict(secrets), self._clock)
-            if claim(folder, "kernel") is not None:
+            if not folder.claim_launch("kernel"):
                 return
             world.jobs[plan["name"]] = job
             world.started[run_id] = world.started.get(run_id, 0) + 1
             job.start()
         # A stop that came between the two was told "it is being started": it holds now.
-        stop = facts.asked(folder)
+        stop = folder.stop()
         if stop is not None:
             self.cancel(run_id, float(stop["grace"]), str(stop["why"]))
 
@@ -169,7 +171,7 @@ class MemoryRunner(Runner):
         if job is not None:
             with _world().lock:
                 return job.look()
-        launch = facts.read_fact(self.folder(run_id), facts.LAUNCH)
+        launch = self.folder(run_id).read(LAUNCH)
         if launch is not None and "closed" not in launch and launch["pid"] != os.getpid():
             # It lives, if it lives, in the memory of the process that submitted it.
             if process.standing(launch) == process.ALIVE:

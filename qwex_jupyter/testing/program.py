@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from qwex_jupyter.disk.logs import STREAMS
+from qwex_jupyter.disk.folder import STREAMS, RunFolder
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
 from qwex_jupyter.model.units import parse_memory
 from qwex_jupyter.runners.base import Plan
@@ -46,7 +46,7 @@ class Job:
     plan: Plan
     history: str
     run_id: str
-    folder: str
+    folder: RunFolder
     secrets: dict[str, str]
     clock: Callable[[], float]
     uid: str = field(default_factory=lambda: random.token_hex(6))
@@ -155,7 +155,7 @@ class Job:
 
     def _file(self, name: str) -> None:
         try:
-            with open(os.path.join(self.folder, "files", name), "rb") as file:
+            with open(os.path.join(self.folder.pristine, name), "rb") as file:
                 self._say("out", file.read())
         except OSError as error:
             self._say("err", f"memory: {name}: {error.strerror}\n".encode())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from qwex_jupyter import runners
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import STOP
 from qwex_jupyter.display import tables
 from qwex_jupyter.display.card import Card
 from qwex_jupyter.display.format import as_of, since
@@ -173,7 +173,7 @@ class LiveCard(_Page):
         if self._over or record.status.final:
             return "ended"
         folder = self._manager.history.folder(record.run_id)
-        return "stopping" if facts.exists(folder, facts.STOP) else "live"
+        return "stopping" if folder.has(STOP) else "live"
 
     def _tell(self) -> int:
         """Sends the card where anything but its clock has changed, and else what time it is."""

@@ -44,8 +44,7 @@ def find(log: RunLog, text: str, over: Callable[[], bool]) -> dict[str, Any] | N
     places: deque[tuple[str, int, int | None]] = deque(maxlen=PLACES)
     part = None
     for stream in STREAMS:
-        size = log.size(stream)
-        start = _line_at(log, stream, size - MOST) if size > MOST else 0
+        size, start = log.size(stream), log.where_last(stream, within=MOST)
         part = MOST if start else part
         number = 0 if start else 1
         for offset, block in _blocks(log, stream, start, size):

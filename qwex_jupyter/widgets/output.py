@@ -63,12 +63,7 @@ class Output:
             pulse.ask(self._tell)
 
     def _follow(self, log: RunLog) -> None:
-        offsets = {}
-        for stream in STREAMS:
-            offsets[stream] = start = max(0, log.size(stream) - _FIRST_BYTES)
-            if start:  # from the beginning of a line
-                data = log.read(stream, start, _FIRST_BYTES)
-                offsets[stream] += data.find(b"\n") + 1
+        offsets = {stream: log.where_last(stream, within=_FIRST_BYTES) for stream in STREAMS}
         self._skipped = sum(offsets.values())
         waited = 0.0
         with Tail(log, offsets=offsets) as tail:

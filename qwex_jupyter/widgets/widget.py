@@ -13,6 +13,8 @@ from typing import Any
 import anywidget
 import traitlets
 
+from qwex_jupyter.system import compat
+
 # What a page loads: modules and styles, as they are.
 PAGE = Path(__file__).parent / "page"
 
@@ -38,7 +40,7 @@ class Widget(anywidget.AnyWidget):
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
-        _answer_while_busy(self.comm)
+        compat.answer_while_busy(self.comm)
         self.on_msg(self._take)
 
     def _begin(self) -> Mapping[str, Any]:
@@ -59,12 +61,3 @@ class Widget(anywidget.AnyWidget):
         carry_out = self._wishes().get(str(content.get("kind")))
         if carry_out is not None:
             carry_out(content)
-
-
-def _answer_while_busy(comm: Any) -> None:
-    """Has the page's messages handled in the front end's subshell, where kernels have such.
-
-    ipykernel 7.4 sends a reply to where its comm spoke last, which is the thread of the cells.
-    """
-    if hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = lambda _data, default: default

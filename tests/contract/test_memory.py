@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH
 from qwex_jupyter.disk.logs import Lease, RunLog
 from qwex_jupyter.errors import RunNotFound
 from qwex_jupyter.manager.manager import RunManager
@@ -166,9 +167,9 @@ def test_a_run_of_a_process_that_is_gone_is_lost(
         run = manager.get(pipe.read().decode())
     folder = run.log.folder
     # The launch is no longer fresh: what it was to start would be there.
-    launch = facts.read_fact(folder, facts.LAUNCH)
+    launch = facts.read_fact(folder, LAUNCH)
     assert launch is not None
-    facts.replace(folder, facts.LAUNCH, {**launch, "at": launch["at"] - 100})
+    facts.replace(folder, LAUNCH, {**launch, "at": launch["at"] - 100})
     assert run.poll() is RunStatus.LOST
     assert (run.reason, run.exit_code) == (Reason.VANISHED, None)
 

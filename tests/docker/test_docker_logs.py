@@ -25,6 +25,7 @@ from local_helpers import full, until
 from wire import Wire
 
 from qwex_jupyter.disk import facts, logs
+from qwex_jupyter.disk.folder import FULL, RunFolder
 from qwex_jupyter.disk.logs import STREAMS, RunLog
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.manager.manager import RunManager
@@ -36,6 +37,7 @@ from qwex_jupyter.runners.container import http_stream
 from qwex_jupyter.runners.docker import disk as docker_disk
 from qwex_jupyter.runners.docker import logs as docker_logs
 from qwex_jupyter.runners.docker.engine import Engine as Client
+from qwex_jupyter.system import compat
 
 Make = Callable[..., Engine]
 
@@ -206,11 +208,11 @@ def test_silence_is_noticed_within_fifteen_seconds(
 
     guard = http_stream.Guard(ping, "never started")
 
-    def hang_up(reply: object) -> None:
+    def shut_down(reply: object) -> None:
         ended.append(clock.now)
         guard._watched.clear()
 
-    monkeypatch.setattr(http_stream, "hang_up", hang_up)
+    monkeypatch.setattr(compat, "shut_down", shut_down)
     guard._watched.append(http_stream.Watched(None, threading.Event()))
     guard._run()
     assert frozen < ended[0] <= frozen + 15.0
@@ -555,9 +557,9 @@ def test_an_engine_whose_disk_was_full_is_seen(
         run = manager.submit(spec, "docker")
         folder = manager.history.folder(run.run_id)
         until(lambda: run.record.status is RunStatus.RUNNING)
-        assert not facts.exists(folder, facts.FULL)
+        assert not facts.exists(folder, FULL)
         with full(engine.data):
-            until(lambda: facts.exists(folder, facts.FULL))
+            until(lambda: facts.exists(folder, FULL))
         (here / "end").touch()
         run.wait(check=False)
         assert (run.record.status, run.record.exit_code) == (RunStatus.SUCCEEDED, 0)
@@ -573,15 +575,15 @@ def test_a_disk_that_is_also_the_runs_own(mounted: Callable[[str], Path], tmp_pa
     disk = mounted("size=1m")
     for name in ("one", "two"):
         (disk / name).mkdir()
-    doubts = docker_disk.Doubts(lambda run_id: str(disk / run_id))
+    doubts = docker_disk.Doubts(lambda run_id: RunFolder(str(disk / run_id)))
     assert not docker_disk.is_full(str(disk))
     with full(disk):
         assert docker_disk.is_full(str(disk))
         doubts.look(str(disk), ["one", "deleted"])
         assert doubts.of("one")
-        assert not facts.exists(str(disk / "one"), facts.FULL)
+        assert not facts.exists(str(disk / "one"), FULL)
     doubts.look(str(disk), ["two"])
-    assert facts.exists(str(disk / "one"), facts.FULL)
+    assert facts.exists(str(disk / "one"), FULL)
     assert doubts.of("one")
     assert not doubts.of("two")
     assert not docker_disk.is_full("")

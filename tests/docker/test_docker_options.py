@@ -30,6 +30,7 @@ from wire import Wire
 from qwex_jupyter.commands import options
 from qwex_jupyter.commands.line import split
 from qwex_jupyter.disk import carry, facts
+from qwex_jupyter.disk.folder import RunFolder
 from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed, UnsupportedOption
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
@@ -130,8 +131,8 @@ def test_an_archive_ends_where_it_ends(home: str, here: Path) -> None:
     folder = here / "run"
     folder.mkdir()
     (folder / spec.script_name).write_text("true")
-    carry.take(spec, home, str(folder))
-    with body.archive(plan, str(folder)) as file:
+    carry.take(spec, home, RunFolder(str(folder)))
+    with body.archive(plan, RunFolder(str(folder))) as file:
         whole = file.read()
     with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
         assert tar.getnames() == ["cell.sh", "work", "work/data"]

@@ -19,6 +19,7 @@ from local_helpers import contents, until
 from registry import PASSWORD, USER, Registry
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, LAUNCHER, PULL
 from qwex_jupyter.manager import closing
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
@@ -123,7 +124,7 @@ def test_a_pull_outlives_its_kernel(engine: Engine, registry: Registry, home: st
 
     def work() -> None:
         run = submit(RunManager(home, settings=UNHURRIED), image, "echo here; exit 4")
-        until(lambda: fact(run, facts.PULL) and not fact(run, facts.LAUNCH))
+        until(lambda: fact(run, PULL) and not fact(run, LAUNCH))
         time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -132,7 +133,7 @@ def test_a_pull_outlives_its_kernel(engine: Engine, registry: Registry, home: st
     manager = RunManager(home, settings=UNHURRIED)
     (run_id,) = manager.history.run_ids()
     run = Run(manager, run_id)
-    assert fact(run, facts.LAUNCH) is None
+    assert fact(run, LAUNCH) is None
     assert manager.recover()
     registry.wire.clear()
     assert end(run).exit_code == 4
@@ -146,7 +147,7 @@ def test_a_pull_is_cancelled_from_another_process(
     image = registry.put("big", "team/big:1")
     slow(registry, 1e6)
     run = submit(manager, image)
-    launcher = fact(run, facts.LAUNCHER)
+    launcher = fact(run, LAUNCHER)
     assert launcher is not None
     until(lambda: pulling(run) or engine.kind == "podman")
 
@@ -172,7 +173,7 @@ def test_a_killed_launcher_is_seen(
     image = registry.put("big", "team/big:1")
     slow(registry, 1e6)
     run = submit(manager, image)
-    launcher = fact(run, facts.LAUNCHER)
+    launcher = fact(run, LAUNCHER)
     assert launcher is not None
     assert process.send(launcher, signal.SIGKILL)
     record = end(run)
@@ -188,7 +189,7 @@ def test_a_start_timeout_holds_while_the_image_is_pulled(
     slow(registry, 1e6)
     spec = JobSpec(command=("true",), image=image, start_timeout=2)
     run = manager.submit(spec, "docker")
-    launcher = fact(run, facts.LAUNCHER)
+    launcher = fact(run, LAUNCHER)
     assert launcher is not None
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.FAILED, Reason.START_DEADLINE_EXCEEDED)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import declared
 import places
 import pytest
 import waits
@@ -153,6 +154,13 @@ def test_a_run_has_no_terminal(option: str) -> None:
     """``-it`` gets a sentence that says how values and files go in."""
     with pytest.raises(SpecError, match="no keyboard and no terminal"):
         parse_run([option, "bash"])
+
+
+@pytest.mark.parametrize(("file", "name"), declared.TABLES, ids=" ".join)
+def test_what_runners_declare_is_what_is_written_down(file: str, name: str) -> None:
+    """The tables of options, settings and promises are those of the declarations."""
+    made = declared.TABLES[file, name]()
+    assert made == declared.placed(file, name), "python tests/rigs/declared.py --save"
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 from local_helpers import PATIENCE, end, launch_of, plain_user, prepared, sh, terminal, until
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import KILL, LAUNCH, LAUNCHER, RUN, SEEN, SPEC, STOP
 from qwex_jupyter.disk.logs import Lease
 from qwex_jupyter.errors import RunStillLive
 from qwex_jupyter.manager.manager import RunManager
@@ -38,8 +39,8 @@ DAMAGES: dict[str, Damage] = {
     "a pipe": os.mkfifo,
 }
 # Where a spec is missing nothing is known; a launch may not be there yet.
-CASES = [(name, damage) for name in (facts.RUN, facts.SPEC, facts.LAUNCH) for damage in DAMAGES]
-CASES.append((facts.SPEC, "gone"))
+CASES = [(name, damage) for name in (RUN, SPEC, LAUNCH) for damage in DAMAGES]
+CASES.append((SPEC, "gone"))
 
 
 def harm(run: Run, name: str, damage: str) -> None:
@@ -96,7 +97,7 @@ def test_what_may_not_be_read_is_damage_too(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A record without the right to read it is told like any other that can't be."""
-    for name in (facts.RUN, facts.SPEC):
+    for name in (RUN, SPEC):
         with plain_user() as folder, monkeypatch.context() as patch:
             patch.setenv("QWEX_HOME", str(folder / "home"))
             patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -110,7 +111,7 @@ def test_what_may_not_be_read_is_damage_too(
 
 
 @pytest.mark.parametrize("only", [None, "stdout"])
-@pytest.mark.parametrize("name", [facts.RUN, facts.SPEC])
+@pytest.mark.parametrize("name", [RUN, SPEC])
 def test_a_cell_that_watches_ends_with_it(manager: RunManager, name: str, only: str | None) -> None:
     """What %qwex attach and logs -f show in a notebook ends, and with that word."""
     run = prepared(manager, sh("x"))
@@ -156,7 +157,7 @@ def test_a_link_in_the_place_of_a_run_ends_nobody_else(manager: RunManager) -> N
     assert os.listdir(manager.history.runs_folder) == [run.run_id]
 
 
-@pytest.mark.parametrize("name", [facts.SPEC, facts.LAUNCH])
+@pytest.mark.parametrize("name", [SPEC, LAUNCH])
 def test_who_waits_when_the_damage_comes_is_told(
     manager: RunManager, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -207,8 +208,8 @@ def test_a_damaged_spec_of_what_lives_ends_nothing(
     """While its supervisor is seen to live a run is waited for, and its true end comes."""
     text = f"while [ ! -e '{tmp_path}/go' ]; do sleep 0.02; done; exit 7"
     run = local.submit(sh(text))
-    until(lambda: facts.exists(run.log.folder, facts.LAUNCH))
-    harm(run, facts.SPEC, damage)
+    until(lambda: facts.exists(run.log.folder, LAUNCH))
+    harm(run, SPEC, damage)
     record = run.record
     assert (record.status, record.reason) == (RunStatus.RUNNING, Reason.UNREADABLE)
     assert str(launch_of(run)["pid"]) in record.message
@@ -224,8 +225,8 @@ def test_a_damaged_spec_of_what_lives_ends_nothing(
 def test_what_is_damaged_and_lives_can_be_cancelled(local: RunManager) -> None:
     """A stop needs no spec: the supervisor has read all it needs."""
     run = local.submit(sh("sleep 300"))
-    until(lambda: facts.exists(run.log.folder, facts.LAUNCH))
-    harm(run, facts.SPEC, "torn")
+    until(lambda: facts.exists(run.log.folder, LAUNCH))
+    harm(run, SPEC, "torn")
     run.cancel()
     assert end(run).status is RunStatus.CANCELLED
 
@@ -234,7 +235,7 @@ def test_a_damaged_spec_of_what_was_killed_is_lost(local: RunManager) -> None:
     """When the supervisor goes nobody is left who could write down an end: that is the answer."""
     run = local.submit(sh("echo up; exec sleep 300"))
     until(lambda: run.logs() == "up\n")
-    harm(run, facts.SPEC, "torn")
+    harm(run, SPEC, "torn")
     launch = launch_of(run)
     os.kill(launch["pid"], signal.SIGKILL)
     os.kill(launch["leader"]["pid"], signal.SIGKILL)
@@ -246,8 +247,8 @@ def test_a_damaged_spec_of_what_was_killed_is_lost(local: RunManager) -> None:
 def test_a_damaged_end_of_what_lives_is_not_deleted(manager: RunManager) -> None:
     """Where something else stands in the place of its end, a program that runs keeps its folder."""
     run = manager.submit(sh("sleep 300"))
-    until(lambda: facts.exists(run.log.folder, facts.LAUNCH))
-    harm(run, facts.RUN, "torn")
+    until(lambda: facts.exists(run.log.folder, LAUNCH))
+    harm(run, RUN, "torn")
     leader = launch_of(run)["leader"]["pid"]
     with pytest.raises(RunStillLive, match=f"end that with kill {leader}"):
         run.delete()
@@ -263,8 +264,8 @@ def test_what_is_damaged_and_elsewhere_has_not_ended(manager: RunManager) -> Non
     run = prepared(manager, sh("x"))
     there = {**process.identify(os.getpid()), "host": "elsewhere"}
     launch = {"by": "supervisor", **there, "leader": there, "at": 1.0}
-    facts.link_once(run.log.folder, facts.LAUNCH, launch)
-    harm(run, facts.SPEC, "torn")
+    facts.link_once(run.log.folder, LAUNCH, launch)
+    harm(run, SPEC, "torn")
     record = run.record
     assert (record.status, record.reason) == (RunStatus.RUNNING, Reason.HOST_UNREACHABLE)
     assert "elsewhere" in record.message
@@ -272,7 +273,7 @@ def test_what_is_damaged_and_elsewhere_has_not_ended(manager: RunManager) -> Non
     with pytest.raises(RunStillLive):
         run.delete()
     run.cancel()
-    assert facts.exists(run.log.folder, facts.STOP)
+    assert facts.exists(run.log.folder, STOP)
     manager.delete(run.run_id, gone=True)
     assert os.listdir(manager.history.runs_folder) == []
 
@@ -281,8 +282,8 @@ def test_a_kernel_that_lives_keeps_no_damaged_run_of_another_backend(manager: Ru
     """Who asked an engine for a start isn't who runs it: its life says nothing of the run."""
     run = prepared(manager, sh("x"), runner="docker", identity="an engine")
     me = {"by": "kernel", **process.identify(os.getpid()), "at": 1.0}
-    facts.link_once(run.log.folder, facts.LAUNCH, me)
-    harm(run, facts.SPEC, "torn")
+    facts.link_once(run.log.folder, LAUNCH, me)
+    harm(run, SPEC, "torn")
     assert manager.tracker.ended(run.run_id)
     run.delete()
 
@@ -317,7 +318,7 @@ def test_what_can_t_be_read_this_moment_has_not_ended(
     real = os.open
 
     def opened(path: Any, *rest: Any, **more: Any) -> int:
-        if str(path).endswith(facts.SPEC):
+        if str(path).endswith(SPEC):
             raise OSError(number, os.strerror(number))
         return real(path, *rest, **more)
 
@@ -335,11 +336,11 @@ def test_an_end_that_can_t_be_read_this_moment_is_waited_for(
 ) -> None:
     """A wait gives the true end, and never what too many open files have made of it."""
     run = manager.submit(sh("exit 3"))
-    until(lambda: facts.exists(run.log.folder, facts.RUN))
+    until(lambda: facts.exists(run.log.folder, RUN))
     real, failures = os.open, [errno.EMFILE] * 20
 
     def opened(path: Any, *rest: Any, **more: Any) -> int:
-        if str(path).endswith(facts.RUN) and failures:
+        if str(path).endswith(RUN) and failures:
             raise OSError(failures.pop(), "Too many open files")
         return real(path, *rest, **more)
 
@@ -353,14 +354,14 @@ def test_an_observation_ends_nothing(manager: RunManager) -> None:
     """seen.json, which anybody may have left, never says an end."""
     run = prepared(manager, sh("x"))
     manager.tracker.look([run.run_id])
-    seen = facts.read_fact(run.log.folder, facts.SEEN) or {}
-    facts.replace(run.log.folder, facts.SEEN, {**seen, "status": "SUCCEEDED"})
+    seen = facts.read_fact(run.log.folder, SEEN) or {}
+    facts.replace(run.log.folder, SEEN, {**seen, "status": "SUCCEEDED"})
     assert manager.history.record(run.run_id).status is RunStatus.PENDING
     assert not manager.tracker.ended(run.run_id)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", [facts.STOP, facts.LAUNCHER, facts.SEEN, facts.KILL])
+@pytest.mark.parametrize("name", [STOP, LAUNCHER, SEEN, KILL])
 def test_a_damaged_word_beside_the_record_costs_no_outcome(
     manager: RunManager, name: str, damage: str
 ) -> None:
@@ -368,7 +369,7 @@ def test_a_damaged_word_beside_the_record_costs_no_outcome(
     run = prepared(manager, sh("x"))
     gone = {**process.identify(os.getpid()), "ticks": "1"}
     launch = {"by": "supervisor", **gone, "leader": gone, "at": 1.0}
-    facts.link_once(run.log.folder, facts.LAUNCH, launch)
+    facts.link_once(run.log.folder, LAUNCH, launch)
     harm(run, name, damage)
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.LOST, Reason.VANISHED)
@@ -378,7 +379,7 @@ def test_a_damaged_word_beside_the_record_costs_no_outcome(
 def test_a_damaged_stop_keeps_nobody_from_stopping(manager: RunManager, damage: str) -> None:
     """Where a damaged stop.json stands, a run that never started is closed by a cancel."""
     run = prepared(manager, sh("x"))
-    harm(run, facts.STOP, damage)
+    harm(run, STOP, damage)
     run.cancel()
     assert end(run).reason == Reason.NEVER_STARTED
 
@@ -387,8 +388,8 @@ def test_a_damaged_stop_keeps_nobody_from_stopping(manager: RunManager, damage: 
 def test_a_timeout_holds_where_a_damaged_stop_stands(manager: RunManager, damage: str) -> None:
     """It can't be written down there; the program is stopped, and the record says why."""
     run = manager.submit(sh("sleep 3000", timeout=1, grace=0))
-    until(lambda: facts.exists(run.log.folder, facts.LAUNCH))
-    harm(run, facts.STOP, damage)
+    until(lambda: facts.exists(run.log.folder, LAUNCH))
+    harm(run, STOP, damage)
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.FAILED, Reason.TIMED_OUT)
 
@@ -478,8 +479,8 @@ def test_a_fact_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
     value = {"text": "x" * facts.MOST_BYTES}
     for write in (facts.link_once, facts.replace):
         with pytest.raises(facts.FactTooLarge):
-            write(str(tmp_path), facts.RUN, value)
+            write(str(tmp_path), RUN, value)
     assert os.listdir(tmp_path) == []
     value = {"text": "x" * (facts.MOST_BYTES - 100)}
-    assert facts.link_once(str(tmp_path), facts.RUN, value)["text"] == value["text"]
-    assert facts.read_fact(str(tmp_path), facts.RUN) is not None
+    assert facts.link_once(str(tmp_path), RUN, value)["text"] == value["text"]
+    assert facts.read_fact(str(tmp_path), RUN) is not None

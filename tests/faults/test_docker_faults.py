@@ -34,6 +34,7 @@ from local_helpers import until
 from wire import Wire
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, STOP
 from qwex_jupyter.errors import SubmitFailed
 from qwex_jupyter.manager import closing, manager
 from qwex_jupyter.manager.manager import RunManager
@@ -406,7 +407,7 @@ def test_what_was_never_started_is_taken_away_later(
     """A created container stays while its launch may act; then it goes: LOST / NeverStarted."""
     monkeypatch.setattr(closing, "GOOD_FOR", 600.0)
     run = starter_dies(place, "exit 0")
-    assert facts.exists(run.log.folder, facts.LAUNCH)
+    assert facts.exists(run.log.folder, LAUNCH)
     place.manager.tracker.look([run.run_id])
     assert run.record.status is RunStatus.PENDING
     assert len(place.containers(run.run_id)) == 1
@@ -578,7 +579,7 @@ def test_an_exit_code_that_nobody_saw_is_no_success(
     for pid in holders:
         os.kill(pid, signal.SIGKILL)
     run = runs["stopping"]
-    facts.link_once(run.log.folder, facts.STOP, {"why": "cancel", "grace": 5.0, "at": time.time()})
+    facts.link_once(run.log.folder, STOP, {"why": "cancel", "grace": 5.0, "at": time.time()})
     place.engine.start()
     for found in recovered(place, runs).values():
         assert (found.status, found.exit_code) == (RunStatus.LOST, None), found.sentence

@@ -32,6 +32,7 @@ from kube_wire import KubeWire
 from wire import Rule
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import BackendUnreachable, QwexError, RunnerUnavailable, SubmitFailed
 from qwex_jupyter.manager import closing
@@ -362,7 +363,7 @@ def test_a_log_cut_at_any_byte_is_whole_in_the_end(
     for number, offset in enumerate(offsets):
         folder = tmp_path / str(number) / run.run_id
         folder.mkdir(parents=True)
-        shutil.copy(Path(run.log.folder, facts.LAUNCH), folder)
+        shutil.copy(Path(run.log.folder, LAUNCH), folder)
         log, stop = RunLog(str(folder)), threading.Event()
         place.wire.cut("GET", "/log[?]", offset, reset=reset)
         place.wire.cut("GET", "/log[?]", offset // 2 + 500, reset=reset)

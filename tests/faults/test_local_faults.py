@@ -18,6 +18,7 @@ from local_helpers import end, launch_of, needs_proc, prepared, sh, until
 from needs import need
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, RUN, SEEN, SPEC, STOP
 from qwex_jupyter.errors import FactUnreadable, RunStillLive
 from qwex_jupyter.manager import closing
 from qwex_jupyter.manager.manager import RunManager
@@ -32,7 +33,7 @@ def launched(manager: RunManager, who: dict[str, Any], leader: dict[str, Any] | 
     """A run that is said to have been launched by this process, with this leader."""
     run = prepared(manager, sh("sleep 300"))
     launch = {"by": "supervisor", **who, "leader": leader or who, "at": time.time()}
-    facts.link_once(run.log.folder, facts.LAUNCH, launch)
+    facts.link_once(run.log.folder, LAUNCH, launch)
     return run
 
 
@@ -269,7 +270,6 @@ def test_reused_pids_in_a_namespace_of_their_own(tmp_path: Path) -> None:
         pytest.skip("needs the right to make a pid namespace (run as root)")
     text = """
         import os, signal, subprocess, sys, time
-        from qwex_jupyter.disk import facts
         from qwex_jupyter.manager.manager import RunManager
         from qwex_jupyter.model.spec import JobSpec
 
@@ -303,7 +303,7 @@ def test_reused_pids_in_a_namespace_of_their_own(tmp_path: Path) -> None:
         seen = 0
         while seen < 10:
             run = manager.submit(JobSpec(command=("sleep", "1000")))
-            while not (launch := facts.read_fact(run.log.folder, facts.LAUNCH)):
+            while not (launch := run.log.folder.read("launch.json")):
                 time.sleep(0.005)
             manager.close()
             pids = launch["pid"], launch["leader"]["pid"]
@@ -370,7 +370,7 @@ def test_a_live_supervisor_is_running(local: RunManager) -> None:
     """The same record with a living process behind it is RUNNING, however often it is asked."""
     run = launched(local, process.identify(os.getpid()))
     assert [run.poll() for _ in range(5)] == [RunStatus.RUNNING] * 5
-    facts.link_once(run.log.folder, facts.RUN, run.record.to_json() | {"status": "SUCCEEDED"})
+    facts.link_once(run.log.folder, RUN, run.record.to_json() | {"status": "SUCCEEDED"})
 
 
 # Other machines, other boots.
@@ -382,7 +382,7 @@ def test_a_run_of_another_host_is_never_lost(manager: RunManager) -> None:
     launch = launched(manager, there)
     identity = f"local://elsewhere/{'0' * 32}/pid:[1]"
     spec = prepared(manager, sh("sleep 9"), identity=identity, host="elsewhere", submitter=there)
-    facts.link_once(spec.log.folder, facts.LAUNCH, {**there, "leader": there, "at": time.time()})
+    facts.link_once(spec.log.folder, LAUNCH, {**there, "leader": there, "at": time.time()})
     for run, status in ((launch, RunStatus.RUNNING), (spec, RunStatus.PENDING)):
         for _ in range(3):
             assert run.poll() is status
@@ -394,7 +394,7 @@ def test_a_run_of_another_host_is_never_lost(manager: RunManager) -> None:
     launch.cancel()
     spec.cancel()
     for run in (launch, spec):
-        assert facts.exists(run.log.folder, facts.STOP)
+        assert facts.exists(run.log.folder, STOP)
         assert not run.record.status.final
 
 
@@ -585,7 +585,7 @@ def test_a_daemon_that_holds_the_streams_doesn_t_hold_the_end(
 
 
 @pytest.mark.parametrize("text", ["{torn", "[]", "{}", '{"pid": 1}'])
-@pytest.mark.parametrize("name", [facts.LAUNCH, facts.STOP, facts.SPEC, facts.RUN, facts.SEEN])
+@pytest.mark.parametrize("name", [LAUNCH, STOP, SPEC, RUN, SEEN])
 def test_a_damaged_run_doesn_t_hide_the_others(manager: RunManager, name: str, text: str) -> None:
     """A file that isn't ours in one open run keeps nobody from seeing how another one ends."""
     bad = prepared(manager, sh("x"))

@@ -28,6 +28,7 @@ import pytest
 from actors import Actor
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, RUN, SEEN, SPEC, STOP
 from qwex_jupyter.disk.logs import Lease, RunLog
 from qwex_jupyter.errors import RunNotFound
 from qwex_jupyter.manager import closing
@@ -112,7 +113,7 @@ class Stage:
 
     def glance(self) -> None:
         """Remembers the first run.json there was: there must never be another."""
-        if self.run_id and self.first_end is None and os.path.exists(f"{self.folder}/{facts.RUN}"):
+        if self.run_id and self.first_end is None and os.path.exists(f"{self.folder}/{RUN}"):
             self.first_end = end_of(self.folder)
 
 
@@ -138,7 +139,7 @@ def scribe_of_another() -> Scribe:
 
 def end_of(folder: str) -> tuple[int, bytes]:
     """Inode and content of run.json."""
-    with open(os.path.join(folder, facts.RUN), "rb") as file:
+    with open(os.path.join(folder, RUN), "rb") as file:
         return os.fstat(file.fileno()).st_ino, file.read()
 
 
@@ -207,7 +208,7 @@ def judged(stage: Stage) -> RunRecord:
         time.sleep(0.002)
     stage.glance()
     record = fresh.history.record(stage.run_id)
-    launch = facts.read_fact(stage.folder, facts.LAUNCH)
+    launch = facts.read_fact(stage.folder, LAUNCH)
     assert launch is not None
     assert record.status.final
     assert record.reason != Reason.UNREADABLE
@@ -653,7 +654,7 @@ def test_eight_managers_recover_the_same_runs(stages: Callable[..., Stage]) -> N
     orphans = [stages() for _ in range(25)]
     for stage in orphans:
         # Its supervisor is killed when it has seen the end, and not yet written it down.
-        supervise = dying_at(f"{facts.RUN}:create", stage.supervise)
+        supervise = dying_at(f"{RUN}:create", stage.supervise)
         assert Actor(supervise, "").finish() == -signal.SIGKILL
     home = dead[0].home
     ready, go, told = os.pipe(), os.pipe(), os.pipe()
@@ -668,7 +669,7 @@ def test_eight_managers_recover_the_same_runs(stages: Callable[..., Stage]) -> N
         while manager.history.open_ids() and time.monotonic() < until:
             manager.tracker.look()
         said = {
-            stage.run_id: (facts.read_fact(stage.folder, facts.RUN) or {}).get("nonce")
+            stage.run_id: (facts.read_fact(stage.folder, RUN) or {}).get("nonce")
             for stage in dead + orphans
         }
         os.write(told[1], json.dumps(said).encode() + b"\n")
@@ -744,7 +745,7 @@ def test_the_lease_of_a_process_that_is_gone_is_taken_at_once(tmp_path: Path) ->
 
 def test_one_damaged_run_keeps_no_other_from_being_taken_up(stages: Callable[..., Stage]) -> None:
     """A torn launch.json, as a loss of power leaves it, is one run; all others get their end."""
-    for name in (facts.LAUNCH, facts.STOP, facts.SPEC, facts.SEEN, facts.RUN):
+    for name in (LAUNCH, STOP, SPEC, SEEN, RUN):
         torn, good = stages(), stages()
         with open(f"{torn.folder}/{name}", "w") as file:
             file.write("{")
@@ -761,9 +762,9 @@ def test_a_damaged_stop_doesnt_end_a_supervisor(stages: Callable[..., Stage]) ->
     stage = stages("sleep 0.3; exit 7")
     actor = Actor(stage.supervise, "")
     until = time.monotonic() + PATIENCE
-    while not facts.exists(stage.folder, facts.LAUNCH) and time.monotonic() < until:
+    while not facts.exists(stage.folder, LAUNCH) and time.monotonic() < until:
         time.sleep(0.001)
-    with open(f"{stage.folder}/{facts.STOP}", "w") as file:
+    with open(f"{stage.folder}/{STOP}", "w") as file:
         file.write("{")
     actor.done()
     assert judged(stage).exit_code == CODE

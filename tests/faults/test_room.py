@@ -13,6 +13,7 @@ import pytest
 from local_helpers import end, full, plain_user, prepared, sh, terminal, until
 
 from qwex_jupyter.disk import facts, removing
+from qwex_jupyter.disk.folder import LAUNCH, RUN, SPEC
 from qwex_jupyter.errors import HomeUnusable, NotRemoved, SubmitFailed
 from qwex_jupyter.history.history import RunHistory
 from qwex_jupyter.manager.manager import RunManager
@@ -165,7 +166,7 @@ def test_what_becomes_of_a_run_and_can_t_be_written_is_said(small: Path) -> None
     run = prepared(manager, sh("x"))
     gone = {**process.identify(os.getpid()), "ticks": "1"}
     launch = {"by": "supervisor", **gone, "leader": gone, "at": 1.0}
-    facts.link_once(run.log.folder, facts.LAUNCH, launch)
+    facts.link_once(run.log.folder, LAUNCH, launch)
     read_only(small)
     manager.tracker.look()
     assert "Read-only file system. Free some room" in run.message
@@ -297,8 +298,8 @@ def test_without_room_for_a_rename_it_is_removed_in_place(
         run = _ended(manager)
         Path(run.log.folder, "work").mkdir()
         if not whole:
-            os.unlink(os.path.join(run.log.folder, facts.RUN))
-            Path(run.log.folder, facts.SPEC).write_text("{")
+            os.unlink(os.path.join(run.log.folder, RUN))
+            Path(run.log.folder, SPEC).write_text("{")
         left = step
 
         def die(path: str) -> OSError | None:

@@ -132,10 +132,7 @@ def test_a_stop_is_carried_out_by_whoever_comes(there: There) -> None:
     """A stop that was only written down, as by a kernel that died then, is carried out."""
     run = there.up("sh", SAYS_GOODBYE)  # from then on it knows what to do
     there.manager.close()
-    from qwex_jupyter.disk import facts
-
-    stop = {"who": "you", "why": "cancel", "grace": 5.0, "at": time.time()}
-    facts.link_once(run.log.folder, facts.STOP, stop)
+    run.log.folder.ask_stop("you", "cancel", 5.0)
     record = there.another().get(run.run_id).wait(90, check=False).record
     assert (record.status, record.exit_code) == (RunStatus.CANCELLED, 7)
 

@@ -20,11 +20,14 @@ from local_helpers import end, launch_of, needs_proc, python, sh, until
 from needs import need
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import STOP
 from qwex_jupyter.errors import RunnerUnavailable, SpecError
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.runners.local import client
+from qwex_jupyter.runners.local.runner import LocalRunner
 from qwex_jupyter.system import process
 from qwex_jupyter.testing.contract import RunnerContract, ShellPrograms, lives
 
@@ -257,7 +260,7 @@ def test_nothing_is_inherited_but_the_three_streams(manager: RunManager) -> None
     with socket.create_server(address, reuse_port=False):
         pass
     held = [line.split()[-3:] for line in run.logs().splitlines() if "->" in line]
-    script = run.log.folder + "/cell.sh"
+    script = f"{run.log.folder}/cell.sh"
     assert {words[0] for words in held if words[2] != script} == {"0", "1", "2"}
     assert next(words[2] for words in held if words[0] == "0") == "/dev/null"
     supervisor = f"/proc/{launch_of(run)['pid']}/fd"
@@ -434,6 +437,23 @@ def test_nothing_is_left_behind(local: RunManager) -> None:
     until(lambda: not zombies(local.runner("local")._server._pid) - before)  # type: ignore[attr-defined]
 
 
+@needs_proc
+def test_a_server_that_nobody_uses_is_not_waited_for(
+    local: RunManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that can't leave yet holds nobody up, and is reaped when it has left."""
+    runner = local.runner("local")
+    assert isinstance(runner, LocalRunner)
+    end(local.submit(sh("true")))
+    assert runner._server is not None
+    pid = runner._server._pid
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(client, "time", None)
+    runner._server = None
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
 def zombies(*parents: int) -> set[int]:
     """Children of this process, and of those, that have ended and aren't waited for."""
     stats = process._stats().items()
@@ -446,7 +466,7 @@ def test_a_stop_from_another_machine_is_obeyed(local: RunManager) -> None:
     run = local.submit(sh("echo up; sleep 300"))
     until(lambda: run.logs() == "up\n")
     stop = {"who": "a colleague", "why": "cancel", "grace": 5.0, "at": time.time()}
-    facts.link_once(run.log.folder, facts.STOP, stop)
+    facts.link_once(run.log.folder, STOP, stop)
     record = end(run)
     assert (record.status, record.reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_USER)
     assert "a colleague" in record.message

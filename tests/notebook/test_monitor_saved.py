@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kernel
 
 RUNS = 2000
 # A program that executes notebooks can't be asked; this one says that it can, as a person could.
-ASKABLE = "get_ipython().kernel._allow_stdin = True\n"
+ASKABLE = "get_ipython().parent_header['content']['allow_stdin'] = True\n"
 
 
 def executed(folder: Path, *cells: str) -> Any:

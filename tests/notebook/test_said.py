@@ -15,7 +15,7 @@ from local_helpers import end, sh, terminal
 
 from qwex_jupyter.commands import verbs
 from qwex_jupyter.disk.logs import RunLog
-from qwex_jupyter.display.card import Card, LogView, card_text
+from qwex_jupyter.display.card import Card, LogView, card_text, log_view
 from qwex_jupyter.display.render import card_html
 from qwex_jupyter.display.terminal import LINE_LIMIT, Screen
 from qwex_jupyter.manager.manager import RunManager
@@ -113,7 +113,14 @@ def test_where_the_last_lines_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for stream, whole in (("stdout", data), ("stderr", data + b"\n")):
             for count in range(9):
                 found = whole[log.where_last(stream, count) :]
-                assert found == b"".join(whole.splitlines(keepends=True)[-count:] * (count > 0))
+                last = whole.splitlines(keepends=True)[-count:] * (count > 0)
+                assert found == b"".join(last)
+                for within in range(1, len(whole) + 1):
+                    found = whole[log.where_last(stream, count, within) :]
+                    fits = [n for n in range(len(last) + 1) if len(b"".join(last[n:])) <= within]
+                    # A line that alone is too long is cut.
+                    cut = whole[-within:] if last and len(last[-1]) > within else None
+                    assert found == (cut or b"".join(last[fits[0] :]))
 
 
 def test_logs_of_what_has_ended_is_bounded_when_followed(k: Kernel) -> None:
@@ -179,10 +186,69 @@ def test_the_one_line_that_a_card_has_room_for_is_its_beginning() -> None:
 def test_a_small_card_begins_with_a_whole_line(tmp_path: Path) -> None:
     """The last bytes of a log are whole lines, or marked as the end of one."""
     log = _log(tmp_path, stdout=b"first line\nsecond\n", stderr="é".encode() * 30).log
-    assert log.ends("stdout", 100) == b"first line\nsecond\n"
-    assert log.ends("stdout", 12) == b"second\n"
-    assert log.ends("stdout", 3) == "…nd\n".encode()
-    assert log.ends("stderr", 3).decode() == "…é"
+    assert log.last("stdout", within=100) == b"first line\nsecond\n"
+    assert log.last("stdout", within=12) == log.last("stdout", within=7) == b"second\n"
+    assert log.last("stdout", within=3) == "…nd\n".encode()
+    assert log.last("stderr", within=3).decode() == "…é"
+    assert log.last("stdout", 1) == b"second\n"
+
+
+@pytest.mark.parametrize("err", ["", "one", "one\n", "one\ntwo\nthree\n"])
+@pytest.mark.parametrize("out", ["", "a", "a\n", "a\r\n\nb\rc\nd"])
+def test_last_lines_are_those_of_all_lines(manager: RunManager, out: str, err: str) -> None:
+    """So many last lines are the last of both streams, one after the other."""
+    run = manager.submit(sh(f"printf {out!r}; printf {err!r} >&2"))
+    end(run)
+    whole = run.logs()
+    assert whole == out + err
+    lines = [f"{line}\n" for line in whole.split("\n")]
+    lines[-1:] = [lines[-1][:-1]] * (lines[-1] != "\n")
+    for count in range(9):
+        assert run.logs(tail=count) == "".join(lines[-count:] * (count > 0))
+
+
+def test_of_a_long_log_only_the_end_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes before is counted where that is little, and else is told by its bytes."""
+    read: list[int] = []
+    real = RunLog.read
+
+    def noted(log: RunLog, *args: Any) -> bytes:
+        read.append(len(found := real(log, *args)))
+        return found
+
+    monkeypatch.setattr(RunLog, "read", noted)
+    monkeypatch.setattr("qwex_jupyter.disk.logs._STEP", 1 << 12)
+    run = _log(tmp_path, stdout=b"".join(b"line %d\n" % n for n in range(100_000)))
+    size = run.log.size("stdout")
+    monkeypatch.setattr("qwex_jupyter.display.card._COUNTED", size)
+    assert log_view(run.log, 15).count == 100_000
+    assert sum(read) > size
+    monkeypatch.setattr("qwex_jupyter.display.card._COUNTED", size // 2)
+    read.clear()
+    view = log_view(run.log, 15)
+    assert sum(read) < size // 10
+    assert (view.lines[-1], len(view.lines)) == ("line 99999", 15)
+    assert (view.count, view.size) == (None, size)
+    card = Card(FAILED, view)
+    assert "… more lines (of 1.04 MiB) before\n" in card_text(card)
+    assert "output: 1.04 MiB, last 15 shown" in card_html(card)
+    assert "Its output above says why" not in card_html(card)
+    first, *lines = verbs.output_text(run, None, None).split("\n")
+    assert first.startswith("… more lines (of 1.04 MiB) before these, all of them: ")
+    assert len(lines) == 1000
+    assert verbs.output_text(run, 2, None) == "line 99998\nline 99999"
+
+
+def test_of_a_line_that_is_too_long_to_read_the_end_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line whose beginning isn't read is shown from a mark on."""
+    monkeypatch.setattr("qwex_jupyter.display.card._READ", 4)
+    run = _log(tmp_path, stdout=b"x" * 20 + b"end")
+    view = log_view(run.log, 15)
+    assert (list(view.lines), view.count, view.size) == (["…xend"], 1, 23)
 
 
 # Why it failed.

@@ -21,6 +21,7 @@ from pathlib import Path
 from local_helpers import until
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN
 from qwex_jupyter.manager.run import Run
 
 # The number of arguments that are paths.
@@ -122,7 +123,7 @@ def end_once(work: Callable[[], None], runs: Sequence[Run], home: str, go: Path)
     """
     actors = [Actor(work, "", diary=Path(home, f"diary-{number}")) for number in range(2)]
     go.touch()
-    paths = [Path(run.log.folder, facts.RUN) for run in runs]
+    paths = [Path(run.log.folder, RUN) for run in runs]
     until(lambda: all(path.exists() for path in paths))
     first = [(path.stat().st_ino, path.read_bytes()) for path in paths]
     for actor in actors:

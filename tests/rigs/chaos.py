@@ -25,6 +25,7 @@ import campaign
 import workload
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, RUN
 from qwex_jupyter.errors import SubmitFailed
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.system import process
@@ -68,8 +69,8 @@ class Campaign(campaign.Campaign):
         if choice < 0.5:
             for run_id in rng.sample(names := os.listdir(f"{base}/home/open"), len(names)):
                 folder = f"{base}/home/runs/{run_id}"
-                launch = facts.read_fact(folder, facts.LAUNCH)
-                if launch and "pid" in launch and not facts.exists(folder, facts.RUN):
+                launch = facts.read_fact(folder, LAUNCH)
+                if launch and "pid" in launch and not facts.exists(folder, RUN):
                     self._kill(launch)
                     return
             return

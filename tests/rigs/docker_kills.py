@@ -28,6 +28,7 @@ from judge import Tally
 from wire import Rule, Wire
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import SPEC
 from qwex_jupyter.history.history import RunHistory
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.runners.docker import runner as docker_runner
@@ -128,7 +129,7 @@ class DockerCampaign(campaign.Campaign):
                 yield left["Labels"][LABEL], f"a container is left: {left['Status']}"
 
     def _workload(self, folder: str, run_id: str) -> workload.Container:
-        spec = facts.read_fact(folder, facts.SPEC)
+        spec = facts.read_fact(folder, SPEC)
         assert spec is not None
         return workload.Container(run_id, int(spec["spec"]["command"][6]))
 

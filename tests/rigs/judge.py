@@ -19,6 +19,7 @@ from typing import ClassVar
 import workload
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, RUN, SPEC, STOP
 from qwex_jupyter.errors import FactUnreadable
 from qwex_jupyter.history.history import RunHistory
 from qwex_jupyter.model.status import Reason, RunStatus
@@ -153,12 +154,12 @@ class Judge:
         counter = Path(base, "counters", run_id)
         executions = counter.stat().st_size if counter.exists() else 0
         self._judge_executions(run_id, executions)
-        for name in (facts.SPEC, facts.LAUNCH, facts.STOP, facts.RUN):
+        for name in (SPEC, LAUNCH, STOP, RUN):
             try:
                 facts.read_fact(folder, name)
             except FactUnreadable as error:
                 tally.fault("torn_facts", run_id, str(error))
-        if facts.exists(folder, facts.RUN) and self._ends.get(run_id) != _end(folder):
+        if facts.exists(folder, RUN) and self._ends.get(run_id) != _end(folder):
             tally.fault("double_outcomes", run_id, "run.json is not the one it was")
         said = f"{record.sentence} (exit code {record.exit_code}, executed {executions} times)"
         if not record.status.final or record.reason == Reason.UNREADABLE:
@@ -175,7 +176,7 @@ class Judge:
         code = workload.code_of(run_id)
         status = RunStatus.FAILED if code else RunStatus.SUCCEEDED
         if record.status is RunStatus.LOST:
-            launch = facts.read_fact(folder, facts.LAUNCH) or {}
+            launch = facts.read_fact(folder, LAUNCH) or {}
             if (launch.get("pid"), launch.get("ticks")) in self.killed:
                 tally.rightly_lost += 1
             else:
@@ -216,6 +217,6 @@ class Judge:
 
 
 def _end(folder: str) -> tuple[int, bytes]:
-    path = os.path.join(folder, facts.RUN)
+    path = os.path.join(folder, RUN)
     with open(path, "rb") as file:
         return os.fstat(file.fileno()).st_ino, file.read()

@@ -18,6 +18,7 @@ import pytest
 
 from qwex_jupyter import cli
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
@@ -109,6 +110,6 @@ def boots(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 def launch_of(run: Run) -> dict[str, Any]:
     """What launch.json says."""
-    found = facts.read_fact(run.log.folder, facts.LAUNCH)
+    found = facts.read_fact(run.log.folder, LAUNCH)
     assert found is not None
     return found

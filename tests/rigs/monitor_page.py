@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.run_ids import new_run_id
@@ -82,7 +83,7 @@ def put(manager: RunManager, made: RunRecord) -> str:
     """A run that has ended, in the history."""
     folder = Path(manager.history.runs_folder) / made.run_id
     folder.mkdir(mode=0o700)
-    facts.link_once(str(folder), facts.RUN, made.to_json(), sync=False)
+    facts.link_once(str(folder), RUN, made.to_json(), sync=False)
     return made.run_id
 
 

@@ -20,6 +20,7 @@ from qwex_jupyter.errors import (
     SpecError,
     UnsupportedOption,
 )
+from qwex_jupyter.manager.tracker import Tracker
 
 PUBLIC = {
     *("JobSpec", "Resources", "Run", "RunStatus"),
@@ -160,6 +161,19 @@ def test_a_run_has_a_text_and_an_html_face(here: Path) -> None:
     bundle = run._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html"}
     assert all("hello" in text for text in bundle.values())
+
+
+def test_printing_a_run_asks_no_backend(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text is what was last seen of it, as of then."""
+    run = qwex.submit(["sleep", "600"])
+    looked: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "_ask", lambda *asked: looked.append(asked))
+        patch.setattr(Tracker, "fresh", lambda *asked: looked.append(asked))
+        text = repr(run)
+    assert not looked
+    assert "sleep 600" in text and " · as of 20" in text
+    run.cancel(0).wait(60, check=False)
 
 
 def test_rerun_and_delete(here: Path) -> None:

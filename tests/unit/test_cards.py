@@ -15,6 +15,7 @@ import pytest
 from monitor_page import record
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import STOP
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import QwexError, RunNotFound
 from qwex_jupyter.history.history import RunHistory
@@ -334,7 +335,7 @@ def test_who_stops_it_does_not_matter(nb: Notebook) -> None:
     run, _ = nb.begin()
     nb.pass_time(1)
     assert nb.told[-1]["state"] == "live"
-    facts.link_once(nb.manager.history.folder(run.run_id), facts.STOP, {}, sync=False)
+    facts.link_once(nb.manager.history.folder(run.run_id), STOP, {}, sync=False)
     nb.pass_time(1)
     assert nb.told[-1]["state"] == "stopping"
 

@@ -16,6 +16,7 @@ import pytest
 from local_helpers import end, sh
 
 from qwex_jupyter.disk import carry, facts
+from qwex_jupyter.disk.folder import FILES, SPEC, RunFolder
 from qwex_jupyter.errors import FactUnreadable, SpecError, SubmitFailed
 from qwex_jupyter.history.history import RunHistory
 from qwex_jupyter.manager.manager import RunManager
@@ -44,8 +45,8 @@ def names(*files: str, home: str = "/no/home") -> list[str]:
 def taken(spec: JobSpec, folder: Path, home: str = "/no/home") -> dict[str, carry.Carried]:
     """What a run that carries these has, by name."""
     folder.mkdir(exist_ok=True)
-    carry.take(spec, home, str(folder))
-    found = carry.manifest(str(folder))
+    carry.take(spec, home, RunFolder(str(folder)))
+    found = carry.manifest(RunFolder(str(folder)))
     assert found is not None
     return {one.path: one for one in found}
 
@@ -95,7 +96,7 @@ def test_the_manifest_says_what_lies_there(here: Path, tmp_path: Path) -> None:
     assert tool.source == str(copy)
     assert copy.read_bytes() == bytes(range(256))
     assert stat.S_IMODE(copy.stat().st_mode) == 0o400
-    assert str(here) not in (tmp_path / "run" / facts.FILES).read_text()
+    assert str(here) not in (tmp_path / "run" / FILES).read_text()
 
 
 def test_the_working_copy_is_another_file(here: Path, tmp_path: Path) -> None:
@@ -106,13 +107,13 @@ def test_the_working_copy_is_another_file(here: Path, tmp_path: Path) -> None:
     os.utime(here / "sub" / "tool", ns=(10**18, 10**18))
     run = tmp_path / "run"
     taken(spec_of("sub"), run)
-    carry.unpack(str(run))
+    carry.unpack(RunFolder(str(run)))
     copy = run / "work" / "sub" / "tool"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o755
     assert copy.stat().st_mtime_ns == 10**18
     copy.write_text("changed")
     assert (run / "files" / "sub" / "tool").read_text() == "before"
-    carry.unpack(str(run))
+    carry.unpack(RunFolder(str(run)))
     assert copy.read_text() == "changed"
 
 
@@ -137,7 +138,7 @@ def test_a_link_is_carried_as_what_it_leads_to(here: Path, tmp_path: Path, link:
     run = tmp_path / "run"
     found = taken(spec_of("sub", "link") if link == "named" else spec_of("sub"), run)
     assert f"{place}/x" in found or not found[place].folder
-    carry.unpack(str(run))
+    carry.unpack(RunFolder(str(run)))
     assert not [path for path in run.rglob("*") if path.is_symlink()]
     for path in (run / "work").rglob("*"):
         if path.is_file():
@@ -306,7 +307,7 @@ def first(here: Path, home: str) -> Path:
     (here / "x").write_text("mine")
     folder = Path(RunHistory(home).folder("20261129-120000-first2"))
     folder.mkdir()
-    facts.link_once(str(folder), facts.SPEC, {})
+    facts.link_once(str(folder), SPEC, {})
     taken(spec_of("x"), folder)
     return folder
 
@@ -320,7 +321,7 @@ def test_a_rerun_shares_the_pristine_copies(
     again = JobSpec(command=("true",), files_of=first.name)
     found = taken(again, second, home)
     assert (second / "files" / "x").stat().st_ino == (first / "files" / "x").stat().st_ino
-    carry.unpack(str(second))
+    carry.unpack(RunFolder(str(second)))
     assert (second / "work" / "x").stat().st_nlink == 1
     shutil.rmtree(first)
     assert (second / "files" / "x").read_text() == "mine"
@@ -354,11 +355,11 @@ def _damage(folder: Path, how: str) -> None:
     elif how == "gone":
         copy.unlink()
     elif how == "an earlier version":
-        (folder / facts.FILES).unlink()
+        (folder / FILES).unlink()
     elif how == "damaged":
-        (folder / facts.FILES).write_text("{")
+        (folder / FILES).write_text("{")
     elif how == "strange":
-        (folder / facts.FILES).write_text('{"files": [{"name": 1}]}')
+        (folder / FILES).write_text('{"files": [{"name": 1}]}')
     else:
         shutil.rmtree(folder)
 
@@ -393,15 +394,15 @@ def test_more_files_than_can_be_listed_are_refused(
     monkeypatch.setattr(facts, "MOST_BYTES", 1000)
     (tmp_path / "run").mkdir()
     with pytest.raises(SpecError, match=r"these are 20 files and folders.* carry an archive"):
-        carry.take(spec_of("."), "/no/home", str(tmp_path / "run"))
-    assert not (tmp_path / "run" / facts.FILES).exists()
+        carry.take(spec_of("."), "/no/home", RunFolder(str(tmp_path / "run")))
+    assert not (tmp_path / "run" / FILES).exists()
 
 
 def test_a_damaged_manifest_is_said(tmp_path: Path) -> None:
     """What goes along can't be told from a manifest that is no list of files."""
-    (tmp_path / facts.FILES).write_text('{"files": 3}')
+    (tmp_path / FILES).write_text('{"files": 3}')
     with pytest.raises(FactUnreadable, match=r"files\.json"):
-        carry.manifest(str(tmp_path))
+        carry.manifest(RunFolder(str(tmp_path)))
 
 
 def test_no_room_for_the_working_copies_is_said(
@@ -488,7 +489,7 @@ def test_any_tree_arrives_as_cp_copies_it(here: Path, tmp_path: Path, seed: int)
         return
     before = tree(here)
     found = taken(spec_of("."), run)
-    carry.unpack(str(run))
+    carry.unpack(RunFolder(str(run)))
     assert tree(run / "work") == tree(copied)
     assert set(found) == set(tree(copied))
     for path in (run / "work").rglob("*"):
@@ -496,7 +497,7 @@ def test_any_tree_arrives_as_cp_copies_it(here: Path, tmp_path: Path, seed: int)
             assert path.stat().st_mode & 0o200 and path.stat().st_nlink == 1
             path.write_bytes(b"gone")
     assert tree(here) == before
-    assert {one.path for one in carry.manifest(str(run)) or []} == set(found)
+    assert {one.path for one in carry.manifest(RunFolder(str(run))) or []} == set(found)
     again = taken(spec_of("."), tmp_path / "again")
     assert {path: one.sha256 for path, one in again.items()} == {
         path: one.sha256 for path, one in found.items()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN
 from qwex_jupyter.history.history import RunHistory
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.record import RunRecord
@@ -36,7 +36,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         for name in files:
             os.chmod(os.path.join(folder, name), 0o600)
     for run in (home / "runs").iterdir():
-        if not (run / facts.RUN).exists():
+        if not (run / RUN).exists():
             (home / "open" / run.name).touch(0o600)
     return home
 
@@ -47,7 +47,7 @@ def test_records_of_an_earlier_version_are_read(home: Path) -> None:
     records = {record.name: record for record in history.records() if record.status.final}
     assert {n: (r.status, r.reason, r.exit_code) for n, r in records.items()} == ENDS
     for record in records.values():
-        written = json.loads((home / "runs" / record.run_id / facts.RUN).read_text())
+        written = json.loads((home / "runs" / record.run_id / RUN).read_text())
         assert record == RunRecord.from_json(written)
         del written["nonce"]  # a fact's own
         written["backend_message"] = written.pop("said")

@@ -10,6 +10,7 @@ import pytest
 from local_helpers import until
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import BackendUnreachable
 from qwex_jupyter.manager.followers import Followers
@@ -213,7 +214,7 @@ def test_an_ended_run_is_open_until_its_backend_is_free(far: RunManager, home: s
     run = far.submit(JobSpec(script="exit 0"), "far")
     assert run.wait(timeout=PATIENCE).status is RunStatus.SUCCEEDED
     until(lambda: frees)
-    assert facts.exists(run.log.folder, facts.RUN)
+    assert facts.exists(run.log.folder, RUN)
     assert far.history.is_open(run.run_id)
     far.close()
     answers.set()

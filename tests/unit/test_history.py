@@ -26,6 +26,7 @@ from local_helpers import contents
 from pandas.testing import assert_frame_equal
 
 from qwex_jupyter.disk import facts, removing
+from qwex_jupyter.disk.folder import RUN, SEEN, SPEC
 from qwex_jupyter.errors import (
     AmbiguousRun,
     FactUnreadable,
@@ -120,10 +121,10 @@ def write(history: RunHistory, record: RunRecord) -> str:
     os.makedirs(folder, 0o700, exist_ok=True)
     value = record.to_json()
     spec = {key: value[key] for key in ("name", "image", "labels")}
-    if not facts.exists(folder, facts.SPEC):
-        facts.link_once(folder, facts.SPEC, {**value, "spec": spec}, sync=False)
+    if not facts.exists(folder, SPEC):
+        facts.link_once(folder, SPEC, {**value, "spec": spec}, sync=False)
     if record.status.final:
-        facts.link_once(folder, facts.RUN, value, sync=False)
+        facts.link_once(folder, RUN, value, sync=False)
         history.mark_closed(record.run_id)
     else:
         history.mark_open(record.run_id)
@@ -461,9 +462,9 @@ def test_a_cache_that_others_could_have_written_is_not_believed(
         lambda: (path.rename(path.parent / "x"), path.symlink_to("x"), path.parent.chmod(0o700)),
     ):
         spoil()
-        Path(folder, facts.RUN).write_text(json.dumps(changed) + "\n")
+        Path(folder, RUN).write_text(json.dumps(changed) + "\n")
         assert list(history.frame().message) == ["changed"]
-        Path(folder, facts.RUN).write_text(json.dumps(ended().to_json()) + "\n")
+        Path(folder, RUN).write_text(json.dumps(ended().to_json()) + "\n")
 
 
 def test_a_copy_of_a_home_has_a_cache_of_its_own(
@@ -549,12 +550,12 @@ def test_the_history_imports_neither_numpy_nor_pandas() -> None:
         subprocess.run([sys.executable, "-c", code, home], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", [facts.RUN, facts.SPEC])
+@pytest.mark.parametrize("name", [RUN, SPEC])
 def test_a_file_torn_at_any_length_is_one_unreadable_row(history: RunHistory, name: str) -> None:
     """However much of it is there, the other rows are good and nothing is raised."""
     for number in range(3):
         write(history, ended(number))
-    victim = live(1, name="victim") if name == facts.SPEC else ended(1)
+    victim = live(1, name="victim") if name == SPEC else ended(1)
     history.delete(victim.run_id)
     path = Path(write(history, victim), name)
     whole = path.read_bytes()
@@ -572,7 +573,7 @@ def test_a_file_torn_at_any_length_is_one_unreadable_row(history: RunHistory, na
 def test_a_torn_observation_is_no_damage(history: RunHistory) -> None:
     """A live run whose seen.json was cut by a power loss is what its spec says."""
     folder = write(history, live())
-    Path(folder, facts.SEEN).write_bytes(b'{"status": "RUN')
+    Path(folder, SEEN).write_bytes(b'{"status": "RUN')
     assert list(history.frame().status) == ["PENDING"]
 
 
@@ -620,7 +621,7 @@ def test_a_record_that_says_nonsense_is_unreadable(history: RunHistory, damage: 
     if isinstance(content, dict):
         content = json.dumps(content) + "\n"
     data = content if isinstance(content, bytes) else content.encode()
-    Path(history.folder(ended(1).run_id), facts.RUN).write_bytes(data)
+    Path(history.folder(ended(1).run_id), RUN).write_bytes(data)
     rows = history.frame()
     assert (rows.reason == "Unreadable").fillna(False).tolist() == [False, True, False]
     assert history.record(ended(1).run_id).reason == Reason.UNREADABLE
@@ -633,7 +634,7 @@ def test_a_record_of_another_version_is_read(history: RunHistory) -> None:
     value = {**ended(name="train").to_json(), "since_version_9": [1]}
     for name in ("overrun", "labels", "host"):
         del value[name]
-    Path(folder, facts.RUN).write_text(json.dumps(value) + "\n")
+    Path(folder, RUN).write_text(json.dumps(value) + "\n")
     assert_frame_equal(history.frame(), frames.of_records([ended(name="train")]))
 
 
@@ -662,7 +663,7 @@ def test_foreign_things_in_the_runs_folder_are_rows_or_nothing(history: RunHisto
 @pytest.mark.parametrize("kind", ["a folder", "a link"])
 def test_a_record_must_be_a_plain_file(history: RunHistory, kind: str) -> None:
     """A run.json that is a folder or a link is an unreadable row."""
-    path = Path(write(history, live()), facts.RUN)
+    path = Path(write(history, live()), RUN)
     if kind == "a folder":
         path.mkdir()
     else:
@@ -866,11 +867,11 @@ def test_a_lost_reply_of_link_is_a_win(tmp_path: Path, monkeypatch: pytest.Monke
         raise FileExistsError(errno.EEXIST, "File exists")
 
     monkeypatch.setattr(os, "link", link)
-    mine = facts.link_once(str(tmp_path), facts.RUN, {"nonce": "mine", "said": 1})
+    mine = facts.link_once(str(tmp_path), RUN, {"nonce": "mine", "said": 1})
     assert mine == {"nonce": "mine", "said": 1}
-    theirs = facts.link_once(str(tmp_path), facts.RUN, {"nonce": "theirs", "said": 2})
+    theirs = facts.link_once(str(tmp_path), RUN, {"nonce": "theirs", "said": 2})
     assert theirs == mine
-    assert os.listdir(tmp_path) == [facts.RUN]
+    assert os.listdir(tmp_path) == [RUN]
 
 
 def test_a_stale_handle_is_tried_again(
@@ -1079,7 +1080,7 @@ def test_values_of_variables_stand_in_no_file(
     look()
     sizes = " ".join(str(len(value)) for value in values.values())
     assert run.logs("stdout") == f"{sizes} literal\n"
-    names = Path(manager.history.folder(run.run_id), facts.SPEC).read_text()
+    names = Path(manager.history.folder(run.run_id), SPEC).read_text()
     assert '"SEC"' in names
     assert '"INH"' in names
     assert '"literal"' in names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import qwex_jupyter
+from qwex_jupyter.disk import folder
 
 PACKAGE = Path(qwex_jupyter.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -38,7 +40,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # What a supervisor enters under ``python -I -S``: nothing but the standard library.
-PLAIN = {"errors", "disk.facts", "system.process"} | {
+PLAIN = {"errors", "disk.facts", "disk.folder", "system.process"} | {
     f"model.{name}" for name in ("record", "status", "units", "verdict")
 }
 # What runs beside a local program.
@@ -149,6 +151,30 @@ def test_nobody_imports_what_is_for_tests() -> None:
         if room_of(name) != "testing"
         and any(room_of(other) == "testing" for other in imports(name, typing_too=True))
     ]
+
+
+def test_nobody_asks_for_a_runner_by_its_name() -> None:
+    """Outside `runners` what must be known of a runner is a promise, or comes from it."""
+    named = [
+        f"{name_of(path)}: {node.value}"
+        for path in FILES
+        if room_of(name_of(path)) != "runners"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in FAMILIES
+    ]
+    pages = [
+        path.name
+        for path in PACKAGE.rglob("*.js")
+        if any(f"{mark}{name}{mark}" in path.read_text() for name in FAMILIES for mark in "'\"`")
+    ]
+    assert not named + pages
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if name.endswith(".declared")])
+def test_a_declaration_is_plain_data(name: str) -> None:
+    """What is read of every runner imports the model, and what runners of containers share."""
+    assert imports(name) <= {"__future__", "model.declaration", "runners.container.options"}
+    assert imports("runners.container.options") <= {"__future__", "model.declaration"}
 
 
 def test_only_the_contract_needs_what_runs_tests() -> None:
@@ -363,6 +389,24 @@ def test_all_json_of_a_run_is_written_in_one_room() -> None:
         assert not {room for room, kinds in found.items() if name in kinds}, name
 
 
+def _texts(path: Path) -> Iterator[str]:
+    """The strings of a file that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in said:
+            yield node.value
+
+
+def test_one_room_knows_the_names_in_a_run_s_folder() -> None:
+    """No string of the code but those of `disk.folder` holds the name of a file of a run."""
+    facts = {value for value in vars(folder).values() if str(value).endswith((".json", ".log"))}
+    assert {folder.SPEC, folder.RUN, folder.SUPERVISOR_LOG} <= facts
+    names = re.compile("|".join([*map(re.escape, sorted(facts)), r"\.log\b", r"\blog\.\S*json"]))
+    found = {name_of(path): text for path in FILES for text in _texts(path) if names.search(text)}
+    assert found.keys() == {"disk.folder"}, found
+
+
 def test_nothing_waits_for_what_an_interrupt_breaks() -> None:
     """Events and conditions hang when an interrupt comes at the wrong moment; `flag` says why."""
     for path in FILES:
@@ -374,3 +418,86 @@ def test_nothing_waits_for_what_an_interrupt_breaks() -> None:
             if isinstance(node, ast.Call)
         }
         assert not calls & {"threading.Event", "threading.Condition", "Event", "Condition"}, path
+
+
+# Names that one library asks another for, so that they are no secret of anybody: IPython's
+# ``_repr_html_`` and its like are known by both their ends.
+_PROTOCOL = "_"
+# What Python documents for everybody in spite of its name.
+_DOCUMENTED = {"os._exit", "import _thread"}
+
+
+def private_of_others(path: Path) -> set[str]:
+    """The private names of other libraries that stand in a file, as they stand there.
+
+    A name is ours where the package gives it: to an object of its own anywhere, and to another
+    object in the same file, as what is private to a class is its file's.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            mine = ast.unparse(node.value) in ("self", "cls", "super()")
+            names = [(node.attr, OWN if mine else own_names(path))]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in _BY_NAME:
+            words = [arg.value for arg in node.args[1:2] if isinstance(arg, ast.Constant)]
+            mine = ast.unparse(node.args[0]) in ("self", "cls", "super()")
+            names = [(str(word), OWN if mine else own_names(path)) for word in words]
+        elif isinstance(node, ast.ImportFrom):
+            parts = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            ours_too = OWN if (node.module or "").startswith("qwex_jupyter") else set()
+            names = [(part, ours_too) for part in parts]
+        elif isinstance(node, ast.Import):
+            names = [(part, set()) for alias in node.names for part in alias.name.split(".")]
+        else:
+            continue
+        for name, known in names:
+            hidden = name.startswith("_") and not name.endswith(_PROTOCOL)
+            if hidden and name not in known and name != "_version":
+                found.add(ast.unparse(node))
+    return found - _DOCUMENTED
+
+
+_BY_NAME = {"getattr", "setattr", "hasattr", "delattr", "operator.attrgetter"}
+
+
+@functools.cache
+def own_names(path: Path) -> set[str]:
+    """What a file defines: functions, classes, variables, and attributes of its own objects."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and ast.unparse(node.value) in ("self", "cls")
+        ):
+            found.add(node.attr)
+    return found
+
+
+OWN = set().union(*map(own_names, FILES))
+
+
+# What still stands elsewhere.
+_ELSEWHERE = {
+    "commands.options": {"parser._actions"},
+    "commands.table": {"parser._actions"},
+    "config": {"trait._validate"},
+}
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_private_names_of_other_libraries_stand_in_one_room(name: str) -> None:
+    """What others keep to themselves is used in `system.compat` alone, where it has a fallback."""
+    if name != "system.compat":
+        path = PACKAGE.joinpath(*name.split(".")) if name else PACKAGE
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        assert private_of_others(file) <= _ELSEWHERE.get(name, set())
+
+
+def test_compat_imports_nothing_of_others_early() -> None:
+    """Its pieces are asked for one at a time, by what has the library already."""
+    assert not foreign(_head(PACKAGE / "system" / "compat.py"))

@@ -14,7 +14,7 @@ import pytest
 from local_helpers import until
 from monitor_page import many, put, record
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import SPEC
 from qwex_jupyter.display import tables
 from qwex_jupyter.errors import FactUnreadable
 from qwex_jupyter.manager.manager import RunManager
@@ -436,7 +436,7 @@ def test_a_damaged_run_has_details_too(manager: RunManager) -> None:
     made = record(0)
     folder = Path(manager.history.runs_folder, made.run_id)
     folder.mkdir()
-    (folder / facts.SPEC).write_text("{torn")
+    (folder / SPEC).write_text("{torn")
     with pytest.raises(FactUnreadable):
         manager.history.spec_fact(made.run_id)
     assert "can't be read" in about(manager, made.run_id)["message"]

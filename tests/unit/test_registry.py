@@ -13,9 +13,12 @@ from qwex_jupyter import runners
 from qwex_jupyter.commands import options, table
 from qwex_jupyter.commands.completion import candidates
 from qwex_jupyter.commands.options import make_spec, parse_run
-from qwex_jupyter.errors import RunnerUnavailable, SpecError, UnsupportedOption
+from qwex_jupyter.errors import RunnerUnavailable, RunStillLive, SpecError, UnsupportedOption
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.declaration import COMMON, Declaration, Option
+from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.testing.contract.base import until
 from qwex_jupyter.testing.declared import DECLARED as MEMORY
 
 
@@ -44,6 +47,9 @@ class Packages:
 
 _DECLARED = """
 from qwex_jupyter.model.declaration import Declaration, Option, Setting
+from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.testing.contract.base import until
 from qwex_jupyter.testing.declared import DECLARED as MEMORY
 DECLARED = Declaration(
     name={name!r},
@@ -118,8 +124,6 @@ def test_an_option_of_a_package_is_read_refused_helped_and_completed(
 
 def test_an_option_that_nobody_has_is_not_told_to_be_elsewhere(home: str) -> None:
     """A refusal where no installed runner can says so in a sentence."""
-    from qwex_jupyter.model.spec import JobSpec
-
     with pytest.raises(UnsupportedOption, match="No installed runner supports it: leave it out"):
         RunManager(home).submit(JobSpec(command=("true",), options={"warp": "9"}), "local")
 
@@ -196,3 +200,39 @@ def test_a_built_in_runner_says_of_every_option_whether_and_why_not(name: str) -
     for option in declared.options.values():
         assert isinstance(option, Option) or option.startswith("because ")
     assert declared.target_options <= declared.own_options.keys()
+
+
+@pytest.fixture
+def vanishing(home: str, monkeypatch: pytest.MonkeyPatch) -> RunManager:
+    """A manager that knows a runner ``far``, which a test can take out of the registry."""
+    declaration = Declaration(
+        name="far", runner=MEMORY.runner, promises=MEMORY.promises, options=MEMORY.options
+    )
+    monkeypatch.setitem(runners._registered, "far", declaration)
+    return RunManager(home)
+
+
+def test_runs_of_a_runner_that_is_gone_still_list_and_can_be_deleted(
+    vanishing: RunManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stay what they were, with the cause and what to do; with ``--gone`` they go."""
+    ended = vanishing.submit(JobSpec(command=("exit", "3")), "far").wait(60, check=False)
+    lives = vanishing.submit(JobSpec(command=("sleep", "600")), "far")
+    until(lambda: lives.status is RunStatus.RUNNING)
+    vanishing.close()
+    monkeypatch.delitem(runners._registered, "far")
+    later = RunManager(vanishing.history.home)
+    assert list(later.history.frame().runner) == ["far", "far"]
+    assert later.get(ended.run_id).exit_code == 3
+    later.tracker.look([lives.run_id])
+    record = later.tracker.record(lives.run_id)
+    assert (record.status, record.reason) == (RunStatus.RUNNING, Reason.BACKEND_UNREACHABLE)
+    assert "install the package that brings it" in record.message
+    with pytest.raises(RunnerUnavailable, match=f"%qwex delete {ended.record.handle} --gone"):
+        later.delete(ended.run_id)
+    with pytest.raises(RunStillLive):
+        later.delete(lives.run_id)
+    for run in (ended, lives):
+        later.delete(run.run_id, gone=True)
+    assert later.history.run_ids() == []
+    later.close()

@@ -6,7 +6,6 @@ A stream is a view and never a witness. Its end means: ask.
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.model.patience import Patience
+from qwex_jupyter.system import compat
 
 # At most this much is read at once. Bytes.
 _PIECE = 1 << 18
@@ -32,7 +32,11 @@ def body(reply: Any) -> Iterator[bytes]:
         EOFError: It was cut.
         TimeoutError: Nothing came for long.
     """
-    source = reply._fp.fp
+    try:
+        source = compat.source_of(reply)
+    except AttributeError:
+        yield from compat.pieces_of(reply, _PIECE)
+        return
     if source is None:
         return  # an answer without a body
     if "Content-Length" in reply.headers:
@@ -94,14 +98,6 @@ def _object(line: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("something else than an object")
     return found
-
-
-def hang_up(reply: Any) -> None:
-    """Ends the reading of an answer that another thread waits for."""
-    try:
-        reply._fp.fp.raw._sock.shutdown(socket.SHUT_RDWR)
-    except (AttributeError, OSError):
-        reply.close()  # a transport without a socket (ssh), or one that is closed already
 
 
 def close(reply: Any) -> None:
@@ -186,7 +182,7 @@ class Guard:
             for watched in found:
                 if watched.stop.is_set() or dead:
                     watched.dead = dead
-                    hang_up(watched.reply)
+                    compat.shut_down(watched.reply)
 
     def _keep(self, watched: Watched) -> None:
         """A silent stream's lease is no abandoned one."""

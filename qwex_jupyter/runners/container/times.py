@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+
+def read(text: str) -> datetime:
+    """A point in time to the microsecond; one without a zone is UTC.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def moment(text: Any) -> float | None:
@@ -14,7 +24,7 @@ def moment(text: Any) -> float | None:
     For "never" Go writes ``0001-01-01T00:00:00Z``, and others write the epoch itself.
     """
     try:
-        found = datetime.fromisoformat(str(text))
+        found = read(str(text))
     except ValueError:
         return None
     return None if found.year < 1971 else found.timestamp()

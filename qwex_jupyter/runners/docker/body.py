@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, cast
 
 from qwex_jupyter.disk.carry import base_of, manifest
+from qwex_jupyter.disk.folder import RunFolder
 from qwex_jupyter.errors import SpecError, UnsupportedOption
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.runners.argv import free_mark, is_python, script_argv
@@ -204,7 +205,7 @@ def binds(plan: Plan) -> list[str]:
     return [str(mount["Source"]) for mount in mounts if mount["Type"] == "bind"]
 
 
-def archive(plan: Plan, folder: str) -> IO[bytes]:
+def archive(plan: Plan, folder: RunFolder) -> IO[bytes]:
     """A tar of what lies in `INSIDE` when the program starts.
 
     The container may run as anybody: what is put there is readable, and the working folder and
@@ -237,7 +238,7 @@ def _entry(name: str, mode: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarIn
     return entry
 
 
-def _add_carried(tar: tarfile.TarFile, folder: str) -> None:
+def _add_carried(tar: tarfile.TarFile, folder: RunFolder) -> None:
     tar.addfile(_entry("work", 0o777, tarfile.DIRTYPE))
     for one in manifest(folder) or []:
         may_run = one.folder or one.mode & 0o100

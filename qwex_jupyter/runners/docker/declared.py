@@ -18,8 +18,14 @@ DECLARED = Declaration(
     options={
         **common("image cpus memory gpus shm-size user volume files here keep"),
         "pull": PULL,
-        "platform": Option("for which processor the image is: linux/arm64", "OS/ARCH"),
-        "network": Option("the network it joins", "NAME"),
+        "platform": Option(
+            "for which processor the image is: linux/arm64",
+            "OS/ARCH",
+            more="else `DOCKER_DEFAULT_PLATFORM`, else the engine's own",
+        ),
+        "network": Option(
+            "the network it joins", "NAME", more="`none`, `host`, or one of the engine's"
+        ),
         "context": CONTEXT,
         "entrypoint": ENTRYPOINT,
         "read-only": READ_ONLY,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import FULL, RunFolder
 from qwex_jupyter.errors import QwexError
 
 # One line may be cut, and Docker 20.10 then finds little of what comes behind it.
@@ -39,7 +39,7 @@ class Doubts:
         folder: Gives the folder of a run.
     """
 
-    def __init__(self, folder: Callable[[str], str]) -> None:
+    def __init__(self, folder: Callable[[str], RunFolder]) -> None:
         self._folder = folder
         # Should the run's own folder be on that disk too, it is written down when there is room.
         self._unwritten: set[str] = set()
@@ -55,7 +55,7 @@ class Doubts:
             self._unwritten.update(run_id for run_id in run_ids if not self.of(run_id))
         for run_id in list(self._unwritten):
             try:
-                facts.link_once(self._folder(run_id), facts.FULL, {}, sync=False)
+                self._folder(run_id).note_full()
             except FileNotFoundError:
                 pass  # it was deleted
             except (OSError, QwexError):
@@ -64,4 +64,4 @@ class Doubts:
 
     def of(self, run_id: str) -> bool:
         """Whether some of its output may be missing for that."""
-        return run_id in self._unwritten or facts.exists(self._folder(run_id), facts.FULL)
+        return run_id in self._unwritten or self._folder(run_id).has(FULL)

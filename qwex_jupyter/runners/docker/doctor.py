@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN, SPEC, RunFolder
 from qwex_jupyter.model.units import say_bytes, say_count
 from qwex_jupyter.runners.container.conventions import HISTORY_LABEL, RUN_LABEL
 from qwex_jupyter.runners.docker.engine import Engine
 
 
-def examine(engine: Engine, history: str, folder: Callable[[str], str]) -> Iterator[str]:
+def examine(engine: Engine, history: str, folder: Callable[[str], RunFolder]) -> Iterator[str]:
     """The lines about an engine, each as soon as it is known.
 
     Args:
@@ -59,19 +59,19 @@ def _images(engine: Engine, info: Mapping[str, Any], api: str) -> str:
     return f"{text} of {say_bytes(int(size))}" if size else text
 
 
-def _containers(engine: Engine, history: str, folder: Callable[[str], str]) -> Iterator[str]:
+def _containers(engine: Engine, history: str, folder: Callable[[str], RunFolder]) -> Iterator[str]:
     """The containers of this history that an engine has, by what will become of them."""
     filters = json.dumps({"label": [f"{HISTORY_LABEL}={history}"]})
     counts: Counter[str] = Counter()
     strangers = []
     for found in engine.ask("/containers/json", {"all": 1, "filters": filters}):
         here = folder(found["Labels"].get(RUN_LABEL, ""))
-        spec_fact = facts.read_fact(here, facts.SPEC)
+        spec_fact = here.read(SPEC)
         if spec_fact is None:
             strangers.append(found["Names"][0].lstrip("/"))
             continue
         what = "kept (--keep)" if spec_fact["spec"].get("keep") else "ended, to be freed"
-        ended = facts.exists(here, facts.RUN)
+        ended = here.has(RUN)
         counts[what if ended else "of runs that have not ended"] += 1
     for what, count in counts.items():
         yield f"    {say_count(count, 'container')} {what}"

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable
-from qwex_jupyter.runners.container.http_stream import hang_up, objects
+from qwex_jupyter.runners.container.http_stream import objects
 from qwex_jupyter.runners.docker.endpoint import Refused
 from qwex_jupyter.runners.docker.engine import Engine
+from qwex_jupyter.system import compat
 from qwex_jupyter.system.flag import Flag
 
 # How long a stream of events may be silent before it is opened anew. Seconds.
@@ -67,7 +68,7 @@ def watch(
         while not done.wait(0.5):
             beside()
             if stop.is_set():
-                hang_up(reply.raw)
+                compat.shut_down(reply.raw)
                 return
 
     threading.Thread(target=look_beside, name="qwex-events", daemon=True).start()

@@ -18,11 +18,11 @@ import re
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from qwex_jupyter.disk.logs import STREAMS, RunLog
 from qwex_jupyter.runners.container.log_reader import Cursor
+from qwex_jupyter.runners.container.times import read
 
 _FRACTION = re.compile(rb"\.(\d+)")
 _HEAD = struct.Struct(">BxxxL")
@@ -308,7 +308,6 @@ def seconds(stamp: bytes) -> tuple[int, int]:
     """
     if not stamp:
         return (0, 0)
-    found = datetime.fromisoformat(stamp.decode())
     digits = _FRACTION.search(stamp)
     nanos = int(digits[1].ljust(9, b"0")[:9]) if digits else 0
-    return (int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()), nanos)
+    return (int(read(stamp.decode()).timestamp()), nanos)

@@ -13,10 +13,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, RUN, STOP, RunFolder
 from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable, SubmitFailed
-from qwex_jupyter.model.status import Reason
-from qwex_jupyter.runners.base import Plan, claim, finish
+from qwex_jupyter.runners.base import Plan
 from qwex_jupyter.runners.container import conventions
 from qwex_jupyter.runners.container.conventions import given
 from qwex_jupyter.runners.container.times import moment
@@ -47,7 +46,9 @@ class ImageMissing(Exception):
     """The engine doesn't have the image."""
 
 
-def launch(engine: Engine, plan: Plan, folder: str, secrets: Mapping[str, str], *, by: str) -> None:
+def launch(
+    engine: Engine, plan: Plan, folder: RunFolder, secrets: Mapping[str, str], *, by: str
+) -> None:
     """Creates, fills and starts the container of a run.
 
     Args:
@@ -69,20 +70,21 @@ def launch(engine: Engine, plan: Plan, folder: str, secrets: Mapping[str, str], 
     except (Refused, BackendUnreachable, RunnerUnavailable) as error:
         launcher.take_away()
         raise SubmitFailed(f"The cell could not be put into the container: {error}") from error
-    if facts.exists(folder, facts.STOP) or facts.exists(folder, facts.RUN):
+    if folder.has(STOP) or folder.has(RUN):
         launcher.take_away()
         return  # whoever looks next closes the launch
     # A container of this machine ends with it, and tells of itself after a loss of power; one of
     # another goes on, and nobody may take it for never started then.
-    winner = claim(folder, by, sync=not engine.endpoint.path)
-    if winner is None:
+    if folder.claim_launch(by, sync=not engine.endpoint.path):
         launcher.start()
-    elif "closed" in winner:
+    elif "closed" in (folder.glance(LAUNCH) or {}):
         launcher.take_away()
 
 
 class _Launch:
-    def __init__(self, engine: Engine, plan: Plan, folder: str, secrets: Mapping[str, str]) -> None:
+    def __init__(
+        self, engine: Engine, plan: Plan, folder: RunFolder, secrets: Mapping[str, str]
+    ) -> None:
         self._engine, self._plan, self._folder = engine, plan, folder
         self._secrets = secrets
         self._name: str = plan["name"]
@@ -271,7 +273,7 @@ class _Launch:
                 pass  # it may run, or not: whoever looks sees it
             break
         # A stop that came between the two was told "it is being started": it holds now.
-        stop = facts.asked(self._folder)
+        stop = self._folder.stop()
         if stop is not None:
             signal(self._engine, self._id, "SIGTERM")
 
@@ -303,7 +305,7 @@ class _Launch:
             return  # said by something in between: the engine itself knows nothing of a start
         about = found or {"Config": self._plan["body"]}
         end = state.refused_start(text, state.program(about), state.image(about))
-        finish(self._folder, end)
+        self._folder.finish(end)
 
     def take_away(self) -> None:
         """Removes a container that was not started; one that runs is refused by the engine."""
@@ -311,12 +313,6 @@ class _Launch:
             self._engine.call("DELETE", f"/containers/{self._id}", params={"v": 1}, timeout=SLOW)
         except (Refused, BackendUnreachable, RunnerUnavailable):
             pass  # whoever settles the run does it
-
-
-def close(folder: str, reason: Reason, why: str) -> None:
-    """Closes a launch that has become impossible, with its reason."""
-    value = {"closed": why, "reason": str(reason), "at": time.time()}
-    facts.link_once(folder, facts.LAUNCH, value)
 
 
 def signal(engine: Engine, name: str, number: str) -> None:

@@ -18,16 +18,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwex_jupyter import _version
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, RUN, STOP, RunFolder
 from qwex_jupyter.errors import BackendUnreachable, QwexError, SubmitFailed
 from qwex_jupyter.model.status import End, Reason
 from qwex_jupyter.model.text import without_secrets
 from qwex_jupyter.model.units import say_bytes
-from qwex_jupyter.runners.base import Plan, finish
+from qwex_jupyter.runners.base import Plan
 from qwex_jupyter.runners.docker import launch, state
 from qwex_jupyter.runners.docker.endpoint import Refused
 from qwex_jupyter.runners.docker.engine import Engine
-from qwex_jupyter.system import process
 from qwex_jupyter.system.flag import Flag
 
 _BOOT = (
@@ -43,7 +42,7 @@ _THERE = {"Pull complete", "Already exists"}
 _DOWNLOADED = {"Download complete", "Verifying Checksum", "Extracting", *_THERE}
 
 
-def start(context: str, plan: Plan, folder: str, secrets: Mapping[str, str]) -> None:
+def start(context: str, plan: Plan, folder: RunFolder, secrets: Mapping[str, str]) -> None:
     """Starts the launcher; returns when it has taken the run over.
 
     Args:
@@ -55,7 +54,7 @@ def start(context: str, plan: Plan, folder: str, secrets: Mapping[str, str]) -> 
     Raises:
         SubmitFailed: It could not be started.
     """
-    request = {"context": context, "plan": plan, "folder": folder, "secrets": dict(secrets)}
+    request = {"context": context, "plan": plan, "folder": folder.path, "secrets": dict(secrets)}
     root = os.path.dirname(os.path.dirname(os.path.abspath(_version.__file__)))
     # "" is the current folder, which isn't that of the launcher, and may be gone.
     paths = [*filter(None, sys.path), root]
@@ -65,7 +64,7 @@ def start(context: str, plan: Plan, folder: str, secrets: Mapping[str, str]) -> 
         _BOOT,
         json.dumps(paths),
         "qwex-pull",
-        os.path.basename(folder),
+        folder.run_id,
     ]
     try:
         launcher = subprocess.Popen(
@@ -94,21 +93,20 @@ def start(context: str, plan: Plan, folder: str, secrets: Mapping[str, str]) -> 
 def main() -> None:
     """Reads one request from stdin and carries it out."""
     request = json.loads(sys.stdin.buffer.read())
-    folder = request["folder"]
-    me = {**process.identify(os.getpid()), "at": time.time()}
-    if facts.link_once(folder, facts.LAUNCHER, me)["pid"] != os.getpid():
+    folder = RunFolder(request["folder"])
+    if not folder.claim_pull():
         return
     tell(folder, "Getting the image ready.")
     os.write(1, _READY)
     os.close(1)
     try:
-        _get_and_launch(request)
+        _get_and_launch(request, folder)
     except Exception as error:  # noqa: BLE001 - nobody else can say why the run didn't start
-        launch.close(folder, Reason.NEVER_STARTED, f"its launcher failed: {error}")
+        folder.close_launch(f"its launcher failed: {error}", Reason.NEVER_STARTED)
 
 
-def _get_and_launch(request: dict[str, Any]) -> None:
-    plan, folder = request["plan"], request["folder"]
+def _get_and_launch(request: dict[str, Any], folder: RunFolder) -> None:
+    plan = request["plan"]
     image = plan["body"]["Image"]
     engine = Engine(request["context"])
     pull = _Pull(engine, image, plan["platform"])
@@ -125,29 +123,28 @@ def _get_and_launch(request: dict[str, Any]) -> None:
             tell(folder, text, pull.share())
     if pull.failed is not None:
         reason, why = pull.failed
-        launch.close(folder, reason, why)
+        folder.close_launch(why, reason)
         return
     tell(folder, f"{image} is here; starting.")
     try:
         launch.launch(engine, plan, folder, request["secrets"], by="launcher")
     except launch.ImageMissing:
-        launch.close(
-            folder, Reason.IMAGE_NOT_FOUND, f"{image} was pulled, and the engine doesn't have it"
-        )
+        why = f"{image} was pulled, and the engine doesn't have it"
+        folder.close_launch(why, Reason.IMAGE_NOT_FOUND)
     except SubmitFailed as error:
-        finish(folder, End(reason=Reason.UNSCHEDULABLE, detail=str(error).rstrip(".")))
+        folder.finish(End(reason=Reason.UNSCHEDULABLE, detail=str(error).rstrip(".")))
 
 
-def _over(folder: str) -> bool:
+def _over(folder: RunFolder) -> bool:
     """Whether the run is not wanted any more."""
-    said = any(facts.exists(folder, name) for name in (facts.STOP, facts.RUN, facts.LAUNCH))
+    said = any(map(folder.has, (STOP, RUN, LAUNCH)))
     return said or not os.path.isdir(folder)
 
 
-def tell(folder: str, text: str, progress: str = "") -> None:
+def tell(folder: RunFolder, text: str, progress: str = "") -> None:
     """Writes down how far it is; for people, nothing depends on it."""
     try:
-        facts.replace(folder, facts.PULL, {"text": text, "progress": progress, "at": time.time()})
+        folder.note_pull(text, progress)
     except OSError:
         pass  # no room, or the run was deleted
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qwex_jupyter.disk import carry, facts
+from qwex_jupyter.disk import carry
+from qwex_jupyter.disk.folder import LAUNCH, LAUNCHER, PULL, STOP, RunFolder
 from qwex_jupyter.disk.logs import STREAMS, RunLog
 from qwex_jupyter.errors import BackendUnreachable, RunNotFound, SpecError
 from qwex_jupyter.model.patience import Patience
@@ -110,9 +111,11 @@ class DockerRunner(Runner):
         """A ``docker run`` line."""
         return body.run_line(plan)
 
-    def submit(self, spec: JobSpec, run_id: str, folder: str, secrets: Mapping[str, str]) -> None:
+    def submit(
+        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
+    ) -> None:
         """With the image at hand the container runs when this returns."""
-        if any(facts.exists(folder, name) for name in (facts.LAUNCH, facts.STOP, facts.LAUNCHER)):
+        if any(map(folder.has, (LAUNCH, STOP, LAUNCHER))):
             return
         plan = self.plan(spec, run_id)
         try:
@@ -122,7 +125,7 @@ class DockerRunner(Runner):
         except launch.ImageMissing:
             if plan["pull"] == "never":
                 why = f"the engine doesn't have {spec.image}, and --pull=never forbids to get it"
-                launch.close(folder, Reason.IMAGE_NOT_FOUND, why)
+                folder.close_launch(why, Reason.IMAGE_NOT_FOUND)
             else:
                 puller.start(self._context, plan, folder, secrets)
 
@@ -140,7 +143,7 @@ class DockerRunner(Runner):
     def _goes_on(self, run_id: str, known: tuple[str, float]) -> Snapshot:
         uid, began = known
         now = self._engine.now()
-        stop = facts.exists(self.folder(run_id), facts.STOP)
+        stop = self.folder(run_id).has(STOP)
         return Snapshot(
             RunStatus.RUNNING,
             Reason.STOPPING if stop else Reason.NONE,
@@ -165,7 +168,7 @@ class DockerRunner(Runner):
             )
         if isinstance(found, Snapshot):
             return found
-        stop = facts.asked(folder)
+        stop = folder.stop()
         if stop is None:
             found = self._when_known(found)
         over = found["State"].get("Status") in state.OVER
@@ -194,12 +197,12 @@ class DockerRunner(Runner):
             snapshot = replace(snapshot, evidence=evidence, log_missing=missing)
         return snapshot
 
-    def _pulling(self, folder: str) -> Snapshot | None:
+    def _pulling(self, folder: RunFolder) -> Snapshot | None:
         """What the launcher says while it gets the image; None when it is past that."""
-        if facts.exists(folder, facts.LAUNCH):
+        if folder.has(LAUNCH):
             return None
-        launcher = facts.glance(folder, facts.LAUNCHER)
-        told = launcher and facts.glance(folder, facts.PULL)
+        launcher = folder.glance(LAUNCHER)
+        told = launcher and folder.glance(PULL)
         if not told:
             return None
         return Snapshot(
@@ -257,14 +260,14 @@ class DockerRunner(Runner):
                 return True, True
             found = self._look(run_id)
             if isinstance(found, RunNotFound):
-                return False, facts.exists(self.folder(run_id), facts.LAUNCH)
+                return False, self.folder(run_id).has(LAUNCH)
             return found.started_at is not None, found.end is not None
 
         return self._reader.follow(run_id, log, stop, look)
 
     def cancel(self, run_id: str, grace: float, why: str, *, force: bool = False) -> None:
         """Sends SIGTERM and, after the grace, which ``stop.json`` begins, SIGKILL."""
-        stop = facts.asked(self.folder(run_id)) or {}
+        stop = self.folder(run_id).stop() or {}
         over = self._engine.now() - float(stop.get("clock") or stop.get("at") or 0.0) >= grace
         if force or over:
             launch.signal(self._engine, self._finder.name(run_id), "SIGKILL")

@@ -31,10 +31,16 @@ DECLARED = Declaration(
         "context": CONTEXT,
         "entrypoint": ENTRYPOINT,
         "read-only": READ_ONLY,
-        "namespace": Option("the namespace it runs in", "NAME"),
-        "service-account": Option("the service account of its pod", "NAME"),
+        "namespace": Option("the namespace it runs in", "NAME", more="without it the context's"),
+        "service-account": Option(
+            "the service account of its pod", "NAME", more="its token is mounted only with this"
+        ),
         "pull-secret": Option("the Secret with the login of the image's registry", "NAME"),
-        "pod-patch": Option("merged into its pod", "YAML"),
+        "pod-patch": Option(
+            "merged into its pod",
+            "YAML",
+            more="or the path of a file with it; see [kubernetes.md](kubernetes.md)",
+        ),
     },
     target_options=frozenset({"context", "namespace"}),
     settings={

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN, SPEC, RunFolder
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.model.text import one_line
 from qwex_jupyter.model.units import say_count
@@ -70,7 +70,7 @@ def binding(namespace: str, user: str) -> dict[str, Any]:
 
 
 def examine(
-    cluster: Cluster, history: str, folder: Callable[[str], str], job: Mapping[str, Any]
+    cluster: Cluster, history: str, folder: Callable[[str], RunFolder], job: Mapping[str, Any]
 ) -> Iterator[str]:
     """The lines about a cluster, each as soon as it is known.
 
@@ -222,18 +222,18 @@ def _tried(cluster: Cluster, job: Mapping[str, Any]) -> str:
     return f"    a Job would be taken{f', and warned of: {one_line(warned[1])}' if warned else ''}"
 
 
-def _jobs(cluster: Cluster, history: str, folder: Callable[[str], str]) -> Iterator[str]:
+def _jobs(cluster: Cluster, history: str, folder: Callable[[str], RunFolder]) -> Iterator[str]:
     """The Jobs of this history that a cluster has, by what will become of them."""
     counts: dict[str, int] = {}
     strangers = []
     for job in cluster.list("jobs", f"{HISTORY_LABEL}={history}"):
         here = folder(run_of(job, history))
-        if facts.read_fact(here, facts.SPEC) is None:
+        if here.read(SPEC) is None:
             strangers.append(job["metadata"]["name"])
             continue
         ttl = (job.get("spec") or {}).get("ttlSecondsAfterFinished")
         what = "of runs that have not ended"
-        if finished(job) is not None or facts.exists(here, facts.RUN):
+        if finished(job) is not None or here.has(RUN):
             what = "ended, kept (--keep)" if ttl is None else "ended, going by themselves"
         counts[what] = counts.get(what, 0) + 1
     for what, count in counts.items():

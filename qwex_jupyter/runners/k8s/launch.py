@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN, STOP, RunFolder
 from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable, SubmitFailed
-from qwex_jupyter.runners.base import Plan, claim
+from qwex_jupyter.runners.base import Plan
 from qwex_jupyter.runners.container.conventions import HISTORY_LABEL, NONCE_LABEL, RUN_LABEL, given
 from qwex_jupyter.runners.k8s import files, manifest
 from qwex_jupyter.runners.k8s.cluster import Cluster, unsent
@@ -30,7 +30,7 @@ Stop = Callable[[], None]
 
 
 def launch(
-    cluster: Cluster, plan: Plan, folder: str, values: Mapping[str, str], stopped: Stop
+    cluster: Cluster, plan: Plan, folder: RunFolder, values: Mapping[str, str], stopped: Stop
 ) -> None:
     """Creates the Job of a run, and what belongs to it.
 
@@ -49,19 +49,19 @@ def launch(
     awaited = "files and secrets follow" if plan["files"] or plan["secrets"] else ""
     job["metadata"]["annotations"] = given({NONCE_LABEL: nonce, HANDOVER: awaited})
     companions = [*files.config_maps(plan), *filter(None, [files.secret(plan, values)])]
-    if claim(folder, "kernel", nonce=nonce) is not None:
+    if not folder.claim_launch("kernel", nonce=nonce):
         return
     made = _create(cluster, job, folder, nonce)
     if made is None:
         return  # it isn't known: whoever looks finds it, or finds that there is none
     if companions:
         _hand_over(cluster, made, companions)
-    if facts.exists(folder, facts.STOP):
+    if folder.has(STOP):
         stopped()
 
 
 def _create(
-    cluster: Cluster, job: dict[str, Any], folder: str, nonce: str
+    cluster: Cluster, job: dict[str, Any], folder: RunFolder, nonce: str
 ) -> dict[str, Any] | None:
     """The Job as the API server has it; None where nothing is known of it.
 
@@ -98,9 +98,9 @@ def _create(
         except (BackendUnreachable, RunnerUnavailable):
             pass
         # A Job that was made and ended meanwhile, and that somebody cleaned up, isn't made anew.
-        ended = facts.exists(folder, facts.RUN) or facts.exists(folder, facts.STOP)
+        ended = folder.has(RUN) or folder.has(STOP)
         if ended or time.monotonic() - begun > patience.try_for:
-            if unsure or facts.exists(folder, facts.RUN):
+            if unsure or folder.has(RUN):
                 return None
             raise SubmitFailed(f"{cluster.called} turned it away. Nothing was started.")
         time.sleep(_PAUSE)

@@ -65,7 +65,7 @@ class Reader(log_reader.Reader):
         return self._cluster.called
 
     def writer(self, log: RunLog, stored: dict[str, Any]) -> Writer:
-        run_id = log.folder.rpartition("/")[2]
+        run_id = log.folder.run_id
 
         def times() -> tuple[float, float, float | None] | None:
             pod = self._pod_of(run_id)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN, RunFolder
 from qwex_jupyter.errors import BackendUnreachable, RunStillLive
 from qwex_jupyter.model.units import parse_duration
 from qwex_jupyter.runners.base import still_live
@@ -33,7 +33,7 @@ class Remover:
         self,
         cluster: Cluster,
         finder: Finder,
-        folder: Callable[[str], str],
+        folder: Callable[[str], RunFolder],
         setting: Callable[[str], Any],
     ) -> None:
         self._cluster, self._finder = cluster, finder
@@ -82,7 +82,7 @@ class Remover:
         if begun and not objects.over(pod):
             raise still_live(run_id)
         # Nothing that it waits for is ours, so the cluster itself will start it.
-        waits = not objects.is_awaiting(job) and not facts.exists(self._folder(run_id), facts.RUN)
+        waits = not objects.is_awaiting(job) and not self._folder(run_id).has(RUN)
         if not begun and objects.finished(job) is None and waits:
             raise RunStillLive(f"{run_id} waits to start: %qwex cancel {run_id[-6:]}")
         launch.take_away(self._cluster, job["metadata"]["name"], objects.uid_of(job))

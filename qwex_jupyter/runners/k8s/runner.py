@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from qwex_jupyter.disk import carry, facts
+from qwex_jupyter.disk import carry
+from qwex_jupyter.disk.folder import KILL, LAUNCH, SEEN, SPEC, STOP, RunFolder
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import BackendUnreachable, QwexError, RunnerUnavailable, RunNotFound
 from qwex_jupyter.model.patience import Patience
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, Snapshot
-from qwex_jupyter.runners.base import Plan, Runner, finish
+from qwex_jupyter.runners.base import Plan, Runner
 from qwex_jupyter.runners.container import wording
 from qwex_jupyter.runners.container.http_stream import Guard
 from qwex_jupyter.runners.container.times import moment
@@ -112,9 +113,11 @@ class K8sRunner(Runner):
         """YAML for ``kubectl apply -f -``."""
         return manifest.as_yaml(plan)
 
-    def submit(self, spec: JobSpec, run_id: str, folder: str, secrets: Mapping[str, str]) -> None:
+    def submit(
+        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
+    ) -> None:
         """The API server has the Job when this returns."""
-        if any(facts.exists(folder, name) for name in (facts.LAUNCH, facts.STOP)):
+        if folder.has(LAUNCH) or folder.has(STOP):
             return
 
         def stopped() -> None:
@@ -139,9 +142,9 @@ class K8sRunner(Runner):
                 )
                 continue
             folder = self.folder(run_id)
-            stop = facts.asked(folder)
+            stop = folder.stop()
             patient = functools.partial(self._is_patient, folder)
-            forced = stop is not None and facts.exists(folder, facts.KILL)
+            forced = stop is not None and folder.has(KILL)
             answers[run_id] = state.snapshot(seen, stop, now, patient, forced=forced)
         return answers
 
@@ -149,8 +152,8 @@ class K8sRunner(Runner):
         """Takes in what runc says of a program that it can't execute."""
         return wording.heard(answer, said, image)
 
-    def _is_patient(self, folder: str) -> bool:
-        asked = facts.read_fact(folder, facts.SPEC) or {}
+    def _is_patient(self, folder: RunFolder) -> bool:
+        asked = folder.read(SPEC) or {}
         return bool((asked.get("spec") or {}).get("start_timeout"))
 
     def watch(self, notify: Callable[[str], None], stop: threading.Event) -> None:
@@ -172,11 +175,11 @@ class K8sRunner(Runner):
     def _has_begun(self, run_id: str, job: Mapping[str, Any] | None) -> bool:
         """Whether a run without a pod had begun: its output can't be asked for any more."""
         folder = self.folder(run_id)
-        if (facts.read_fact(folder, facts.SEEN) or {}).get("started_at"):
+        if (folder.read(SEEN) or {}).get("started_at"):
             return True
         if job is None:
-            return facts.exists(folder, facts.LAUNCH)  # it isn't known
-        stop = facts.asked(folder)
+            return folder.has(LAUNCH)  # it isn't known
+        stop = folder.stop()
         end = state.snapshot(Seen(job), stop, 0.0).end
         return end is not None and (end.exit_code is not None or end.reason is not Reason.NONE)
 
@@ -227,7 +230,7 @@ class K8sRunner(Runner):
         The grace is the pod's own, from its creation; it can't be cut short.
         """
         folder = self.folder(run_id)
-        stop = facts.asked(folder) or {}
+        stop = folder.stop() or {}
         job = self._finder.known_job(run_id)
         if job is None:
             return
@@ -235,7 +238,7 @@ class K8sRunner(Runner):
         if pod is None and (job.get("spec") or {}).get("suspend"):
             # A deadline doesn't count for a Job that is suspended: it is taken away.
             if remove.as_it_is(self._cluster, job):
-                finish(folder, End(reason=Reason.NEVER_STARTED, after_stop=True))
+                folder.finish(End(reason=Reason.NEVER_STARTED, after_stop=True))
             return
         intent = f"{stop.get('why', 'cancel')} by {stop.get('who', 'you')}"
         notes = job["metadata"].get("annotations") or {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from qwex_jupyter.runners.container.times import read
+
 # pkg/kubelet/kuberuntime/logs: RFC3339NanoFixed, in the node's own time zone.
 STAMP = re.compile(rb"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(?:Z|[+-]\d\d:\d\d)) ", re.MULTILINE)
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
@@ -46,7 +48,7 @@ def clock(stamp: bytes) -> str:
 
 def _moment(stamp: bytes) -> datetime:
     # It cuts to microseconds: what is compared by it needs no more.
-    return datetime.fromisoformat(stamp.decode()).astimezone(UTC)
+    return read(stamp.decode()).astimezone(UTC)
 
 
 def taken_off(data: bytes, *, split: bool) -> tuple[bytes, bytes, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 from qwex_jupyter import _version
 from qwex_jupyter.errors import SubmitFailed
@@ -38,7 +40,7 @@ class Server:
 
     def __init__(self, has: limits.Limits) -> None:
         self._owner, self._gone, self._born = os.getpid(), False, has
-        self._pipe = self._said = -1
+        self._pid, self._pipe, self._said = 0, -1, -1
         root = os.path.dirname(os.path.dirname(os.path.abspath(_version.__file__)))
         command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, root, "qwex-supervisor"]
         request = saying = -1
@@ -75,11 +77,10 @@ class Server:
     def __del__(self) -> None:
         """Ends it: it reads the requests that are still in the pipe, and leaves at its end."""
         self._close()
-        if hasattr(self, "_pid") and self._owner == os.getpid():
-            for pause in (0.0, 0.001, 0.01, 0.1, 1.0):
-                time.sleep(pause)
-                if self._ended():  # reaped, or it would stay as a zombie of the kernel
-                    break
+        if self._pid and self._owner == os.getpid() and not self._ended():
+            # Not by `threading`, whose lock may be held where the collector comes.
+            with suppress(RuntimeError):  # this process ends
+                _thread.start_new_thread(_reap, (self._pid,))
 
     def usable(self, has: limits.Limits) -> bool:
         """Whether a program of it can have what this process is now, and it lives.
@@ -144,6 +145,12 @@ class Server:
             except ChildProcessError:
                 self._gone = True  # reaped by the system, where SIGCHLD is ignored
         return self._gone
+
+
+def _reap(pid: int) -> None:
+    """Waits for a child, which would stay as a zombie of the kernel."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def _not_started(why: str) -> SubmitFailed:

@@ -5,88 +5,63 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.facts import Fact
+from qwex_jupyter.disk.folder import SPEC, RunFolder
 from qwex_jupyter.errors import FactUnreadable
-from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
+from qwex_jupyter.model.status import End, Reason, Snapshot
 
-_TAIL = 4096
+_Made = TypeVar("_Made")
 # A run of so many seconds is on the disk before it is told.
 _LONG = 1.0
 
 
-def link_patiently(
-    folder: str, name: str, value: dict[str, Any], *, sync: bool = True
-) -> dict[str, Any]:
-    """Links a fact, again and again while the disk refuses: nobody else will write it."""
+def patiently(call: Callable[[], _Made], otherwise: _Made) -> _Made:
+    """What a call that writes a fact returns, tried while the disk refuses: nobody else writes it.
+
+    Args:
+        call: Writes it.
+        otherwise: The folder was taken away by hand, or the fact damaged.
+    """
     pause = 0.05
     while True:
         try:
-            return facts.link_once(folder, name, value, sync=sync)
+            return call()
         except (FileNotFoundError, FactUnreadable):
-            return value  # the folder was taken away by hand, or the fact damaged
+            return otherwise
         except OSError:
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
 
-def record(
-    folder: str, spec_fact: dict[str, Any], snapshot: Snapshot, stop: dict[str, Any] | None
-) -> None:
+def record(folder: RunFolder, spec_fact: Fact, snapshot: Snapshot, stop: Fact | None) -> None:
     """Links run.json from an end that was seen, and takes the run off the open list."""
-    before = RunRecord.submitted(spec_fact)
-    final = before.concluded(
-        snapshot, stop, spec_fact["spec"], tail(folder), printed=printed(folder, snapshot)
-    )
     # Syncing takes as long as a short program. What ended so soon is left to the system to
     # write: if power fails within its half minute, the run is LOST / Unreadable, which is true.
     long = (snapshot.evidence.get("elapsed") or 0) > _LONG
-    link_patiently(folder, facts.RUN, final.to_json(), sync=long)
-    facts.release(folder)
-    try:
-        os.unlink(os.path.join(folder, "..", "..", "open", before.run_id))
-    except OSError:
-        pass  # done by another, or by the next who takes up what is open
+    patiently(lambda: folder.conclude(spec_fact, snapshot, stop, sync=long), None)
+    _settle(folder)
 
 
-def tail(folder: str) -> str:
-    """The last text on stderr, for the sentence that says why."""
-    try:
-        with open(os.path.join(folder, "stderr.log"), "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-            return file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def printed(folder: str, snapshot: Snapshot) -> bool:
-    """Whether the program said anything, be it that it could not be kept."""
-    paths = (os.path.join(folder, f"{stream}.log") for stream in ("stdout", "stderr"))
-    try:
-        return bool(snapshot.log_missing) or any(os.stat(path).st_size for path in paths)
-    except OSError:
-        return True  # nobody knows
-
-
-def never_started(folder: str, why: str) -> None:
+def never_started(folder: RunFolder, why: str) -> None:
     """Closes the launch, so that nobody can start the run, and says that it never started."""
-    spec_fact = facts.read_fact(folder, facts.SPEC)
-    if spec_fact is None:
-        return
-    nonce = os.urandom(8).hex()
+    if not folder.has(SPEC):
+        return  # deleted
     try:
-        winner = facts.link_once(
-            folder, facts.LAUNCH, {"closed": why, "at": time.time(), "nonce": nonce}
-        )
+        closed = folder.close_launch(why)
     except OSError:
         return  # whoever takes the run up closes it
-    if winner.get("nonce") == nonce:
-        end = End(reason=Reason.NEVER_STARTED, detail=why)
-        now = time.time()
-        snapshot = Snapshot(RunStatus.LOST, end=end, finished_at=now, observed_at=now)
-        record(folder, spec_fact, snapshot, facts.asked(folder))
+    if closed is not None:
+        end = End(reason=Reason.NEVER_STARTED, detail=str(closed["closed"]))
+        patiently(lambda: folder.finish(end), None)
+        _settle(folder)
+
+
+def _settle(folder: RunFolder) -> None:
+    folder.release()
+    folder.leave_open_list()
 
 
 def end_of(status: int, refused: dict[str, Any], out_of_memory: bool, *, after_stop: bool) -> End:

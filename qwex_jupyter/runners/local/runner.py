@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qwex_jupyter.disk import carry, facts
+from qwex_jupyter.disk import carry
+from qwex_jupyter.disk.facts import Fact
+from qwex_jupyter.disk.folder import LAUNCH, OPEN, RUN, SPEC, RunFolder
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import RunNotFound, SpecError, SubmitFailed
 from qwex_jupyter.model.record import RunRecord
@@ -81,7 +83,7 @@ class LocalRunner(Runner):
         self.refuse_unsupported(spec)
         folder = self.folder(run_id)
         if spec.has_own_folder:
-            cwd = carry.work_of(folder)
+            cwd = folder.work
             copying = carry.shell_lines(spec, self.home, folder, shlex.quote(cwd))
         else:
             cwd = whole_path(spec.workdir or ".", spec.cwd)
@@ -123,7 +125,9 @@ class LocalRunner(Runner):
         mark = free_mark(text)
         return f"{folder}\ncat > {shlex.quote(path)} <<'{mark}'\n{text}{mark}\n{line}"
 
-    def submit(self, spec: JobSpec, run_id: str, folder: str, secrets: Mapping[str, str]) -> None:
+    def submit(
+        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
+    ) -> None:
         self.check()
         plan = self.plan(spec, run_id)
         if spec.has_own_folder:
@@ -140,7 +144,7 @@ class LocalRunner(Runner):
             env.pop("PWD", None)
         has = limits.here()
         request = {
-            "folder": folder,
+            "folder": folder.path,
             "argv": plan["argv"],
             "env": env,
             "cwd": plan["cwd"],
@@ -170,12 +174,12 @@ class LocalRunner(Runner):
         open_before: dict[str, bool] = {}
         while not stop.is_set():
             try:
-                names = os.listdir(os.path.join(self.home, "open"))
+                names = os.listdir(os.path.join(self.home, OPEN))
             except FileNotFoundError:
                 names = []
             # By run, whether it was launched.
             open_now = {
-                run_id: open_before.get(run_id) or facts.exists(self.folder(run_id), facts.LAUNCH)
+                run_id: open_before.get(run_id) or self.folder(run_id).has(LAUNCH)
                 for run_id in names
             }
             for run_id in open_now.keys() | open_before.keys():
@@ -191,15 +195,15 @@ class LocalRunner(Runner):
     def cancel(self, run_id: str, grace: float, why: str, *, force: bool = False) -> None:
         """Wakes the supervisor, or does its work where it was killed."""
         folder = self.folder(run_id)
-        launch = facts.read_fact(folder, facts.LAUNCH)
-        if launch is None or "closed" in launch or facts.exists(folder, facts.RUN):
+        launch = folder.read(LAUNCH)
+        if launch is None or "closed" in launch or folder.has(RUN):
             return
         standing = process.standing(launch)
         if standing == process.ALIVE:
             process.send(launch, signal.SIGUSR1)
         if standing != process.GONE:
             return  # on another machine the supervisor finds stop.json by itself
-        stop = facts.asked(folder) or {}
+        stop = folder.stop() or {}
         over = time.time() - float(stop.get("at", 0)) > grace
         kill = force or over
         # SIGCONT, or what stands still never hears of it.
@@ -215,10 +219,10 @@ class LocalRunner(Runner):
 
     def _look(self, run_id: str) -> Snapshot | RunNotFound:
         folder = self.folder(run_id)
-        if not facts.exists(folder, facts.SPEC):
+        if not folder.has(SPEC):
             return RunNotFound(f"{run_id}: there is no such run in {self.home}")
         ended = self._ended(run_id)
-        launch = None if ended else facts.read_fact(folder, facts.LAUNCH)
+        launch = None if ended else folder.read(LAUNCH)
         if ended is not None:
             return ended
         now = time.time()
@@ -260,7 +264,7 @@ class LocalRunner(Runner):
         )
 
     def _ended(self, run_id: str) -> Snapshot | None:
-        value = facts.read_fact(self.folder(run_id), facts.RUN)
+        value = self.folder(run_id).read(RUN)
         if value is None:
             return None
         record = RunRecord.from_json(value)
@@ -277,7 +281,7 @@ class LocalRunner(Runner):
         )
 
 
-def _members(launch: facts.Fact, run_id: str) -> list[process.Identity]:
+def _members(launch: Fact, run_id: str) -> list[process.Identity]:
     return process.members(launch["leader"], f"QWEX_RUN_ID={run_id}", launch["pid"])
 
 

@@ -18,6 +18,7 @@ import struct
 import time
 from typing import NoReturn
 
+from qwex_jupyter.disk.folder import log_name
 from qwex_jupyter.runners.local.pipes import write_all
 
 _CHUNK = 1 << 18
@@ -135,7 +136,7 @@ def _copy_and_leave(out: int, err: int, control: int, report: int, count: mmap.m
         lost = {"stdout": 0, "stderr": 0}
         files = {}
         for pipe, name in ((out, "stdout"), (err, "stderr")):
-            path = os.path.join(os.fsdecode(folder), f"{name}.log")
+            path = os.path.join(os.fsdecode(folder), log_name(name))
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
             files[pipe] = (os.open(path, flags, 0o600), name)
             os.set_blocking(pipe, False)

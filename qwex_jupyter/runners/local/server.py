@@ -12,6 +12,7 @@ import select
 import signal
 from typing import NamedTuple
 
+from qwex_jupyter.disk.folder import RunFolder
 from qwex_jupyter.model.status import End
 from qwex_jupyter.model.verdict import conclude
 from qwex_jupyter.runners.local import limits, outcome, remains
@@ -54,7 +55,7 @@ def serve() -> None:
         if why:
             for descriptor in reserve:
                 os.close(descriptor)
-            outcome.never_started(json.loads(body)["folder"], why)
+            outcome.never_started(RunFolder(json.loads(body)["folder"]), why)
             reserve = [os.open(os.devnull, os.O_RDWR) for _ in reserve]
         spare = _fork()
 

@@ -18,7 +18,8 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.facts import Fact
+from qwex_jupyter.disk.folder import KILL, SPEC, STOP, SUPERVISOR_LOG, RunFolder
 from qwex_jupyter.model.status import RunStatus, Snapshot, StopCause
 from qwex_jupyter.runners.local import limits, outcome, remains
 from qwex_jupyter.runners.local.pipes import read_message, write_all
@@ -82,7 +83,7 @@ def _say_why(folder: str, ready: int, error: BaseException) -> None:
     if not folder:
         return
     try:
-        path = os.path.join(folder, "supervisor.log")
+        path = os.path.join(folder, SUPERVISOR_LOG)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w") as file:
             traceback.print_exc(file=file)
     except OSError:
@@ -101,23 +102,25 @@ def supervise(
         wake: The descriptor that tells of signals.
         adopted: This process is the one that the program's orphans go to.
     """
-    folder = request["folder"]
-    spec_fact = facts.read_fact(folder, facts.SPEC)
+    folder = RunFolder(request["folder"])
+    spec_fact = folder.read(SPEC)
     why = ""
     if spec_fact is None:
         pass  # deleted meanwhile
-    elif facts.exists(folder, facts.STOP):
+    elif folder.has(STOP):
         why = "it was stopped before"
     elif not scribe.lives:
         why = "the process that was to keep its output was killed"
     else:
         launched = False
         try:
-            launched = _launch(folder, program)
+            # Not synced: when the machine loses power, the program ends with it.
+            leader = process.identify(program.pid)
+            launched = folder.claim_launch("supervisor", sync=False, leader=leader)
         except OSError as error:
             why = f"its launch could not be written down ({error.strerror})"
         if launched:
-            scribe.begin(folder)
+            scribe.begin(folder.path)
             program.open_gate(request)
             _Watch(folder, spec_fact, program, scribe, wake, adopted=adopted).until_recorded()
             return
@@ -125,21 +128,6 @@ def supervise(
     scribe.abandon()
     if why:
         outcome.never_started(folder, why)
-
-
-def _launch(folder: str, program: Program) -> bool:
-    """Links launch.json; False when somebody has closed the run, so it must not start."""
-    nonce = os.urandom(8).hex()
-    launch = {
-        "by": "supervisor",
-        **process.identify(os.getpid()),
-        "leader": process.identify(program.pid),
-        "at": time.time(),
-        "nonce": nonce,
-    }
-    # Not synced: when the machine loses power, the program ends with it.
-    winner = facts.link_once(folder, facts.LAUNCH, launch, sync=False)
-    return winner.get("nonce") == nonce
 
 
 def _take_signals() -> int:
@@ -163,7 +151,7 @@ class _Watch:
 
     def __init__(
         self,
-        folder: str,
+        folder: RunFolder,
         spec_fact: dict[str, Any],
         program: Program,
         scribe: Scribe,
@@ -241,20 +229,16 @@ class _Watch:
         while not program.ended():
             now = time.monotonic()
             if stop is None and now >= deadline:
-                mine = {
-                    "who": "timeout",
-                    "why": StopCause.TIMEOUT,
-                    "grace": grace,
-                    "at": time.time(),
-                }
-                outcome.link_patiently(folder, facts.STOP, mine)
-                stop = facts.asked(folder) or mine  # where a damaged one stands
+                timed_out: Fact = {"why": str(StopCause.TIMEOUT), "grace": grace}
+                stop = outcome.patiently(
+                    lambda: folder.ask_stop("timeout", StopCause.TIMEOUT, grace), timed_out
+                )
             elif stop is None:
-                stop = facts.asked(folder)
+                stop = folder.stop()
             if stop is not None and kill_at == float("inf"):
                 kill_at = now + float(stop.get("grace", grace))
                 program.signal(signal.SIGTERM)
-            if stop is not None and (now >= kill_at or facts.exists(folder, facts.KILL)):
+            if stop is not None and (now >= kill_at or folder.has(KILL)):
                 kill_at = now
                 program.signal(signal.SIGKILL)
             if limit and now >= memory_at:
@@ -280,11 +264,11 @@ class _Watch:
 
     def _stopped(self) -> int:
         """Whether a stop came after the end: 1, or 2 where its grace is over too."""
-        stop = facts.asked(self._folder)
+        stop = self._folder.stop()
         if stop is None:
             return 0
         over = time.time() - float(stop.get("at", 0)) >= float(stop.get("grace", 0))
-        return 2 if over or facts.exists(self._folder, facts.KILL) else 1
+        return 2 if over or self._folder.has(KILL) else 1
 
 
 def own_peak() -> int:

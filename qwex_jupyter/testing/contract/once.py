@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import LAUNCH, STOP
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.testing.contract.base import Contract
@@ -56,7 +57,7 @@ class Once(Contract):
         """Whoever comes to a launch that is closed starts nothing: the run is LOST."""
         mark = str(tmp_path / "executions")
         run, spec = self.prepared(manager, self.programs.counted(mark))
-        facts.link_once(run.log.folder, facts.LAUNCH, {"closed": "a test", "at": time.time()})
+        facts.link_once(run.log.folder, LAUNCH, {"closed": "a test", "at": time.time()})
         manager.runner(self.runner).submit(spec, run.run_id, run.log.folder, {})
         record = self.end(run)
         assert (record.status, record.reason) == (RunStatus.LOST, Reason.NEVER_STARTED)
@@ -69,7 +70,7 @@ class Once(Contract):
         mark = str(tmp_path / "executions")
         run, spec = self.prepared(manager, self.programs.counted(mark))
         stop = {"who": "you", "why": "cancel", "grace": 1.0, "at": time.time()}
-        facts.link_once(run.log.folder, facts.STOP, stop)
+        facts.link_once(run.log.folder, STOP, stop)
         manager.runner(self.runner).submit(spec, run.run_id, run.log.folder, {})
         record = self.end(run)
         assert (record.status, record.reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_USER)

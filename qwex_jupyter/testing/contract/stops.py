@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import STOP
 from qwex_jupyter.errors import UnsupportedOption
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.status import Reason, RunStatus
@@ -71,7 +72,7 @@ class Stops(Contract):
         run.cancel()
         manager.tracker.look([run.run_id])
         assert run.record == record
-        assert not facts.exists(run.log.folder, facts.STOP)
+        assert not facts.exists(run.log.folder, STOP)
 
     def test_a_timeout_ends_the_run_and_says_so(self, manager: RunManager) -> None:
         """A run over its timeout is FAILED / TimedOut, and the message names a longer one."""
