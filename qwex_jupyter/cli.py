@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, NoReturn
 
 from qwex_jupyter._version import __version__
-from qwex_jupyter.commands import options, stdio, verbs
+from qwex_jupyter.commands import options, stdio, table, verbs
 from qwex_jupyter.commands.base import Verbs, deadline, left
 from qwex_jupyter.commands.stdio import Unwritable, note, pass_on, say
 from qwex_jupyter.disk.logs import STREAMS
@@ -131,7 +131,7 @@ class _Terminal(Verbs):
         if "--json" in words:
             # Where options end depends on all that take a value, of whichever runner.
             asked = options.value_in(words, "--runner")
-            parser = options.run_parser(runner=asked, installed=True)
+            parser = table.run_parser(runner=asked, installed=True)
             flags, _ = options.split_command(words, parser)
             if "--json" in flags:
                 words = [*words]

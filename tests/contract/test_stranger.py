@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -25,7 +26,7 @@ NICE = Path(__file__).parent / "nice"
 # What a level is counted from.
 _HERE = os.nice(0)
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.tier("all")]
 
 
 def level(number: int) -> str:
@@ -59,17 +60,23 @@ class Place:
         # What isn't compiled yet shall be, at first use.
         return variables(self.folder / user, self.python, PYTHONDONTWRITEBYTECODE="")
 
-    def run(self, env: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
-        """A command of it to its end."""
-        return subprocess.run(
+    def start(self, env: dict[str, str], *command: str) -> subprocess.Popen[str]:
+        """A command of it that has begun."""
+        return subprocess.Popen(
             [str(self.folder / "env" / "bin" / command[0]), *command[1:]],
             env=env,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
+
+    def run(self, env: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+        """A command of it to its end."""
+        with self.start(env, *command) as begun:
+            out, err = begun.communicate()
+        return subprocess.CompletedProcess(command, begun.returncode, out, err)
 
     def pytest(self, text: str, *options: str) -> subprocess.CompletedProcess[str]:
         """Runs a file of tests with this text."""
@@ -234,6 +241,7 @@ def test_a_terminal_goes_there(place: Place) -> None:
 def test_without_its_package_its_runs_are_still_there(place: Place) -> None:
     """Runs of a runner that was taken away are listed and read, and what lives says what to do."""
     env = place.env("leaver")
+    gone = "runner='nice' isn't known: choose one of local, docker, k8s, or install the package"
     ended = place.run(
         env, "qwex", "run", "--quiet", "--runner=nice", "--name", "old", "echo", "kept"
     )
@@ -252,16 +260,21 @@ def test_without_its_package_its_runs_are_still_there(place: Place) -> None:
         )
         frame = place.run(env, "python", "-c", code).stdout
         assert frame.split() == ["RUNNING", "SUCCEEDED", "nice", "nice"]
-        for words in (("attach", handle), ("cancel", handle), ("run", "--runner=nice", "true")):
+        for words in (("cancel", handle), ("run", "--runner=nice", "true")):
             done = place.run(env, "qwex", *words)
-            said = done.stdout + done.stderr
-            assert "runner='nice' isn't known" in said, said
-            assert "install the package that brings it" in said, said
+            assert done.returncode == 64
+            assert gone in done.stderr, done.stderr
+        # Somebody who has the package may still write its end, so this goes on.
+        with place.start(env, "qwex", "attach", handle) as attached:
+            assert attached.stderr is not None
+            assert gone in attached.stderr.readline()
+            attached.kill()
         assert "nice" not in place.run(env, "qwex", "doctor").stdout
     finally:
         place.install(str(NICE))
     assert place.run(env, "qwex", "cancel", handle).returncode == 0
-    assert "CANCELLED" in place.run(env, "qwex", "wait", handle).stdout
+    assert place.run(env, "qwex", "wait", handle).returncode == 128 + signal.SIGTERM
+    assert "⊘ cancelled" in place.run(env, "qwex", "runs").stdout
 
 
 def test_nothing_else_names_it() -> None:

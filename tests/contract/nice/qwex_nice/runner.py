@@ -17,13 +17,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from qwex_jupyter.disk import facts
-from qwex_jupyter.disk.logs import STREAMS, Lease, RunLog
+from qwex_jupyter.disk.folder import STREAMS, RunFolder
+from qwex_jupyter.disk.logs import Lease, RunLog
 from qwex_jupyter.errors import RunnerUnavailable, RunNotFound, SpecError, SubmitFailed
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
 from qwex_jupyter.runners.argv import free_mark, script_argv, shell_line
-from qwex_jupyter.runners.base import Plan, Runner, claim, still_live
+from qwex_jupyter.runners.base import Plan, Runner, still_live
 from qwex_nice import keeper
 from qwex_nice.declared import DECLARED
 
@@ -98,15 +98,17 @@ class NiceRunner(Runner):
         text = plan["script"].removesuffix("\n")
         return f"cat > {shlex.quote(plan['path'])} <<'{mark}'\n{text}\n{mark}\n{line}"
 
-    def submit(self, spec: JobSpec, run_id: str, folder: str, secrets: Mapping[str, str]) -> None:
+    def submit(
+        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
+    ) -> None:
         self.check()
         plan = self.plan(spec, run_id)
         given = {name: value for name, value in plan["env"].items() if value is not None}
         job = {**plan, "env": {**os.environ, **given, **secrets}, "folder": str(self._of(run_id))}
-        if facts.asked(folder) or claim(folder, "keeper") is not None:
+        if folder.stop() is not None or not folder.claim_launch("keeper"):
             return
         self._start(json.dumps(job))
-        stop = facts.asked(folder)
+        stop = folder.stop()
         if stop is not None:
             self.cancel(run_id, float(stop["grace"]), str(stop["why"]))
 
@@ -219,7 +221,7 @@ class NiceRunner(Runner):
         # The keeper was killed, and the program goes on: a group's number isn't another's while
         # one of the group lives.
         began = _read(self._of(run_id) / "began")
-        stop = facts.asked(self.folder(run_id)) or {}
+        stop = self.folder(run_id).stop() or {}
         over = force or time.time() > stop.get("at", 0) + grace
         with contextlib.suppress(OSError, KeyError):
             os.killpg(began["pid"], signal.SIGKILL if over else signal.SIGTERM)
