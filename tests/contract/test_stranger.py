@@ -6,6 +6,7 @@ package in ``nice/`` beside this file.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
@@ -275,6 +276,19 @@ def test_without_its_package_its_runs_are_still_there(place: Place) -> None:
     assert place.run(env, "qwex", "cancel", handle).returncode == 0
     assert place.run(env, "qwex", "wait", handle).returncode == 128 + signal.SIGTERM
     assert "⊘ cancelled" in place.run(env, "qwex", "runs").stdout
+
+
+def test_it_is_written_by_what_is_documented() -> None:
+    """It imports only what CONTRIBUTING.md has for packages like it, and no private name."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## Write your own runner")[2]
+    table = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
+    meant = {f"qwex_jupyter.{name}" for row in table for name in re.findall(r"`([\w.]+)`", row)}
+    for path in NICE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not str(node.module).startswith("qwex_jup"):
+                continue
+            assert node.module in meant or f"{node.module}".startswith("qwex_jupyter.testing.")
+            assert not [alias.name for alias in node.names if alias.name.startswith("_")]
 
 
 def test_nothing_else_names_it() -> None:
