@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from ast import literal_eval
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -110,8 +111,9 @@ class Qwex(Configurable):
             return configured
         trait: Any = self.traits()[name]
         try:
-            return trait.validate(self, trait.from_string(text))
-        except (TraitError, ValueError) as error:
+            given = literal_eval(text) if isinstance(trait, Dict) else trait.from_string(text)
+            return trait.validate(self, given)
+        except (TraitError, ValueError, SyntaxError) as error:
             allowed = trait.info()
             raise SpecError(f"{variable}={text!r} can't be used: give {allowed}.") from error
 

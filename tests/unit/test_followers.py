@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from local_helpers import until
 
+from qwex_jupyter import runners
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.folder import RUN
 from qwex_jupyter.disk.logs import RunLog
@@ -151,8 +152,9 @@ class _Far(MemoryRunner):
 
 
 @pytest.fixture
-def far(home: str) -> RunManager:
+def far(home: str, monkeypatch: pytest.MonkeyPatch) -> RunManager:
     """A manager with that runner."""
+    monkeypatch.setattr(runners, "_registered", {})
     register_runner(_Far.declaration)
     _Far.asked.clear()
     return RunManager(home)

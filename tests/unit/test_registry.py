@@ -47,9 +47,6 @@ class Packages:
 
 _DECLARED = """
 from qwex_jupyter.model.declaration import Declaration, Option, Setting
-from qwex_jupyter.model.spec import JobSpec
-from qwex_jupyter.model.status import Reason, RunStatus
-from qwex_jupyter.testing.contract.base import until
 from qwex_jupyter.testing.declared import DECLARED as MEMORY
 DECLARED = Declaration(
     name={name!r},
@@ -76,6 +73,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Packag
         return find(**which)
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    monkeypatch.setattr(runners, "_registered", {})
     _forget()
     yield made
     _forget()

@@ -67,7 +67,12 @@ def test_a_file_that_cannot_be_used_is_named(folder: Path, text: str, says: str)
 
 
 @pytest.mark.parametrize(
-    ("variable", "says"), [("QWEX_RAISE_ERROR", "a boolean"), ("QWEX_POD_SECURITY", "restricted")]
+    ("variable", "says"),
+    [
+        ("QWEX_RAISE_ERROR", "a boolean"),
+        ("QWEX_POD_SECURITY", "restricted"),
+        ("QWEX_PROFILES", "a dict"),
+    ],
 )
 def test_a_variable_that_cannot_be_used_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, says: str
@@ -152,3 +157,11 @@ def test_grace_and_timeout_of_the_settings_hold_for_an_argv(
     assert asked(qwex_jupyter.submit(words, runner="memory")) == (3.0, 70.0)
     assert asked(qwex_jupyter.submit(words, runner="memory", grace=4)) == (4.0, 70.0)
     assert asked(qwex_jupyter.submit(JobSpec(command=words), runner="memory")) == (10.0, None)
+
+
+def test_profiles_can_stand_in_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mapping is written there as Python writes it."""
+    monkeypatch.setenv("QWEX_PROFILES", "{'big': '--memory 2g --timeout 1d'}")
+    assert config.setting("profiles") == {"big": "--memory 2g --timeout 1d"}
