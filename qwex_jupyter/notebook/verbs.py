@@ -75,7 +75,7 @@ class NotebookVerbs(Verbs):
         """Prints an answer."""
         tell(text)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, ours: bool = True) -> None:
         """Shows a quiet line beside an answer, which stays what was asked for."""
         if frontend.is_kernel():
             publish.note(self._shell.display_pub, text)
@@ -173,11 +173,6 @@ class NotebookVerbs(Verbs):
             name=args.name,
             limit=args.limit,
         )
-
-    def show(self, args: argparse.Namespace) -> None:
-        """Prints all that is known of a run."""
-        run = self.manager.get(args.run) if args.run else self.manager.last()
-        tell(verbs.details(self.manager, run))
 
     def logs(self, args: argparse.Namespace) -> None:
         """Prints the last lines of the output, or all that comes."""
