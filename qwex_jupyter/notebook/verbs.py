@@ -6,6 +6,7 @@ The magics enter this module with the first line that needs it, and with it all 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 from qwex_jupyter import api
 from qwex_jupyter.commands import options, verbs
 from qwex_jupyter.commands.base import Verbs, deadline, left
-from qwex_jupyter.commands.line import plain_ends, split
+from qwex_jupyter.commands.line import BLANKS, plain_ends, split
 from qwex_jupyter.commands.table import run_parser
 from qwex_jupyter.config import Qwex
 from qwex_jupyter.display import publish
@@ -55,9 +56,12 @@ class NotebookVerbs(Verbs):
         super().__init__(manager)
         self._shell, self._config, self._names = shell, config, names
 
-    def line(self, verb: str, rest: str) -> Any:
-        """Carries out a line magic."""
-        return self.do(verb, split(rest, self._names))
+    def line(self, line: str) -> Any:
+        """Carries out a line magic; one that names no verb says which there are."""
+        verb, *rest = re.split("[ \t]+", line.strip(BLANKS), maxsplit=1)
+        if verb in ("", "help", "-h", "--help"):
+            return self.say(options.overview())
+        return self.do(verb, split("".join(rest), self._names))
 
     def body(self, line: str, body: str) -> Any:
         """Runs what stands in a cell, below its line."""
