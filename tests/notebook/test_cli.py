@@ -320,16 +320,17 @@ def test_prune_lists_and_then_deletes(env: dict[str, str]) -> None:
 
 def test_what_a_user_wrote_is_said_as_it_is(env: dict[str, str]) -> None:
     """Commands of ours are named as a shell has them, and a script that names such stays."""
+    own = {**env, "QWEX_HOME": env["QWEX_HOME"] + "-words"}
     script = "echo write %%qwex? or %qwex logs; exit 3"
-    done = qwex(env, "run", "--name", "words", "sh", "-c", script)
+    done = qwex(own, "run", "--name", "words", "sh", "-c", script)
     assert done.stdout == b"write %%qwex? or %qwex logs\n"
-    handle = json.loads(qwex(env, "show", "words", "--json").stdout)["handle"]
-    shown = qwex(env, "show", "words").stdout.decode()
+    handle = json.loads(qwex(own, "show", "words", "--json").stdout)["handle"]
+    shown = qwex(own, "show", "words").stdout.decode()
     assert f"Its last lines say why; all of them: qwex logs {handle}\n" in shown
     assert shown.count(script) == 2  # in the first line, and as the command
-    assert qwex(env, "logs", "words").stdout == done.stdout
-    assert script in qwex(env, "prune").stdout.decode()
-    assert "qwex run --help" in qwex(env, "run", "--no-such-option").stderr.decode()
+    assert qwex(own, "logs", "words").stdout == done.stdout
+    assert script in qwex(own, "prune").stdout.decode()
+    assert "qwex run --help" in qwex(own, "run", "--no-such-option").stderr.decode()
 
 
 def test_one_that_stays_keeps_none_of_the_others(env: dict[str, str]) -> None:
