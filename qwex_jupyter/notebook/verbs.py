@@ -6,6 +6,7 @@ The magics enter this module with the first line that needs it, and with it all 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,9 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from qwex_jupyter import api
-from qwex_jupyter.commands import verbs
+from qwex_jupyter.commands import options, verbs
 from qwex_jupyter.commands.base import Verbs, deadline, left
-from qwex_jupyter.commands.line import plain_ends, split
+from qwex_jupyter.commands.line import BLANKS, plain_ends, split
 from qwex_jupyter.display import publish
 from qwex_jupyter.display.format import moment, one_line, table_text
 from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed
@@ -51,9 +52,12 @@ class NotebookVerbs(Verbs):
         super().__init__(manager)
         self._shell, self._names = shell, names
 
-    def line(self, verb: str, rest: str) -> Any:
-        """Carries out a line magic."""
-        return self.do(verb, split(rest, self._names))
+    def line(self, line: str) -> Any:
+        """Carries out a line magic; one that names no verb says which there are."""
+        verb, *rest = re.split("[ \t]+", line.strip(BLANKS), maxsplit=1)
+        if verb in ("", "help", "-h", "--help"):
+            return self.say(options.overview())
+        return self.do(verb, split("".join(rest), self._names))
 
     def body(self, line: str, body: str) -> Any:
         """Runs what stands in a cell, below its line."""
@@ -67,7 +71,7 @@ class NotebookVerbs(Verbs):
         """Prints an answer."""
         tell(text)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, ours: bool = True) -> None:
         """Shows a quiet line beside an answer, which stays what was asked for."""
         if frontend.is_kernel():
             publish.note(self._shell.display_pub, text)
@@ -149,11 +153,6 @@ class NotebookVerbs(Verbs):
             name=args.name,
             limit=args.limit,
         )
-
-    def show(self, args: argparse.Namespace) -> None:
-        """Prints all that is known of a run."""
-        run = self.manager.get(args.run) if args.run else self.manager.last()
-        tell(verbs.details(self.manager, run))
 
     def logs(self, args: argparse.Namespace) -> None:
         """Prints the last lines of the output, or all that comes."""
