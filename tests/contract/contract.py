@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from handing_over import HandingOver
 from local_helpers import contents, prepared, until
 
 from qwex_jupyter.disk import facts
@@ -43,7 +44,7 @@ from qwex_jupyter.model.run_ids import new_run_id
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
 from qwex_jupyter.model.units import say_seconds
-from qwex_jupyter.runners.base import ABILITIES
+from qwex_jupyter.runners.base import ABILITIES, Plan, Runner
 
 # Texts that a shell, a template or a codec between here and the program would change.
 WEIRD = (
@@ -159,7 +160,7 @@ class ShellPrograms:
         return self.prints("executed")
 
 
-class RunnerContract:
+class RunnerContract(HandingOver):
     """What is true of every runner.
 
     Attributes:
@@ -415,6 +416,8 @@ class RunnerContract:
         told: list[str] = []
         stop = threading.Event()
         runner = self.make_manager(manager.history.home).runner(self.runner)
+        if type(runner).watch is Runner.watch:
+            return  # its backend tells nothing by itself: it is polled
         thread = threading.Thread(target=runner.watch, args=(told.append, stop), daemon=True)
         run = self.running(manager, self.programs.sleeps(300))
         thread.start()
@@ -782,12 +785,12 @@ class RunnerContract:
     ) -> None:
         """Two submits of one run id, by two runner objects, make one execution."""
         mark = str(tmp_path / "executions")
-        run, spec = self.prepared(manager, self.programs.counted(mark))
+        run, plan = self.prepared(manager, self.programs.counted(mark))
         runners = [manager.runner(self.runner), self.make_manager(home).runner(self.runner)]
         for runner in (*runners, runners[0]):
-            runner.submit(spec, run.run_id, run.log.folder, {})
+            runner.submit(plan, run.log.folder, runner.inherited(plan))
         assert self.end(run).status is RunStatus.SUCCEEDED
-        runners[1].submit(spec, run.run_id, run.log.folder, {})
+        runners[1].submit(plan, run.log.folder, runners[1].inherited(plan))
         manager.tracker.look([run.run_id])
         self.settled()
         assert self.executions(run, mark) == 1
@@ -797,13 +800,13 @@ class RunnerContract:
     ) -> None:
         """Eight submits of one run id at the same moment make one execution."""
         mark = str(tmp_path / "executions")
-        run, spec = self.prepared(manager, self.programs.counted(mark))
+        run, plan = self.prepared(manager, self.programs.counted(mark))
         barrier = threading.Barrier(8)
 
         def submit() -> None:
             runner = self.make_manager(home).runner(self.runner)
             barrier.wait()
-            runner.submit(spec, run.run_id, run.log.folder, {})
+            runner.submit(plan, run.log.folder, runner.inherited(plan))
 
         threads = [threading.Thread(target=submit) for _ in range(8)]
         for thread in threads:
@@ -817,9 +820,10 @@ class RunnerContract:
     def test_a_closed_launch_is_never_started(self, manager: RunManager, tmp_path: Path) -> None:
         """Whoever comes to a launch that is closed starts nothing: the run is LOST."""
         mark = str(tmp_path / "executions")
-        run, spec = self.prepared(manager, self.programs.counted(mark))
+        run, plan = self.prepared(manager, self.programs.counted(mark))
         facts.link_once(run.log.folder, LAUNCH, {"closed": "a test", "at": time.time()})
-        manager.runner(self.runner).submit(spec, run.run_id, run.log.folder, {})
+        runner = manager.runner(self.runner)
+        runner.submit(plan, run.log.folder, runner.inherited(plan))
         record = self.end(run)
         assert (record.status, record.reason) == (RunStatus.LOST, Reason.NEVER_STARTED)
         assert record.exit_code is None
@@ -829,10 +833,11 @@ class RunnerContract:
     def test_a_stop_before_the_start_prevents_it(self, manager: RunManager, tmp_path: Path) -> None:
         """A run that is to stop before it was submitted is CANCELLED and never executed."""
         mark = str(tmp_path / "executions")
-        run, spec = self.prepared(manager, self.programs.counted(mark))
+        run, plan = self.prepared(manager, self.programs.counted(mark))
         stop = {"who": "you", "why": "cancel", "grace": 1.0, "at": time.time()}
         facts.link_once(run.log.folder, STOP, stop)
-        manager.runner(self.runner).submit(spec, run.run_id, run.log.folder, {})
+        runner = manager.runner(self.runner)
+        runner.submit(plan, run.log.folder, runner.inherited(plan))
         record = self.end(run)
         assert (record.status, record.reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_USER)
         assert record.exit_code is None
@@ -893,9 +898,10 @@ class RunnerContract:
         evidence = {k: v for k, v in answer.evidence.items() if k != "elapsed"}
         return replace(answer, observed_at=0.0, backend_message="", evidence=evidence)
 
-    def prepared(self, manager: RunManager, spec: JobSpec) -> tuple[Run, JobSpec]:
-        """A run whose folder is whole, and which nobody has handed over yet."""
-        return prepared(manager, spec, self.runner), spec
+    def prepared(self, manager: RunManager, spec: JobSpec) -> tuple[Run, Plan]:
+        """A run whose folder is whole, and which nobody has handed over yet; and its plan."""
+        run = prepared(manager, spec, self.runner)
+        return run, manager.runner(self.runner).plan(spec, run.run_id)
 
 
 def shown_files(run: Run) -> list[str]:

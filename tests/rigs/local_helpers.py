@@ -20,8 +20,9 @@ import pytest
 from qwex_jupyter import cli
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.folder import LAUNCH
-from qwex_jupyter.manager.manager import RunManager, command_text
+from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
+from qwex_jupyter.manager.submission import command_text
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.run_ids import new_run_id
 from qwex_jupyter.model.spec import JobSpec
