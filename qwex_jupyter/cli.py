@@ -31,9 +31,9 @@ from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
 from qwex_jupyter.history.search import statuses_of
 from qwex_jupyter.history.since import parse_moment
 from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.prepared import Prepared
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.system import compat
 
@@ -149,9 +149,9 @@ class _Terminal(Verbs):
         if args.as_name:
             raise SpecError("--as is for notebooks.")
 
-    def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> int:
+    def submit(self, args: argparse.Namespace, prepared: Prepared) -> int:
         """Hands a run over, and passes its output and its exit code on."""
-        run = self.manager.submit(spec, chosen)
+        run = self.manager.hand_over(prepared)
         if args.detach:
             self.answer(run.record, run.handle)
             return 0

@@ -13,10 +13,10 @@ from qwex_jupyter.commands.line import split
 from qwex_jupyter.display.format import called
 from qwex_jupyter.errors import QwexError, SpecError
 from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.prepared import Prepared
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.manager.submission import with_its_script
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.run_ids import new_run_id
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.units import parse_duration
 
@@ -75,7 +75,7 @@ class Verbs:
         """Shows a run: in this text, or by its record where that is wanted."""
         self.say(text, ours=False)
 
-    def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Any:
+    def submit(self, args: argparse.Namespace, prepared: Prepared) -> Any:
         """Hands a run over, and shows it unless it is detached."""
         raise NotImplementedError
 
@@ -138,10 +138,10 @@ class Verbs:
 
     def _start(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Any:
         spec = with_its_script(spec, chosen)
+        prepared = self.manager.prepare(spec, chosen, only_show=args.dry_run)
         if args.dry_run:
-            runner = self.manager.runner(chosen, spec.options)
-            return self.say(runner.show(runner.plan(spec, new_run_id(time.time()))), ours=False)
-        return self.submit(args, spec, chosen)
+            return self.say(self.manager.show(prepared), ours=False)
+        return self.submit(args, prepared)
 
     def stop(self, runs: list[Run], grace: str | None) -> Iterator[Run]:
         """Asks runs to stop one by one, and gives each of them a moment to do so."""

@@ -22,10 +22,10 @@ from qwex_jupyter.display import publish
 from qwex_jupyter.display.format import moment, one_line, table_text
 from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed
 from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.prepared import Prepared
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.manager.submission import command_text
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.notebook import cards, cell, views, wait_table
 from qwex_jupyter.notebook.tell import tell
@@ -84,13 +84,13 @@ class NotebookVerbs(Verbs):
         """The words of a profile, with what it names."""
         return split(text, self._names)
 
-    def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Run:
+    def submit(self, args: argparse.Namespace, prepared: Prepared) -> Run:
         """Hands a run over; shows its card, or all of it until it has ended."""
         if args.as_name and not args.as_name.isidentifier():
             raise SpecError(f"--as {args.as_name}: that can't be a variable's name.")
         if not args.detach:
-            return self._foreground(args, spec, chosen)
-        run = self.manager.submit(spec, chosen)
+            return self._foreground(args, prepared)
+        run = self.manager.hand_over(prepared)
         self._bind(args, run)
         if not args.quiet:
             try:
@@ -99,20 +99,17 @@ class NotebookVerbs(Verbs):
                 tell(cell.unshown(error, run.handle), sys.stderr)
         return run.shown()
 
-    def _foreground(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Run:
-        manager = self.manager
-        runner = manager.runner(chosen, spec.options)
-        runner.check()
-        runner.plan(spec, "20000101-000000-000000")  # a mistake is told before anything is shown
+    def _foreground(self, args: argparse.Namespace, prepared: Prepared) -> Run:
+        manager, spec = self.manager, prepared.spec
         view = self._view(quiet=args.quiet)
         what: Any = {"command": command_text(spec), "image": spec.image or "", "name": spec.name}
-        asked = RunRecord("", chosen, created_at=time.time(), **what)
+        asked = RunRecord("", prepared.runner, created_at=time.time(), **what)
         check = self.manager.setting("raise_error") and not args.no_raise_error
         with interrupts.held() as presses:
             try:
                 view.begin(asked)
                 with cell.handing_over(view, asked, presses):
-                    run = manager.submit(spec, chosen, presses=presses)
+                    run = manager.hand_over(prepared, presses=presses)
             except QwexError as error:
                 view.finish(_not_started(asked, str(error)))
                 presses.taken = True  # it says more, and stops a notebook as well
