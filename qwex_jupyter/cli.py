@@ -9,31 +9,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NoReturn
 
 from qwex_jupyter._version import __version__
-from qwex_jupyter.commands import options, stdio, table, verbs
+from qwex_jupyter.commands import options, stdio, table
 from qwex_jupyter.commands.base import Verbs, deadline, left
 from qwex_jupyter.commands.stdio import Unwritable, note, pass_on, say
 from qwex_jupyter.disk.logs import STREAMS
 from qwex_jupyter.display import tables
 from qwex_jupyter.display.format import stopping_text, table_text
-from qwex_jupyter.errors import AmbiguousRun, NotRemoved, QwexError, RunNotFound, SpecError
+from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
 from qwex_jupyter.history.search import statuses_of
 from qwex_jupyter.history.since import parse_moment
 from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.prepared import Prepared
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.system import compat
+
+# The commands of a notebook as a text of ours names them, and what a shell has for them.
+_IN_A_SHELL = {"%%qwex?": "qwex run --help", "%%qwex": "qwex run", "%qwex": "qwex"}
+_OURS = re.compile(r"(?<!\S)(?:%%qwex\?|%%?qwex(?= ))")
 
 # What a shell knows them by: usage (sysexits.h), a run that has no exit code of its own, and
 # what was ended by a signal.
@@ -122,9 +128,13 @@ class _Terminal(Verbs):
         """Prints an answer."""
         say(_plain(text) if ours else text)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, ours: bool = True) -> None:
         """Says something on stderr."""
-        note(f"qwex: {_plain(text)}")
+        note(f"qwex: {_plain(text) if ours else text}")
+
+    def worded(self, record: RunRecord) -> RunRecord:
+        """Its message names commands as a shell has them."""
+        return replace(record, message=_plain(record.message))
 
     def run(self, words: list[str], cell: str | None = None) -> Any:
         """Runs a command; what stands behind it may be the program's own ``--json``."""
@@ -144,11 +154,11 @@ class _Terminal(Verbs):
         if args.as_name:
             raise SpecError("--as is for notebooks.")
 
-    def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> int:
+    def submit(self, args: argparse.Namespace, prepared: Prepared) -> int:
         """Hands a run over, and passes its output and its exit code on."""
-        run = self.manager.submit(spec, chosen)
+        run = self.manager.hand_over(prepared)
         if args.detach:
-            self._print(run.record, run.handle)
+            self.answer(run.record, run.handle)
             return 0
         if not args.quiet:
             self.note(run.handle)
@@ -157,10 +167,10 @@ class _Terminal(Verbs):
         if self._json:
             if run.log.tail("stdout", 1) not in (b"", b"\n"):
                 pass_on([("stdout", b"\n")])  # the record is a line of its own
-            self._print(record)
+            self.answer(record)
         elif record.status is not RunStatus.SUCCEEDED:
             told = record if record.log_missing else record.below_its_output()
-            self.note(told.sentence)
+            self.note(self.worded(told).sentence, ours=False)
         code = self._code(run)
         return 0 if args.no_raise_error else code
 
@@ -223,15 +233,9 @@ class _Terminal(Verbs):
         found = [self.manager.tracker.record(run_id) for run_id in islice(wanted, limit)]
         if self._json:
             for record in found:
-                self._print(record)
+                self.answer(record)
         else:
             say(table_text(found, time.time()))
-
-    def show(self, args: argparse.Namespace) -> None:
-        """Prints all that is known of a run."""
-        run = self.last(args.run)
-        self.manager.tracker.look([run.run_id])
-        self._print(run.record, _plain(verbs.details(self.manager, run)))
 
     def logs(self, args: argparse.Namespace) -> None:
         """Passes the output on, byte for byte."""
@@ -282,17 +286,9 @@ class _Terminal(Verbs):
     def cancel(self, args: argparse.Namespace) -> None:
         """Stops runs, and prints of each what became of it."""
         for run in self.stop(self.many(args), args.grace):
-            self._print(run.record, stopping_text(run.record))
+            record = run.record
+            self.answer(record, stopping_text(self.worded(record)))
             self.note_gaps(run)
-
-    def delete(self, args: argparse.Namespace) -> None:
-        """Takes runs out of the history; one that stays keeps none of the others."""
-        for ref in args.run:
-            try:
-                say(verbs.delete(self.manager, ref, gone=args.gone))
-            except NotRemoved as error:
-                self.note(str(error))
-                self.failed = True
 
     def monitor(self, _: argparse.Namespace) -> None:
         """Prints the newest runs."""
@@ -300,7 +296,7 @@ class _Terminal(Verbs):
         say(tables.of_history(self.manager.history).text())
         say("Live, with keys: qwex.monitor() in a notebook.")
 
-    def _print(self, record: RunRecord, text: str = "") -> None:
+    def answer(self, record: RunRecord, text: str = "") -> None:
         """Prints a record as JSON, or where that isn't wanted a text."""
         if self._json:
             values = record.to_json()
@@ -336,13 +332,8 @@ class _Told:
 
 
 def _plain(text: object) -> str:
-    """A text that was written for a notebook, for a shell."""
-    return (
-        str(text)
-        .replace("%%qwex?", "qwex run --help")
-        .replace("%%qwex", "qwex run")
-        .replace("%qwex", "qwex")
-    )
+    """A text of ours, written for a notebook, for a shell. What isn't ours may say the same."""
+    return _OURS.sub(lambda found: _IN_A_SHELL[found[0]], str(text))
 
 
 def _overview() -> str:

@@ -11,11 +11,12 @@ from typing import Any
 from qwex_jupyter.commands import options, table, verbs
 from qwex_jupyter.commands.line import split
 from qwex_jupyter.display.format import called
-from qwex_jupyter.errors import SpecError
+from qwex_jupyter.errors import QwexError, SpecError
 from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.prepared import Prepared
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.manager.submission import with_its_script
-from qwex_jupyter.model.run_ids import new_run_id
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.units import parse_duration
 
@@ -24,7 +25,7 @@ class Verbs:
     """The verbs over the runs of one manager.
 
     Each verb is a method of its name, and a subclass has those whose answers have nothing in common
-    (runs, show, logs, attach, wait, cancel, monitor). A method returns what its front end makes of
+    (runs, logs, attach, wait, cancel, monitor). A method returns what its front end makes of
     the answer: a notebook shows an object below the cell, a terminal ends with a code.
 
     Args:
@@ -51,8 +52,8 @@ class Verbs:
         """Shows an answer, which may name commands of ours unless it was written by others."""
         raise NotImplementedError
 
-    def note(self, text: str) -> None:
-        """Says something beside the answer."""
+    def note(self, text: str, *, ours: bool = True) -> None:
+        """Says something beside the answer; see `say`."""
         raise NotImplementedError
 
     def refuse(self, args: argparse.Namespace) -> None:
@@ -66,7 +67,15 @@ class Verbs:
         """The words of a profile, of which this is the text."""
         return split(text)
 
-    def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Any:
+    def worded(self, record: RunRecord) -> RunRecord:
+        """A record whose message names commands as this front end has them."""
+        return record
+
+    def answer(self, record: RunRecord, text: str) -> None:
+        """Shows a run: in this text, or by its record where that is wanted."""
+        self.say(text, ours=False)
+
+    def submit(self, args: argparse.Namespace, prepared: Prepared) -> Any:
         """Hands a run over, and shows it unless it is detached."""
         raise NotImplementedError
 
@@ -129,10 +138,10 @@ class Verbs:
 
     def _start(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Any:
         spec = with_its_script(spec, chosen)
+        prepared = self.manager.prepare(spec, chosen, only_show=args.dry_run)
         if args.dry_run:
-            runner = self.manager.runner(chosen, spec.options)
-            return self.say(runner.show(runner.plan(spec, new_run_id(time.time()))), ours=False)
-        return self.submit(args, spec, chosen)
+            return self.say(self.manager.show(prepared), ours=False)
+        return self.submit(args, prepared)
 
     def stop(self, runs: list[Run], grace: str | None) -> Iterator[Run]:
         """Asks runs to stop one by one, and gives each of them a moment to do so."""
@@ -143,15 +152,35 @@ class Verbs:
                 self.wait_for(run, 0.5)
             yield run
 
+    def show(self, args: argparse.Namespace) -> None:
+        """Shows all that is known of a run."""
+        record = self.last(args.run).record
+        self.answer(record, verbs.details(self.manager, self.worded(record)))
+
     def delete(self, args: argparse.Namespace) -> None:
-        """Takes runs out of the history."""
-        for ref in args.run:
-            self.say(verbs.delete(self.manager, ref, gone=args.gone))
+        """Takes runs out of the history.
+
+        Raises:
+            RunNotFound: One of those names means none; nothing was deleted.
+            QwexError: The first that stays, when the others are gone.
+        """
+        kept: list[QwexError] = []
+        for run in dict.fromkeys([self.manager.get(ref) for ref in args.run]):
+            try:
+                self.say(verbs.delete(self.manager, run, gone=args.gone), ours=False)
+            except QwexError as error:
+                kept.append(error)
+        for other in kept[1:]:
+            self.note(str(other))
+        if kept:
+            raise kept[0]
 
     def prune(self, args: argparse.Namespace) -> None:
         """Says what could be deleted, or deletes it."""
         text, failed = verbs.prune(self.manager, args)
-        self.say("\n".join([text, *failed]))
+        self.say(text, ours=False)
+        for line in failed:
+            self.say(line)
         self.failed = bool(failed)
 
     def doctor(self, _: argparse.Namespace) -> None:
@@ -166,7 +195,7 @@ class Verbs:
             return self.manager.get(ref)
         run = self.manager.last()
         if self.tells_which:
-            self.note(called(run.record))
+            self.note(called(run.record), ours=False)
         return run
 
     def newest(self, ref: str | None) -> Run:
@@ -189,8 +218,9 @@ class Verbs:
 
     def note_gaps(self, run: Run) -> None:
         """Says what is missing of its output, or why none can be read."""
-        for line in verbs.about_output(self.manager.tracker.record(run.run_id)):
-            self.note(line)
+        record = self.worded(self.manager.tracker.record(run.run_id))
+        for line in verbs.about_output(record):
+            self.note(line, ours=False)
 
 
 def deadline(timeout: str | None) -> float | None:

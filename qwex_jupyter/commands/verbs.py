@@ -85,23 +85,23 @@ def output_text(run: Run, tail: int | None, stream: str | None) -> str:
     return "\n".join(lines)
 
 
-def details(manager: RunManager, run: Run) -> str:
+def details(manager: RunManager, record: RunRecord) -> str:
     """All that is known of a run."""
     spec_fact: dict[str, Any] = {}
     with suppress(FactUnreadable, RunNotFound):  # its record says why
-        spec_fact = manager.history.spec_fact(run.run_id)
-    return details_text(run.record, spec_fact, run.log_path)
+        spec_fact = manager.history.spec_fact(record.run_id)
+    path = logs.RunLog(manager.history.folder(record.run_id)).path(logs.STDOUT)
+    return details_text(record, spec_fact, path)
 
 
-def delete(manager: RunManager, ref: str, *, gone: bool) -> str:
+def delete(manager: RunManager, run: Run, *, gone: bool) -> str:
     """Deletes a run, and says which it was.
 
     Args:
         manager: Whose run it is.
-        ref: What it goes by.
+        run: The run.
         gone: Whether its machine is gone for good.
     """
-    run = manager.get(ref)
     title = run.record.title
     manager.delete(run.run_id, gone=gone)
     return f"Deleted {title}."

@@ -45,13 +45,13 @@ def overdue(launch: Fact) -> bool:
     return time.time() - float(launch["at"]) > GOOD_FOR
 
 
-def silence(folder: RunFolder, spec_fact: dict[str, Any], *, writes_itself: bool) -> str:
+def silence(folder: RunFolder, spec_fact: dict[str, Any], *, starts_at_once: bool) -> str:
     """Why nobody will start a run any more; "" while somebody may.
 
     Args:
         folder: The run's folder, without ``launch.json``.
         spec_fact: The content of its ``spec.json``.
-        writes_itself: See `Runner`: another process than the submitter starts it, and at once.
+        starts_at_once: See `Promises`: another process than the submitter starts it.
     """
     holder, who = spec_fact.get("submitter"), "the kernel that submitted it"
     age = time.time() - spec_fact["created_at"]
@@ -67,7 +67,7 @@ def silence(folder: RunFolder, spec_fact: dict[str, Any], *, writes_itself: bool
             return "this machine was restarted, and nothing is known of a start before that"
         return f"{who} was gone before it was started"
     mine = holder["pid"] == os.getpid() and standing == process.ALIVE
-    if writes_itself and mine and age > GOOD_FOR:
+    if starts_at_once and mine and age > GOOD_FOR:
         return "the process that was to start it was killed"
     if pulled:
         if standing == process.ALIVE:
@@ -150,7 +150,7 @@ class Closing:
                 reading = replace(answer, end=None, message=message)
                 self.observations.note(RunRecord.submitted(spec_fact).seen(reading))
             return
-        if not runner.writes_itself and (why := logs.trouble(folder)):
+        if not runner.promises.writes_output and (why := logs.trouble(folder)):
             missing = {**dict.fromkeys(logs.STREAMS, -1), **answer.log_missing}
             evidence = {**answer.evidence, "missing": why}
             answer = replace(answer, log_missing=missing, evidence=evidence)
@@ -177,7 +177,7 @@ class Closing:
             stop,
             separate=runner.promises.separate_streams,
             # While the backend remembers the end, the sync may wait until the backend is freed.
-            sync=runner.writes_itself,
+            sync=runner.promises.writes_outcome,
         )
         self._concluded(run_id)
 
@@ -217,8 +217,8 @@ class Closing:
         try:
             spec_fact = self.history.spec_fact(run_id)
             runner = self.backends.at(self.backends.of(run_id, spec_fact))
-            if runner.writes_itself:
-                return True
+            if runner.promises.writes_output and runner.promises.writes_outcome:
+                return True  # no backend has anything of it
             if free:
                 # The backend may forget it only when a loss of power can't take it from here.
                 self.history.folder(run_id).sync()

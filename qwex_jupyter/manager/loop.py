@@ -11,6 +11,7 @@ from qwex_jupyter.errors import QwexError
 from qwex_jupyter.manager.backends import Backend
 from qwex_jupyter.manager.tracker import Tracker
 from qwex_jupyter.model.patience import Patience
+from qwex_jupyter.runners.base import Runner
 from qwex_jupyter.system.flag import Flag
 from qwex_jupyter.system.threads import started
 
@@ -113,6 +114,16 @@ class Loop:
             thread = self._watches.get(backend)
             if thread is not None and thread.is_alive():
                 continue
-            thread = started(runner.watch, f"qwex-{runner.name}", self._notify, stop)
+            thread = started(self._watch, f"qwex-{runner.name}", runner, stop)
             if thread is not None:
                 self._watches[backend] = thread
+
+    def _watch(self, runner: Runner, stop: threading.Event) -> None:
+        try:
+            runner.watch(self._notify, stop)
+        except Exception:
+            # A mistake of a runner's: the polls go on without it, and it is called again.
+            logging.getLogger("qwex_jupyter").debug(
+                "%s: a watch failed", runner.name, exc_info=True
+            )
+            stop.wait(runner.polled_every)

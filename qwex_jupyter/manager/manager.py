@@ -9,30 +9,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from qwex_jupyter import runners
-from qwex_jupyter.disk.folder import STOP
+from qwex_jupyter.disk.folder import SPEC, STOP
 from qwex_jupyter.errors import (
     FactUnreadable,
     HomeUnusable,
-    NotRemoved,
     QwexError,
     RunInterrupted,
     RunNotFound,
-    SubmitFailed,
 )
 from qwex_jupyter.history.history import RunHistory
-from qwex_jupyter.manager import again, deletion
+from qwex_jupyter.manager import again, deletion, prepared
 from qwex_jupyter.manager.loop import Loop
 from qwex_jupyter.manager.observations import Observer
+from qwex_jupyter.manager.prepared import Prepared
 from qwex_jupyter.manager.run import Run
-from qwex_jupyter.manager.submission import command_text, refuse_too_long, values
 from qwex_jupyter.manager.tracker import Tracker
 from qwex_jupyter.model.patience import Patience
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.run_ids import new_run_id
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import RunStatus, StopCause
 from qwex_jupyter.runners.base import Runner
@@ -92,28 +88,70 @@ class RunManager:
         chosen = runner or self.default or self.setting("runner")
         return chosen or (runners.OF_IMAGES if spec.image else runners.DEFAULT)
 
-    def submit(
-        self, spec: JobSpec, runner: str | None = None, *, presses: Presses | None = None
-    ) -> Run:
+    def submit(self, spec: JobSpec, runner: str | None = None) -> Run:
         """Hands a run over and returns; it goes on without this process.
-
-        An interrupt that comes meanwhile waits until it is known whether the run was
-        started, cancels it, and is raised then. That of a kernel that is to end cancels nothing.
 
         Args:
             spec: What to run.
             runner: Where; None as by `choose`.
-            presses: The caller holds interrupts back, and will obey them.
 
         Raises:
             SpecError, UnsupportedOption: The spec can't be run there.
             RunnerUnavailable, SubmitFailed: Nothing was started.
             RunInterrupted: It was cancelled.
         """
+        return self.hand_over(self.prepare(spec, runner))
+
+    def prepare(
+        self, spec: JobSpec, runner: str | None = None, *, only_show: bool = False
+    ) -> Prepared:
+        """Makes the plan of a run and collects what its program gets of this process.
+
+        Nothing is written down or started. What becomes of the environment and of the current
+        folder after this doesn't matter to the run.
+
+        Args:
+            spec: What to run.
+            runner: Where; None as by `choose`.
+            only_show: It is only to be shown: no backend is asked whether it can be used, and
+                no value of a secret is needed. It can't be handed over.
+
+        Raises:
+            SpecError, UnsupportedOption: The spec can't be run there.
+            RunnerUnavailable: Its backend can't be used now.
+        """
+        chosen = self.choose(spec, runner)
+        backend = self.runner(chosen, spec.options)
+        if only_show:
+            return prepared.to_be_shown(spec, backend)
+        return prepared.to_be_handed_over(spec, backend, self.history)
+
+    def show(self, made: Prepared) -> str:
+        """A run as a person would start it by hand; see `Runner.show`."""
+        return self.runner(made.runner, made.spec.options).show(made.plan)
+
+    def hand_over(self, made: Prepared, *, presses: Presses | None = None) -> Run:
+        """Hands a prepared run over, once, and returns; it goes on without this process.
+
+        An interrupt that comes meanwhile waits until it is known whether the run was
+        started, cancels it, and is raised then. That of a kernel that is to end cancels nothing.
+
+        Args:
+            made: The run, as `prepare` has made it.
+            presses: The caller holds interrupts back, and will obey them.
+
+        Raises:
+            SpecError: What is to go along can't.
+            RunnerUnavailable, SubmitFailed: Nothing was started.
+            RunInterrupted: It was cancelled.
+            ValueError: It was prepared only to be shown, or was handed over before.
+        """
+        if not made.fact or self.history.folder(made.run_id).has(SPEC):
+            raise ValueError(f"{made.run_id} can't be handed over, or was before: prepare it anew.")
         if presses is not None:
-            return self._submit(spec, runner)
+            return self._hand_over(made)
         with interrupts.held() as presses:
-            run = self._submit(spec, runner)
+            run = self._hand_over(made)
             try:
                 presses.pass_on()
             except KeyboardInterrupt:
@@ -121,49 +159,13 @@ class RunManager:
                 raise RunInterrupted(run, f"{run.record.title} was cancelled") from None
         return run
 
-    def _submit(self, spec: JobSpec, runner_name: str | None) -> Run:
-        chosen = self.choose(spec, runner_name)
-        runner = self.runner(chosen, spec.options)
-        now = time.time()
-        run_id = new_run_id(self.history.next_moment(now))
-        runner.check()
-        runner.plan(spec, run_id)
-        secrets = values(spec)
-        refuse_too_long(spec, secrets)
-        spec_fact = {
-            "version": 1,
-            "run_id": run_id,
-            "runner": chosen,
-            "identity": runner.identity(),
-            "created_at": now,
-            "command": command_text(spec),
-            "spec": spec.to_json(),
-            **frontend.here(spec.cwd),
-        }
-        sync = runner.promises.outlives_machine
-        folder = self.history.create(spec, spec_fact, sync=sync)
-        try:
-            runner.submit(spec, run_id, folder, secrets)
-        except Exception as error:  # noqa: BLE001 - whatever it was, nothing may be left pending
-            self._withdraw(run_id, error)
-        self._loop.ensure(run_id)
-        if not runner.writes_itself:
+    def _hand_over(self, made: Prepared) -> Run:
+        runner = self.runner(made.runner, made.spec.options)
+        prepared.hand_over(made, runner, self.history, self.tracker.closing.close_launch)
+        self._loop.ensure(made.run_id)
+        if not runner.promises.writes_outcome:
             self._loop.wake()
-        return Run(self, run_id)
-
-    def _withdraw(self, run_id: str, error: Exception) -> None:
-        """Cleans up after a submit that failed, unless the run was started all the same.
-
-        Raises:
-            SubmitFailed: It was not started, and never will be.
-        """
-        why = str(error) if isinstance(error, QwexError) else f"{type(error).__name__}: {error}"
-        # Where the runner itself says that nothing was started, that holds though a launch was
-        # linked.
-        if self.tracker.closing.close_launch(run_id, why) or isinstance(error, SubmitFailed):
-            with suppress(NotRemoved):  # then it is listed, as what it is
-                self.history.delete(run_id)
-            raise SubmitFailed(why) from error
+        return Run(self, made.run_id)
 
     def get(self, ref: str) -> Run:
         """The run that a person means; see `RunHistory.resolve`."""
@@ -236,7 +238,7 @@ class RunManager:
         """Writes down that a run is to stop, and has it carried out; see `Run.cancel`."""
         if self.tracker.ended(run_id):
             return
-        seconds = self._grace_of(run_id) if grace is None else grace
+        seconds = _grace_of(self.history, run_id) if grace is None else grace
         folder = self.history.folder(run_id)
         try:
             if folder.has(STOP):
@@ -252,12 +254,6 @@ class RunManager:
         if not closed:
             self.tracker.look([run_id])
             self._loop.wake()
-
-    def _grace_of(self, run_id: str) -> float:
-        try:
-            return float(self.history.spec_fact(run_id)["spec"].get("grace", JobSpec.grace))
-        except FactUnreadable:
-            return JobSpec.grace  # damaged, and its supervisor lives
 
     def last_time(self, record: RunRecord) -> float | None:
         """How many seconds the same command took when it last succeeded; None when it never did.
@@ -339,6 +335,14 @@ class RunManager:
         self._loop.stop()
         self.output.settle()
         self.tracker.backends.close()
+
+
+def _grace_of(history: RunHistory, run_id: str) -> float:
+    """The grace that a run was submitted with."""
+    try:
+        return float(history.spec_fact(run_id)["spec"].get("grace", JobSpec.grace))
+    except FactUnreadable:
+        return JobSpec.grace  # damaged, and its supervisor lives
 
 
 def _setting(name: str) -> Any:

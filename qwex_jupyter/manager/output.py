@@ -114,7 +114,7 @@ class Output:
 
     def _follow(self, run_id: str) -> Follow | None:
         runner = self._backends.runner_of(run_id)
-        if runner.writes_itself:
+        if runner.promises.writes_output:
             return None
         return functools.partial(runner.follow, run_id, RunLog(self._history.folder(run_id)))
 

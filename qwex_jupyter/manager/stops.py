@@ -82,8 +82,7 @@ class Stops:
         held = stop is not None or runner.enforce_timeout(run_id, limit)
         if held or not limit or not answer.started_at:
             return stop
-        now = answer.observed_at or time.time()
-        left = limit - answer.evidence.get("elapsed", now - answer.started_at)
+        left = limit - answer.evidence.get("elapsed", time.time() - answer.started_at)
         if left < 0:
             return self.write(run_id, "timeout", StopCause.TIMEOUT, spec["grace"])
         self.schedule.sooner(run_id, left + 0.01)

@@ -284,7 +284,7 @@ class Tracker:
         elif "closed" in launch:
             why = str(launch["closed"])
         else:
-            why = closing.silence(folder, spec_fact, writes_itself=runner.writes_itself)
+            why = closing.silence(folder, spec_fact, starts_at_once=runner.promises.starts_at_once)
         return bool(why) and self.closing.close_launch(run_id, why)
 
     def _withdraw(self, runner: Runner, run_id: str) -> bool:

@@ -61,6 +61,12 @@ class Promises:
             only the newest, output is brought to disk now and then while nobody looks.
         can_force: A second cancel ends the grace at once.
         time_resolution: Seconds to which the backend's times are true.
+        writes_output: A run's own processes write its output into its folder, so that nobody
+            has to bring it there.
+        writes_outcome: They also write its end, once all output is there. Otherwise the manager
+            asks from the moment of submit on.
+        starts_at_once: Another process than the submitter starts the program, and at once: one
+            that hasn't after a minute was killed.
         reads_local_paths: Its programs see this machine's own files, at the same paths.
         ends_with_server: Where the notebook's server is a container or a pod, its runs end
             with that.
@@ -76,6 +82,9 @@ class Promises:
     keeps_output: bool = True
     can_force: bool = True
     time_resolution: float = 0.0
+    writes_output: bool = False
+    writes_outcome: bool = False
+    starts_at_once: bool = False
     reads_local_paths: bool = False
     ends_with_server: bool = False
     asks_before_cancel: bool = False

@@ -35,7 +35,7 @@ class RunRecord:
         reason: A `Reason`, "" for none.
         message: Cause and next step, one sentence.
         exit_code: What the process returned; 128+N for signal N; None when none did.
-        observed_at: When the backend, or the supervisor, said so.
+        observed_at: When that was seen, by the clock of who looked, or of the supervisor.
         queued: Seconds from submit to start, by one clock.
         elapsed: Seconds from start to end, by one monotonic clock; None before the end.
         overrun: Seconds that it ran over its timeout because nobody watched.

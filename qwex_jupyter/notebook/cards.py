@@ -140,7 +140,7 @@ class Cards:
             return Card(record, view, now=now, compact=True)
         screen = terminal.Screen()
         for stream in shown.streams:
-            screen.feed("", log.last(stream, DETACHED_LINES, _COMPACT_BYTES))
+            screen.feed("", log.last(stream, within=_COMPACT_BYTES))
         view = LogView(screen.tail(DETACHED_LINES))
         return Card(record, view, note=shown.note, now=now, compact=True)
 

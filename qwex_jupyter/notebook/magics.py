@@ -5,8 +5,6 @@ Loading is light: what a line needs is imported when the first one comes.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -67,28 +65,18 @@ class QwexMagic:
 
     def __call__(self, line: str, cell: str | None = None) -> Any:
         """Runs a line, or a cell under its line; mistakes are one line without a traceback."""
-        from qwex_jupyter.system import compat
+        from qwex_jupyter.notebook.verbs import NotebookVerbs
+        from qwex_jupyter.system.compat import locals_of_caller
 
-        names = {**self.shell.user_ns, **compat.locals_of_caller()}
+        names = {**self.shell.user_ns, **locals_of_caller()}
+        verbs = NotebookVerbs(_manager, self.shell, names)
         try:
-            return self._run(line, cell, names)
+            answer = verbs.line(line) if cell is None else verbs.body(line, cell)
         except (SpecError, RunNotFound, AmbiguousRun) as error:
             raise UsageError(str(error)) from None
-
-    def _run(self, line: str, cell: str | None, names: Mapping[str, Any]) -> Any:
-        from qwex_jupyter.commands import options
-        from qwex_jupyter.commands.line import BLANKS
-
-        verb, *more = re.split("[ \t]+", line.strip(BLANKS), maxsplit=1)
-        if cell is None and verb in ("", "help", "-h", "--help"):
-            tell(options.overview())
-            if not verb:
-                _greet()
-            return None
-        from qwex_jupyter.notebook.verbs import NotebookVerbs
-
-        verbs = NotebookVerbs(_manager, self.shell, names)
-        return verbs.line(verb, "".join(more)) if cell is None else verbs.body(line, cell)
+        if cell is None and not line.strip():
+            _greet()
+        return answer
 
 
 def _manager() -> RunManager:

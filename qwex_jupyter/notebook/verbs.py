@@ -6,6 +6,7 @@ The magics enter this module with the first line that needs it, and with it all 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,17 +15,17 @@ from dataclasses import replace
 from typing import Any
 
 from qwex_jupyter import api
-from qwex_jupyter.commands import verbs
+from qwex_jupyter.commands import options, verbs
 from qwex_jupyter.commands.base import Verbs, deadline, left
-from qwex_jupyter.commands.line import plain_ends, split
+from qwex_jupyter.commands.line import BLANKS, plain_ends, split
 from qwex_jupyter.display import publish
 from qwex_jupyter.display.format import moment, one_line, table_text
 from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed
 from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.prepared import Prepared
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.manager.submission import command_text
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.notebook import cards, cell, views, wait_table
 from qwex_jupyter.notebook.tell import tell
@@ -51,9 +52,12 @@ class NotebookVerbs(Verbs):
         super().__init__(manager)
         self._shell, self._names = shell, names
 
-    def line(self, verb: str, rest: str) -> Any:
-        """Carries out a line magic."""
-        return self.do(verb, split(rest, self._names))
+    def line(self, line: str) -> Any:
+        """Carries out a line magic; one that names no verb says which there are."""
+        verb, *rest = re.split("[ \t]+", line.strip(BLANKS), maxsplit=1)
+        if verb in ("", "help", "-h", "--help"):
+            return self.say(options.overview())
+        return self.do(verb, split("".join(rest), self._names))
 
     def body(self, line: str, body: str) -> Any:
         """Runs what stands in a cell, below its line."""
@@ -67,7 +71,7 @@ class NotebookVerbs(Verbs):
         """Prints an answer."""
         tell(text)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, ours: bool = True) -> None:
         """Shows a quiet line beside an answer, which stays what was asked for."""
         if frontend.is_kernel():
             publish.note(self._shell.display_pub, text)
@@ -80,13 +84,13 @@ class NotebookVerbs(Verbs):
         """The words of a profile, with what it names."""
         return split(text, self._names)
 
-    def submit(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Run:
+    def submit(self, args: argparse.Namespace, prepared: Prepared) -> Run:
         """Hands a run over; shows its card, or all of it until it has ended."""
         if args.as_name and not args.as_name.isidentifier():
             raise SpecError(f"--as {args.as_name}: that can't be a variable's name.")
         if not args.detach:
-            return self._foreground(args, spec, chosen)
-        run = self.manager.submit(spec, chosen)
+            return self._foreground(args, prepared)
+        run = self.manager.hand_over(prepared)
         self._bind(args, run)
         if not args.quiet:
             try:
@@ -95,20 +99,17 @@ class NotebookVerbs(Verbs):
                 tell(cell.unshown(error, run.handle), sys.stderr)
         return run.shown()
 
-    def _foreground(self, args: argparse.Namespace, spec: JobSpec, chosen: str) -> Run:
-        manager = self.manager
-        runner = manager.runner(chosen, spec.options)
-        runner.check()
-        runner.plan(spec, "20000101-000000-000000")  # a mistake is told before anything is shown
+    def _foreground(self, args: argparse.Namespace, prepared: Prepared) -> Run:
+        manager, spec = self.manager, prepared.spec
         view = self._view(quiet=args.quiet)
         what: Any = {"command": command_text(spec), "image": spec.image or "", "name": spec.name}
-        asked = RunRecord("", chosen, created_at=time.time(), **what)
+        asked = RunRecord("", prepared.runner, created_at=time.time(), **what)
         check = self.manager.setting("raise_error") and not args.no_raise_error
         with interrupts.held() as presses:
             try:
                 view.begin(asked)
                 with cell.handing_over(view, asked, presses):
-                    run = manager.submit(spec, chosen, presses=presses)
+                    run = manager.hand_over(prepared, presses=presses)
             except QwexError as error:
                 view.finish(_not_started(asked, str(error)))
                 presses.taken = True  # it says more, and stops a notebook as well
@@ -149,11 +150,6 @@ class NotebookVerbs(Verbs):
             name=args.name,
             limit=args.limit,
         )
-
-    def show(self, args: argparse.Namespace) -> None:
-        """Prints all that is known of a run."""
-        run = self.manager.get(args.run) if args.run else self.manager.last()
-        tell(verbs.details(self.manager, run))
 
     def logs(self, args: argparse.Namespace) -> None:
         """Prints the last lines of the output, or all that comes."""

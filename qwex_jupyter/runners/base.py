@@ -7,6 +7,8 @@ second runner object, in another process, can do everything the first could.
 What a runner may rely on:
 
 - A run's folder is whole, with ``spec.json`` and the script in it, before `submit`.
+- A run is planned once, and what its program gets of the submitting process is read with the
+  plan (`inherited`): what is shown is what is handed over.
 - Whoever makes the one call that can start the program has linked ``launch.json``
   directly before it (`RunFolder.claim_launch`), and reads ``stop.json`` directly after it. If
   ``launch.json`` is there already, the run is started, or closed, by somebody else: it must not
@@ -29,8 +31,16 @@ from typing import Any, ClassVar
 
 from qwex_jupyter.disk.folder import RunFolder
 from qwex_jupyter.disk.logs import RunLog
-from qwex_jupyter.errors import RunNotFound, RunStillLive, SpecError, UnsupportedOption
+from qwex_jupyter.errors import (
+    BackendUnreachable,
+    RunnerUnavailable,
+    RunNotFound,
+    RunStillLive,
+    SpecError,
+    UnsupportedOption,
+)
 from qwex_jupyter.model.declaration import Declaration, Promises
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, Snapshot
 from qwex_jupyter.runners import honoured_by
@@ -51,10 +61,6 @@ class Runner(ABC):
     declaration: ClassVar[Declaration]
     name: ClassVar[str]
     promises: ClassVar[Promises]
-
-    # Whether a run's own processes write its output and its end into its folder. Otherwise the
-    # manager asks from the moment of submit on.
-    writes_itself: ClassVar[bool] = False
 
     # Seconds between the polls that stand behind `watch`.
     polled_every: float = 2.0
@@ -77,15 +83,19 @@ class Runner(ABC):
         """The folder of one run."""
         return RunFolder.of(self.home, run_id)
 
-    @abstractmethod
     def check(self) -> None:
         """Returns when the backend can be used now.
 
-        Called by ``%qwex doctor`` and before a submit whose runner wasn't named.
+        Called by ``%qwex doctor``, and once before a run is handed over. Unless a runner knows
+        better, a backend that says who it is can be used.
 
         Raises:
             RunnerUnavailable: It can't; cause and next step are in the message.
         """
+        try:
+            self.identity()
+        except BackendUnreachable as error:
+            raise RunnerUnavailable(str(error)) from error
 
     @abstractmethod
     def identity(self) -> str:
@@ -100,10 +110,17 @@ class Runner(ABC):
 
     @abstractmethod
     def plan(self, spec: JobSpec, run_id: str) -> Plan:
-        """Exactly what `submit` would hand over, JSON-serialisable.
+        """Exactly what `submit` hands over, JSON-serialisable.
 
-        Called by ``--dry-run`` and by `submit`. Pure: no daemon is asked, nothing changes,
-        the same spec and id give the same plan. Holds no secret value.
+        Called once for a run, whether it is only shown (``--dry-run``) or handed over. Pure: no
+        daemon is asked, nothing changes, the same spec and id give the same plan. It holds no
+        secret value, and all that `submit` needs to know: nothing is read of the environment and
+        of the current folder after it.
+
+        Args:
+            spec: What to run.
+            run_id: Its id; the backend's object is named ``qwex-<run_id>``. Its folder isn't
+                there yet.
 
         Raises:
             UnsupportedOption: An option can't be honoured here.
@@ -114,10 +131,20 @@ class Runner(ABC):
     def show(self, plan: Plan) -> str:
         """A plan as a person would run it by hand: a shell line, ``docker run ...`` or YAML."""
 
+    def inherited(self, plan: Plan) -> dict[str, str]:
+        """The variables that the program gets of this process beside those of its spec.
+
+        Called once, directly after `plan`, because what they are may change until `submit`. They
+        are treated as secrets: they reach the program and stand in no file. Those that the plan
+        says something else of are left out.
+
+        Raises:
+            RunnerUnavailable: They can't be read.
+        """
+        return {}
+
     @abstractmethod
-    def submit(
-        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
-    ) -> None:
+    def submit(self, plan: Plan, folder: RunFolder, secrets: Mapping[str, str]) -> None:
         """Hands the run over.
 
         Called once by the manager, after the folder is whole. On return the backend, or a
@@ -126,11 +153,10 @@ class Runner(ABC):
         told to be impossible now (no such image) closes the launch with its reason.
 
         Args:
-            spec: What to run.
-            run_id: Its id; the backend's object is named ``qwex-<run_id>``.
-            folder: Its folder.
-            secrets: The values of secrets, of inherited variables and of env files. They
-                reach the program and nothing else.
+            plan: What `plan` has made of it.
+            folder: Its folder, which knows its id.
+            secrets: The values of secrets, of `inherited` variables and of env files. They
+                reach the program and nothing else, and go before those of the plan.
 
         Raises:
             RunnerUnavailable: The backend can't be used.
@@ -143,18 +169,21 @@ class Runner(ABC):
 
         Called by the manager in its loop. A question: asked twice it answers the same, and
         nothing changes. Costs a constant number of lists, plus a look at each that ended.
+        ``observed_at`` is the time of this process; all other times are the backend's, so where
+        its clock may be another, ``elapsed`` in the evidence says how long a program has run.
 
         Raises:
             BackendUnreachable: No answer; nothing follows for any run.
         """
 
-    @abstractmethod
     def watch(self, notify: Callable[[str], None], stop: Event) -> None:
         """Calls ``notify(run_id)`` whenever something may have changed, until ``stop``.
 
         Called by the manager in one thread per runner. May miss changes: a slow poll stands
-        behind it. Returns early when it can't go on; it is then called again.
+        behind it. Returns early when it can't go on; it is then called again. A backend that
+        tells nothing by itself is only polled, every `polled_every` seconds.
         """
+        stop.wait()
 
     def clock(self) -> float:
         """The backend's time now, seconds since the epoch.
@@ -243,6 +272,19 @@ class Runner(ABC):
 
     def close(self) -> None:  # noqa: B027 - most have none
         """Gives back the connections that it holds; it opens them again when it is asked."""
+
+    @classmethod
+    def by_hand(cls, record: RunRecord, spec: Mapping[str, Any]) -> str:  # noqa: ARG003
+        """The backend's own command by which a person looks at a run; "" where there is none.
+
+        Called for a page, also long after the run and where the backend isn't there: nothing is
+        asked.
+
+        Args:
+            record: What is known of the run.
+            spec: What was asked, as it stands in ``spec.json``; {} where that is damaged.
+        """
+        return ""
 
     def foreign(self, identity: str) -> tuple[Reason, str]:
         """Why a run of another backend identity can't be asked about from here."""

@@ -61,9 +61,6 @@ class MemoryRunner(Runner):
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
 
-    def check(self) -> None:
-        """Always returns: the memory of this process is there."""
-
     def identity(self) -> str:
         """This machine; which process a run lives in stands in its launch.json."""
         here = process.place()
@@ -87,10 +84,8 @@ class MemoryRunner(Runner):
         """The instructions."""
         return str(plan["script"] or " ".join(plan["argv"]))
 
-    def submit(
-        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
-    ) -> None:
-        plan = self.plan(spec, run_id)
+    def submit(self, plan: Plan, folder: RunFolder, secrets: Mapping[str, str]) -> None:
+        run_id = folder.run_id
         if folder.has(STOP):
             return  # whoever looks next closes the launch
         world = _world()

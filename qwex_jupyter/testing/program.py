@@ -127,17 +127,15 @@ class Job:
         end = self.advance()
         elapsed = (self.at if end else self.clock()) - self.began
         timeout = self.plan["timeout"]
-        evidence: dict[str, Any] = {"peak_memory": self.peak or None}
-        if end is not None:
-            evidence["elapsed"] = elapsed
-            if timeout and elapsed > timeout and not self.stopped:
-                evidence["overrun"] = elapsed - timeout
+        evidence: dict[str, Any] = {"peak_memory": self.peak or None, "elapsed": elapsed}
+        if end is not None and timeout and elapsed > timeout and not self.stopped:
+            evidence["overrun"] = elapsed - timeout
         return Snapshot(
             RunStatus.RUNNING,
             end=end,
             started_at=self.began_at,
             finished_at=self.began_at + elapsed if end else None,
-            observed_at=self.began_at + elapsed,
+            observed_at=time.time(),
             uid=self.uid,
             evidence=evidence,
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.disk.logs import STDERR, STDOUT, RunLog
 from qwex_jupyter.display.format import details
 from qwex_jupyter.errors import FactUnreadable, QwexError
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.text import plain
+from qwex_jupyter.runners import runner_class
 
 if TYPE_CHECKING:
     from qwex_jupyter.manager.manager import RunManager
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _SCRIPT = 4000
 # What of a spec tells two runs of the same apart.
 _ASKED = ("command", "script", "env", "secrets", "files", "volumes", "timeout", "resources")
-_NAMESPACE = re.compile(r"k8s://([^@]+)@")
 
 
 def about(manager: RunManager, run_id: str) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def about(manager: RunManager, run_id: str) -> dict[str, Any]:
         "id": run_id,
         "command": script or record.command,
         "log path": log.path(STDERR if log.size(STDERR) and not log.size(STDOUT) else STDOUT),
-        **_by_hand(record.runner, fact, run_id, live=not record.status.final),
+        **_by_hand(record, spec),
     }
     facts = {name: value for name, value in details(record, log.path(STDOUT)).items() if value}
     return {
@@ -55,19 +54,13 @@ def about(manager: RunManager, run_id: str) -> dict[str, Any]:
     }
 
 
-def _by_hand(runner: str, fact: Mapping[str, Any], run_id: str, *, live: bool) -> dict[str, str]:
-    """The line that shows the same run with the backend's own tool, while it has it."""
-    spec = fact.get("spec") or {}
-    options = spec.get("options") or {}
-    context = ["--context", str(options["context"])] if options.get("context") else []
-    if runner == "docker" and (live or spec.get("keep")):
-        return {"docker": shlex.join(["docker", *context, "logs", "-f", f"qwex-{run_id}"])}
-    if runner == "k8s":
-        found = _NAMESPACE.match(str(fact.get("identity", "")))
-        namespace = ["-n", found[1]] if found else []
-        line = ["kubectl", *context, *namespace, "describe", f"job/qwex-{run_id}"]
-        return {"kubectl": shlex.join(line)}
-    return {}
+def _by_hand(record: RunRecord, spec: Mapping[str, Any]) -> dict[str, str]:
+    """The line that shows the same run with the backend's own tool, by the tool's name."""
+    try:
+        line = runner_class(record.runner).by_hand(record, spec)
+    except (QwexError, ImportError):
+        return {}  # this version has no such runner
+    return {line.partition(" ")[0]: line} if line else {}
 
 
 def _say(value: Any) -> str:

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from local_helpers import until
 
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.folder import LAUNCH
@@ -217,3 +218,27 @@ def test_every_word_is_explained() -> None:
     """The table of instructions is the documentation: each entry begins with its word."""
     for word, text in memory.WORDS.items():
         assert text.startswith(word)
+
+
+def test_a_watch_that_raises_costs_no_end(
+    manager: RunManager,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A mistake in a runner's watch prints nothing, and the polls see how its runs end."""
+    watched: list[str] = []
+
+    def watch(self: memory.MemoryRunner, notify: object, stop: object) -> None:
+        watched.append(self.name)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(memory.MemoryRunner, "watch", watch)
+    raised: list[object] = []
+    monkeypatch.setattr("threading.excepthook", raised.append)
+    run = manager.submit(JobSpec(script="sleep 10"))
+    until(lambda: watched)
+    clock.now += 11
+    assert run.wait(timeout=60).status is RunStatus.SUCCEEDED
+    manager.close()
+    assert (raised, caplog.records) == ([], [])

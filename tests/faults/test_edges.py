@@ -271,12 +271,12 @@ def _watched(watch: Any, manager: RunManager, run: Any, view: Any) -> None:
 def test_a_submit_that_fails_ends_its_card(k: Kernel) -> None:
     """Whatever a submit raises, the card says that nothing was started, and so does the error."""
     k.run(
-        "from qwex_jupyter.manager.manager import RunManager as M; real = M.submit\n"
-        "def submit(*args, **named): raise OSError(5, 'Input/output error')\n"
-        "M.submit = submit"
+        "from qwex_jupyter.manager.manager import RunManager as M; real = M.hand_over\n"
+        "def hand_over(*args, **named): raise OSError(5, 'Input/output error')\n"
+        "M.hand_over = hand_over"
     )
     cell = k.run("%%qwex\necho hi")
-    k.run("M.submit = real")
+    k.run("M.hand_over = real")
     assert cell.ename == "SubmitFailed"
     assert "Input/output error" in cell.error
     assert "✗ failed" in cell.text

@@ -460,7 +460,9 @@ def test_a_script_that_vanished_is_an_outcome(manager: RunManager, command: str)
     spec = JobSpec(command=words, script="#!/bin/sh\nexit 0")
     run = prepared(manager, spec)
     os.unlink(os.path.join(run.log.folder, "cell.sh"))
-    manager.runner("local").submit(spec, run.run_id, run.log.folder, {})
+    runner = manager.runner("local")
+    plan = runner.plan(spec, run.run_id)
+    runner.submit(plan, run.log.folder, runner.inherited(plan))
     record = end(run)
     assert record.status is RunStatus.FAILED
     assert record.exit_code in (2, 127)
@@ -497,9 +499,9 @@ def test_a_working_folder_that_vanished_is_named(manager: RunManager, tmp_path: 
     spec = sh("exit 0", workdir=str(folder))
     run = prepared(manager, spec)
     runner = manager.runner("local")
-    plan = runner.plan
-    runner.plan = lambda *args: (plan(*args), folder.rmdir())[0]  # type: ignore[method-assign]
-    runner.submit(spec, run.run_id, run.log.folder, {})
+    plan = runner.plan(spec, run.run_id)
+    folder.rmdir()
+    runner.submit(plan, run.log.folder, runner.inherited(plan))
     record = end(run)
     assert (record.status, record.exit_code) == (RunStatus.FAILED, None)
     assert "soon gone" in record.message

@@ -168,7 +168,7 @@ def staged(manager: RunManager, counter: Path, after: str = f"exit {CODE}") -> S
     assert isinstance(runner, local.LocalRunner)
     runner._server = catcher = Catcher()  # type: ignore[assignment]
     spec = JobSpec(command=("/bin/sh", "-c", f"printf x >> {counter}; {after}"))
-    run = manager._submit(spec, "local")
+    run = manager._hand_over(manager.prepare(spec, "local"))
     return Stage(manager, run.run_id, catcher.message, counter)
 
 
@@ -471,7 +471,8 @@ def test_a_slow_submitter_against_recover(tmp_path: Path) -> None:
         def submit() -> None:
             runner = stage.manager.runner("local")
             runner._server = Catcher()  # type: ignore[attr-defined]
-            stage.manager._submit(JobSpec(command=("true",)), "local")
+            manager = stage.manager
+            manager._hand_over(manager.prepare(JobSpec(command=("true",)), "local"))
 
         return submit
 
@@ -525,7 +526,7 @@ def test_a_submitter_is_overtaken_at_each_step(tmp_path: Path) -> None:
 def submitting(manager: RunManager, counter: Path) -> Callable[[], object]:
     """The work of handing a run to a real server of supervisors."""
     spec = JobSpec(command=("/bin/sh", "-c", f"printf x >> {counter}; exit {CODE}"))
-    return lambda: manager._submit(spec, "local")
+    return lambda: manager._hand_over(manager.prepare(spec, "local"))
 
 
 def recover(manager: RunManager) -> Callable[[], object]:
@@ -607,7 +608,7 @@ def test_a_real_supervisor_is_killed_at_each_fault_point(
         manager = quiet_manager(str(tmp_path / f"home-{at}"))
         counter = tmp_path / f"counter-{at}"
         spec = JobSpec(command=("/bin/sh", "-c", f"printf x >> {counter}; exit {CODE}"))
-        run = manager._submit(spec, "local")
+        run = manager._hand_over(manager.prepare(spec, "local"))
         handed_on(manager, run.run_id)
         record = judged(Stage(manager, run.run_id, b"", counter))
         ends.append((str(record.reason), record.exit_code))

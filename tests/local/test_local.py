@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -305,6 +306,50 @@ def test_umask_and_folder_are_those_at_submit(
     for run, mask, folder in runs:
         end(run)
         assert run.logs() == f"{mask:04o}\n{folder}\n"
+
+
+def test_what_a_program_gets_is_read_when_it_is_prepared(
+    manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folder, umask, variables and limits are those of the moment at which it was prepared."""
+    text = "umask; pwd; echo $MY_WORD; ulimit -Sn"
+    before, (soft, hard) = os.umask(0o027), resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MY_WORD", "before")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+        prepared = manager.prepare(sh(text))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        monkeypatch.chdir("/")
+        monkeypatch.setenv("MY_WORD", "after")
+        os.umask(0o077)
+        run = manager.hand_over(prepared)
+    finally:
+        os.umask(before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    end(run)
+    assert run.logs() == f"0027\n{tmp_path}\nbefore\n{soft - 1}\n"
+
+
+def test_following_lasts_until_all_is_on_disk(manager: RunManager) -> None:
+    """`follow` returns at a stop, or when the run has ended and nothing more will come."""
+    run = manager.submit(sh("echo one; exec sleep 300"))
+    until(lambda: run.logs() == "one\n")
+    runner, once, never = manager.runner("local"), threading.Event(), threading.Event()
+    once.set()
+    assert not runner.follow(run.run_id, run.log, once)
+    answers: list[bool] = []
+    follower = threading.Thread(
+        target=lambda: answers.append(runner.follow(run.run_id, run.log, never))
+    )
+    follower.start()
+    run.cancel(grace=0)
+    follower.join(60)
+    assert answers == [True]
+    assert run.log.folder.has("run.json")
+    assert runner.follow(run.run_id, run.log, once)
+    run.delete()
+    assert runner.follow(run.run_id, run.log, never)
 
 
 def test_a_working_folder_can_be_chosen(manager: RunManager, tmp_path: Path) -> None:

@@ -318,6 +318,38 @@ def test_prune_lists_and_then_deletes(env: dict[str, str]) -> None:
     end_runs(own)
 
 
+def test_what_a_user_wrote_is_said_as_it_is(env: dict[str, str]) -> None:
+    """Commands of ours are named as a shell has them, and a script that names such stays."""
+    own = {**env, "QWEX_HOME": env["QWEX_HOME"] + "-words"}
+    script = "echo write %%qwex? or %qwex logs; exit 3"
+    done = qwex(own, "run", "--name", "words", "sh", "-c", script)
+    assert done.stdout == b"write %%qwex? or %qwex logs\n"
+    handle = json.loads(qwex(own, "show", "words", "--json").stdout)["handle"]
+    shown = qwex(own, "show", "words").stdout.decode()
+    assert f"Its last lines say why; all of them: qwex logs {handle}\n" in shown
+    assert shown.count(script) == 2  # in the first line, and as the command
+    assert qwex(own, "logs", "words").stdout == done.stdout
+    assert script in qwex(own, "prune").stdout.decode()
+    assert "qwex run --help" in qwex(own, "run", "--no-such-option").stderr.decode()
+
+
+def test_one_that_stays_keeps_none_of_the_others(env: dict[str, str]) -> None:
+    """``delete`` of several goes on, and says why one stayed; of a wrong name it deletes none."""
+    own = {**env, "QWEX_HOME": env["QWEX_HOME"] + "-several"}
+    live = [qwex(own, "run", "-d", "sleep", "600").stdout.decode().strip() for _ in range(2)]
+    for name in ("a", "b"):
+        qwex(own, "run", "--quiet", "--name", name, "true")
+    done = qwex(own, "delete", "a", "nobody", "b")
+    assert (done.returncode, done.stdout) == (64, b"")
+    done = qwex(own, "delete", *live, "a", "a", "b")
+    assert done.returncode == 1
+    said = done.stdout.decode().splitlines()
+    assert [line.split()[1] for line in said] == ["a", "b"]
+    for handle in live:
+        assert f"first qwex cancel {handle}" in done.stderr.decode()
+    end_runs(own)
+
+
 def test_a_home_that_can_not_be_used_is_one_line(env: dict[str, str]) -> None:
     """A history folder that can't be made names QWEX_HOME and ends with 1."""
     done = qwex({**env, "QWEX_HOME": "/dev/null/home"}, "runs")

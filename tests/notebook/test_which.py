@@ -65,7 +65,9 @@ def test_the_run_of_the_last_cell(k: Kernel) -> None:
         cell = k.run("%qwex logs")
         assert cell.stream() == "failed\n"
         assert "the last run, failed (" in cell.text
-        assert "failed" in k.run("%qwex show").stream().splitlines()[0]
+        cell = k.run("%qwex show")
+        assert "failed" in cell.stream().splitlines()[0]
+        assert "the last run, failed (" in cell.text
         cell = k.run("again = %qwex rerun --no-raise-error --name again")
         assert k.value("again.logs()") == "'failed\\n'"
         assert "the last run, failed (" in cell.text

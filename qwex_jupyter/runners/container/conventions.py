@@ -62,3 +62,13 @@ def registry_of(image: str) -> str:
     """The registry that an image's name begins with; "" for Docker Hub."""
     first, slash, _ = image.partition("/")
     return first if slash and ("." in first or ":" in first or first == "localhost") else ""
+
+
+def context_words(spec: Mapping[str, Any]) -> list[str]:
+    """The words by which a client is told of the context that a spec names; none without.
+
+    Args:
+        spec: What was asked, as it stands in ``spec.json``.
+    """
+    context = (spec.get("options") or {}).get("context")
+    return ["--context", str(context)] if context else []

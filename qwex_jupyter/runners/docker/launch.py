@@ -19,7 +19,7 @@ from qwex_jupyter.runners.base import Plan
 from qwex_jupyter.runners.container import conventions
 from qwex_jupyter.runners.container.conventions import given
 from qwex_jupyter.runners.container.times import moment
-from qwex_jupyter.runners.docker import settings, state
+from qwex_jupyter.runners.docker import state
 from qwex_jupyter.runners.docker.body import archive, binds
 from qwex_jupyter.runners.docker.endpoint import Refused
 from qwex_jupyter.runners.docker.engine import SLOW, Engine
@@ -167,9 +167,6 @@ class _Launch:
             del body["HostConfig"]["Init"]
         given = {pair.partition("=")[0] for pair in body["Env"]} - {"HOME", "USER", "LOGNAME"}
         body["Env"] += [f"{name}={value}" for name, value in self._secrets.items()]
-        for name, value in settings.proxies(self._engine.endpoint.host).items():
-            if name not in given | set(self._secrets):
-                body["Env"].append(f"{name}={value}")
         if self._plan["python"] and "PYTHONPATH" in given - set(self._secrets):
             image = self._engine.image(body["Image"]).get("Config") or {}
             for pair in image.get("Env") or []:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,11 +15,13 @@ from qwex_jupyter.disk.folder import LAUNCH, LAUNCHER, PULL, STOP, RunFolder
 from qwex_jupyter.disk.logs import STREAMS, RunLog
 from qwex_jupyter.errors import BackendUnreachable, RunNotFound, SpecError
 from qwex_jupyter.model.patience import Patience
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
 from qwex_jupyter.runners.base import Plan, Runner, still_live
 from qwex_jupyter.runners.container import conventions, wording
-from qwex_jupyter.runners.docker import body, disk, doctor, events, launch, puller, state
+from qwex_jupyter.runners.container.conventions import context_words
+from qwex_jupyter.runners.docker import body, disk, doctor, events, launch, puller, settings, state
 from qwex_jupyter.runners.docker.declared import DECLARED
 from qwex_jupyter.runners.docker.endpoint import Refused
 from qwex_jupyter.runners.docker.engine import SLOW, Engine
@@ -111,20 +114,24 @@ class DockerRunner(Runner):
         """A ``docker run`` line."""
         return body.run_line(plan)
 
-    def submit(
-        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
-    ) -> None:
+    def inherited(self, plan: Plan) -> dict[str, str]:
+        """The proxies of the docker client's settings, as for ``docker run``."""
+        given = {pair.partition("=")[0] for pair in plan["body"]["Env"]}
+        found = settings.proxies(self._engine.endpoint.host)
+        return {name: value for name, value in found.items() if name not in given}
+
+    def submit(self, plan: Plan, folder: RunFolder, secrets: Mapping[str, str]) -> None:
         """With the image at hand the container runs when this returns."""
         if any(map(folder.has, (LAUNCH, STOP, LAUNCHER))):
             return
-        plan = self.plan(spec, run_id)
         try:
             if plan["pull"] == "always":
                 raise launch.ImageMissing
             launch.launch(self._engine, plan, folder, secrets, by="kernel")
         except launch.ImageMissing:
             if plan["pull"] == "never":
-                why = f"the engine doesn't have {spec.image}, and --pull=never forbids to get it"
+                image = plan["body"]["Image"]
+                why = f"the engine doesn't have {image}, and --pull=never forbids to get it"
                 folder.close_launch(why, Reason.IMAGE_NOT_FOUND)
             else:
                 puller.start(self._context, plan, folder, secrets)
@@ -212,6 +219,13 @@ class DockerRunner(Runner):
             observed_at=float(told["at"]),
             progress=str(told["progress"]),
         )
+
+    @classmethod
+    def by_hand(cls, record: RunRecord, spec: Mapping[str, Any]) -> str:
+        """Follows the container's output, while there is a container."""
+        if record.status.final and not spec.get("keep"):
+            return ""
+        return shlex.join(["docker", *context_words(spec), "logs", "-f", f"qwex-{record.run_id}"])
 
     def hear(self, answer: Snapshot, said: str, image: str) -> Snapshot:
         """Takes in what an init says of a program that it can't execute."""

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qwex_jupyter.disk.carry import Carried
-from qwex_jupyter.errors import SpecError
+from qwex_jupyter.disk.carry import Carried, manifest
+from qwex_jupyter.disk.folder import RunFolder
+from qwex_jupyter.errors import SpecError, SubmitFailed
 from qwex_jupyter.runners.base import Plan
 from qwex_jupyter.runners.container.conventions import HISTORY_LABEL, RUN_LABEL
 
@@ -73,8 +74,18 @@ def groups_of(files: list[list[Any]]) -> list[list[int]]:
     return groups
 
 
-def config_maps(plan: Plan) -> list[dict[str, Any]]:
-    """The ConfigMaps of what is carried, without their owner; see `make_plan`."""
+def config_maps(plan: Plan, folder: RunFolder | None = None) -> list[dict[str, Any]]:
+    """The ConfigMaps of what is carried, without their owner; see `make_plan`.
+
+    Args:
+        plan: The plan.
+        folder: The run's folder, which has the copies; None for one that isn't made.
+
+    Raises:
+        SubmitFailed: The copies aren't what was planned.
+    """
+    if folder is not None:
+        _refuse_others(plan, folder)
     pod = plan["job"]["spec"]["template"]["spec"]
     made = []
     for volume in pod.get("volumes", []):
@@ -82,10 +93,23 @@ def config_maps(plan: Plan) -> list[dict[str, Any]]:
             continue
         data = {}
         for item in volume["configMap"]["items"]:
-            with open(plan["files"][int(item["key"][1:])][0], "rb") as file:
+            source, path, _ = plan["files"][int(item["key"][1:])]
+            with open(source if folder is None else f"{folder.pristine}/{path}", "rb") as file:
                 data[item["key"]] = base64.b64encode(file.read()).decode()
         made.append(_companion(plan, "ConfigMap", volume["configMap"]["name"], binaryData=data))
     return made
+
+
+def _refuse_others(plan: Plan, folder: RunFolder) -> None:
+    """Refuses copies that aren't those of the plan: what they are made of changed meanwhile."""
+    planned = {path for _, path, _ in plan["files"]}
+    copied = {one.path: one.size for one in manifest(folder) or [] if not one.folder}
+    changed = planned ^ copied.keys() | {path for path in copied if copied[path] > MOST_FILE}
+    if changed:
+        raise SubmitFailed(
+            f"--files: {min(changed)} was changed while the run was handed over. Nothing was "
+            "started: run it again."
+        )
 
 
 def secret(plan: Plan, values: Mapping[str, str]) -> dict[str, Any] | None:

@@ -48,7 +48,7 @@ def launch(
     nonce = random.token_hex(8)
     awaited = "files and secrets follow" if plan["files"] or plan["secrets"] else ""
     job["metadata"]["annotations"] = given({NONCE_LABEL: nonce, HANDOVER: awaited})
-    companions = [*files.config_maps(plan), *filter(None, [files.secret(plan, values)])]
+    companions = [*files.config_maps(plan, folder), *filter(None, [files.secret(plan, values)])]
     if not folder.claim_launch("kernel", nonce=nonce):
         return
     made = _create(cluster, job, folder, nonce)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from qwex_jupyter.disk import carry
@@ -13,10 +16,12 @@ from qwex_jupyter.disk.folder import KILL, LAUNCH, SEEN, SPEC, STOP, RunFolder
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import BackendUnreachable, QwexError, RunnerUnavailable, RunNotFound
 from qwex_jupyter.model.patience import Patience
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, Snapshot
 from qwex_jupyter.runners.base import Plan, Runner
 from qwex_jupyter.runners.container import wording
+from qwex_jupyter.runners.container.conventions import context_words
 from qwex_jupyter.runners.container.http_stream import Guard
 from qwex_jupyter.runners.container.times import moment
 from qwex_jupyter.runners.k8s import doctor, launch, manifest, objects, remove, state
@@ -89,8 +94,7 @@ class K8sRunner(Runner):
         yield from doctor.examine(self._cluster, self.history, self.folder, tried["job"])
 
     def foreign(self, identity: str) -> tuple[Reason, str]:
-        theirs, _, _ = identity.removeprefix("k8s://").partition("#")
-        space, _, host = theirs.partition("@")
+        space, host = _place_in(identity)
         where = self._cluster.where
         return Reason.BACKEND_UNREACHABLE, (
             f"It runs in the namespace {space} of {host}, and {where.namespace} of {where.host} "
@@ -113,17 +117,15 @@ class K8sRunner(Runner):
         """YAML for ``kubectl apply -f -``."""
         return manifest.as_yaml(plan)
 
-    def submit(
-        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
-    ) -> None:
+    def submit(self, plan: Plan, folder: RunFolder, secrets: Mapping[str, str]) -> None:
         """The API server has the Job when this returns."""
         if folder.has(LAUNCH) or folder.has(STOP):
             return
 
         def stopped() -> None:
-            self.cancel(run_id, spec.grace, "")
+            stop = folder.stop() or {}
+            self.cancel(folder.run_id, float(stop.get("grace", 0.0)), str(stop.get("why", "")))
 
-        plan = self.plan(spec, run_id)
         launch.launch(self._cluster, plan, folder, secrets, stopped)
 
     def poll(self, run_ids: Iterable[str]) -> dict[str, Snapshot | RunNotFound]:
@@ -145,8 +147,18 @@ class K8sRunner(Runner):
             stop = folder.stop()
             patient = functools.partial(self._is_patient, folder)
             forced = stop is not None and folder.has(KILL)
-            answers[run_id] = state.snapshot(seen, stop, now, patient, forced=forced)
+            answer = state.snapshot(seen, stop, now, patient, forced=forced)
+            # The server's clock may be another than ours.
+            answers[run_id] = replace(answer, observed_at=time.time())
         return answers
+
+    @classmethod
+    def by_hand(cls, record: RunRecord, spec: Mapping[str, Any]) -> str:
+        """Describes the Job."""
+        space, _ = _place_in(record.identity)
+        namespace = ["-n", space] if space else []
+        words = ["kubectl", *context_words(spec), *namespace, "describe"]
+        return shlex.join([*words, f"job/qwex-{record.run_id}"])
 
     def hear(self, answer: Snapshot, said: str, image: str) -> Snapshot:
         """Takes in what runc says of a program that it can't execute."""
@@ -275,3 +287,10 @@ class K8sRunner(Runner):
     def delete(self, run_id: str) -> None:
         """Deletes what was looked at, by its uid."""
         self._remover.delete(run_id)
+
+
+def _place_in(identity: str) -> tuple[str, str]:
+    """The namespace and the server that stand in an identity."""
+    theirs, _, _ = identity.removeprefix("k8s://").partition("#")
+    space, _, host = theirs.partition("@")
+    return space, host

@@ -31,7 +31,7 @@ _FILES = 1024
 def here() -> Limits:
     """Those of the thread that asks, as what it starts would inherit them."""
     found: Limits = {
-        "limits": {name: resource.getrlimit(number) for name, number in _numbers().items()},
+        "limits": {name: [*resource.getrlimit(number)] for name, number in _numbers().items()},
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }
     if hasattr(os, "sched_getaffinity"):

@@ -30,6 +30,8 @@ from qwex_jupyter.runners.local.pipes import message
 from qwex_jupyter.system import frontend, process
 from qwex_jupyter.system.paths import whole_path
 
+# How often the folders of runs that live are looked at. Seconds.
+_LOOK = 0.1
 # What a kernel sets for itself and no program of the user's is meant to see.
 _KERNEL_ONLY = ("JPY_", "QWEX_RUN_ID")
 
@@ -47,7 +49,6 @@ class LocalRunner(Runner):
     """
 
     declaration = DECLARED
-    writes_itself = True
 
     def __init__(
         self,
@@ -112,6 +113,9 @@ class LocalRunner(Runner):
             "script": spec.script,
             "path": path,
             "copying": copying,
+            "files": spec.has_own_folder,
+            "umask": process.umask(),
+            "limits": limits.here(),
         }
 
     def show(self, plan: Plan) -> str:
@@ -125,12 +129,15 @@ class LocalRunner(Runner):
         mark = free_mark(text)
         return f"{folder}\ncat > {shlex.quote(path)} <<'{mark}'\n{text}{mark}\n{line}"
 
-    def submit(
-        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
-    ) -> None:
-        self.check()
-        plan = self.plan(spec, run_id)
-        if spec.has_own_folder:
+    def inherited(self, plan: Plan) -> dict[str, str]:
+        """The environment that ``%%bash`` would give, less what the kernel set for itself."""
+        env = {name: value for name, value in _environment().items() if name not in plan["env"]}
+        if not _names(env.get("PWD"), plan["cwd"]):
+            env.pop("PWD", None)
+        return env
+
+    def submit(self, plan: Plan, folder: RunFolder, secrets: Mapping[str, str]) -> None:
+        if plan["files"]:
             try:
                 carry.unpack(folder)
             except OSError as error:
@@ -139,16 +146,13 @@ class LocalRunner(Runner):
                     "Nothing was started. Free some room, or set QWEX_HOME to another disk."
                 ) from error
         given = {name: value for name, value in plan["env"].items() if value is not None}
-        env = {**_environment(), **given, **secrets}
-        if "PWD" not in plan["env"] and not _names(env.get("PWD"), plan["cwd"]):
-            env.pop("PWD", None)
-        has = limits.here()
+        has = plan["limits"]
         request = {
             "folder": folder.path,
             "argv": plan["argv"],
-            "env": env,
+            "env": {**given, **secrets},
             "cwd": plan["cwd"],
-            "umask": process.umask(),
+            "umask": plan["umask"],
             "has": has,
             "portable": self._portable,
         }
@@ -186,11 +190,18 @@ class LocalRunner(Runner):
                 if open_now.get(run_id) != open_before.get(run_id):
                     notify(run_id)
             open_before = open_now
-            stop.wait(0.1)
+            stop.wait(_LOOK)
 
     def follow(self, run_id: str, log: RunLog, stop: threading.Event) -> bool:
-        """Has nothing to do: the supervisor's scribe writes the files itself."""
+        """Waits: the supervisor's scribe writes the files itself."""
+        while not self._is_over(run_id):
+            if stop.wait(_LOOK):
+                return self._is_over(run_id)
         return True
+
+    def _is_over(self, run_id: str) -> bool:
+        found = self._look(run_id)
+        return isinstance(found, RunNotFound) or found.end is not None
 
     def cancel(self, run_id: str, grace: float, why: str, *, force: bool = False) -> None:
         """Wakes the supervisor, or does its work where it was killed."""

@@ -16,7 +16,7 @@ language overrides its methods (`memory` does so). What a runner says that it ca
 answer.
 
 `base` has what a subclass may set and override. The other modules are the clauses, by theme:
-`ends`, `stops`, `asking`, `output`, `given`, `plans`, `others` and `once`.
+`ends`, `stops`, `asking`, `output`, `given`, `plans`, `handing_over`, `others` and `once`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            *("base", "ends", "stops", "asking", "output", "given", "plans", "others", "once"),
-            "memory",
+            *("base", "ends", "stops", "asking", "output", "given", "plans", "handing_over"),
+            *("others", "once", "memory"),
         )
     )
 )
@@ -41,6 +41,7 @@ from qwex_jupyter.testing.contract.asking import Asking  # noqa: E402
 from qwex_jupyter.testing.contract.base import lives  # noqa: E402
 from qwex_jupyter.testing.contract.ends import Ends  # noqa: E402
 from qwex_jupyter.testing.contract.given import Given  # noqa: E402
+from qwex_jupyter.testing.contract.handing_over import HandingOver  # noqa: E402
 from qwex_jupyter.testing.contract.once import Once  # noqa: E402
 from qwex_jupyter.testing.contract.others import Others  # noqa: E402
 from qwex_jupyter.testing.contract.output import Output  # noqa: E402
@@ -51,5 +52,5 @@ from qwex_jupyter.testing.contract.stops import Stops  # noqa: E402
 __all__ = ["WEIRD", "RunnerContract", "ShellPrograms", "lives"]
 
 
-class RunnerContract(Ends, Stops, Asking, Output, Given, Plans, Others, Once):
+class RunnerContract(Ends, Stops, Asking, Output, Given, Plans, HandingOver, Others, Once):
     """What is true of every runner; a subclass sets what `base.Contract` says of it."""

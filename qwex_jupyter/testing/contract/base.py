@@ -20,6 +20,7 @@ from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.run_ids import new_run_id
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
+from qwex_jupyter.runners.base import Plan
 from qwex_jupyter.system import frontend
 from qwex_jupyter.testing.contract.programs import ShellPrograms
 
@@ -115,9 +116,10 @@ class Contract:
         evidence = {k: v for k, v in answer.evidence.items() if k != "elapsed"}
         return replace(answer, observed_at=0.0, backend_message="", evidence=evidence)
 
-    def prepared(self, manager: RunManager, spec: JobSpec) -> tuple[Run, JobSpec]:
-        """A run whose folder is whole, and which nobody has handed over yet."""
-        return prepared(manager, spec, self.runner), spec
+    def prepared(self, manager: RunManager, spec: JobSpec) -> tuple[Run, Plan]:
+        """A run whose folder is whole, and which nobody has handed over yet; and its plan."""
+        run = prepared(manager, spec, self.runner)
+        return run, manager.runner(self.runner).plan(spec, run.run_id)
 
     def assert_said(self, manager: RunManager, run: Run, out: str, err: str) -> None:
         """Both streams arrived whole and in order, each by itself.

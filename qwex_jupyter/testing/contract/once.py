@@ -21,12 +21,12 @@ class Once(Contract):
     ) -> None:
         """Two submits of one run id, by two runner objects, make one execution."""
         mark = str(tmp_path / "executions")
-        run, spec = self.prepared(manager, self.programs.counted(mark))
+        run, plan = self.prepared(manager, self.programs.counted(mark))
         runners = [manager.runner(self.runner), self.make_manager(home).runner(self.runner)]
         for runner in (*runners, runners[0]):
-            runner.submit(spec, run.run_id, run.log.folder, {})
+            runner.submit(plan, run.log.folder, runner.inherited(plan))
         assert self.end(run).status is RunStatus.SUCCEEDED
-        runners[1].submit(spec, run.run_id, run.log.folder, {})
+        runners[1].submit(plan, run.log.folder, runners[1].inherited(plan))
         manager.tracker.look([run.run_id])
         self.settled()
         assert self.executions(run, mark) == 1
@@ -36,13 +36,13 @@ class Once(Contract):
     ) -> None:
         """Eight submits of one run id at the same moment make one execution."""
         mark = str(tmp_path / "executions")
-        run, spec = self.prepared(manager, self.programs.counted(mark))
+        run, plan = self.prepared(manager, self.programs.counted(mark))
         barrier = threading.Barrier(8)
 
         def submit() -> None:
             runner = self.make_manager(home).runner(self.runner)
             barrier.wait()
-            runner.submit(spec, run.run_id, run.log.folder, {})
+            runner.submit(plan, run.log.folder, runner.inherited(plan))
 
         threads = [threading.Thread(target=submit) for _ in range(8)]
         for thread in threads:
@@ -56,9 +56,10 @@ class Once(Contract):
     def test_a_closed_launch_is_never_started(self, manager: RunManager, tmp_path: Path) -> None:
         """Whoever comes to a launch that is closed starts nothing: the run is LOST."""
         mark = str(tmp_path / "executions")
-        run, spec = self.prepared(manager, self.programs.counted(mark))
+        run, plan = self.prepared(manager, self.programs.counted(mark))
         facts.link_once(run.log.folder, LAUNCH, {"closed": "a test", "at": time.time()})
-        manager.runner(self.runner).submit(spec, run.run_id, run.log.folder, {})
+        runner = manager.runner(self.runner)
+        runner.submit(plan, run.log.folder, runner.inherited(plan))
         record = self.end(run)
         assert (record.status, record.reason) == (RunStatus.LOST, Reason.NEVER_STARTED)
         assert record.exit_code is None
@@ -68,10 +69,11 @@ class Once(Contract):
     def test_a_stop_before_the_start_prevents_it(self, manager: RunManager, tmp_path: Path) -> None:
         """A run that is to stop before it was submitted is CANCELLED and never executed."""
         mark = str(tmp_path / "executions")
-        run, spec = self.prepared(manager, self.programs.counted(mark))
+        run, plan = self.prepared(manager, self.programs.counted(mark))
         stop = {"who": "you", "why": "cancel", "grace": 1.0, "at": time.time()}
         facts.link_once(run.log.folder, STOP, stop)
-        manager.runner(self.runner).submit(spec, run.run_id, run.log.folder, {})
+        runner = manager.runner(self.runner)
+        runner.submit(plan, run.log.folder, runner.inherited(plan))
         record = self.end(run)
         assert (record.status, record.reason) == (RunStatus.CANCELLED, Reason.CANCELLED_BY_USER)
         assert record.exit_code is None

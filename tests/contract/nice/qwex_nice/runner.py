@@ -20,6 +20,7 @@ from typing import Any
 from qwex_jupyter.disk.folder import STREAMS, RunFolder
 from qwex_jupyter.disk.logs import Lease, RunLog
 from qwex_jupyter.errors import RunnerUnavailable, RunNotFound, SpecError, SubmitFailed
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
 from qwex_jupyter.runners.argv import free_mark, script_argv, shell_line
@@ -43,6 +44,7 @@ class NiceRunner(Runner):
     """
 
     declaration = DECLARED
+    polled_every = 0.5
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class NiceRunner(Runner):
         super().__init__(home, history, setting=setting)
         state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
         self._spool = Path(spool or os.path.join(state, "qwex-nice")).absolute()
+        self._folders = self._spool / history
         self._leases: dict[str, Lease] = {}
 
     def check(self) -> None:
@@ -69,7 +72,13 @@ class NiceRunner(Runner):
             ) from error
 
     def identity(self) -> str:
-        return f"nice://{os.uname().nodename}{self._spool}"
+        return f"nice://{os.uname().nodename}{self._folders}"
+
+    @classmethod
+    def by_hand(cls, record: RunRecord, spec: Mapping[str, Any]) -> str:
+        folders = record.identity.removeprefix("nice://").partition("/")[2]
+        path = f"/{folders}/qwex-{record.run_id}/stdout"
+        return "" if record.status.final else f"tail -F {shlex.quote(path)}"
 
     def plan(self, spec: JobSpec, run_id: str) -> Plan:
         self.refuse_unsupported(spec)
@@ -98,19 +107,18 @@ class NiceRunner(Runner):
         text = plan["script"].removesuffix("\n")
         return f"cat > {shlex.quote(plan['path'])} <<'{mark}'\n{text}\n{mark}\n{line}"
 
-    def submit(
-        self, spec: JobSpec, run_id: str, folder: RunFolder, secrets: Mapping[str, str]
-    ) -> None:
-        self.check()
-        plan = self.plan(spec, run_id)
-        given = {name: value for name, value in plan["env"].items() if value is not None}
-        job = {**plan, "env": {**os.environ, **given, **secrets}, "folder": str(self._of(run_id))}
+    def inherited(self, plan: Plan) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name not in plan["env"]}
+
+    def submit(self, plan: Plan, folder: RunFolder, secrets: Mapping[str, str]) -> None:
         if folder.stop() is not None or not folder.claim_launch("keeper"):
             return
+        given = {name: value for name, value in plan["env"].items() if value is not None}
+        job = {**plan, "env": {**given, **secrets}, "folder": str(self._of(folder.run_id))}
         self._start(json.dumps(job))
         stop = folder.stop()
         if stop is not None:
-            self.cancel(run_id, float(stop["grace"]), str(stop["why"]))
+            self.cancel(folder.run_id, float(stop["grace"]), str(stop["why"]))
 
     def _start(self, job: str) -> None:
         """Has a keeper accept a job. Values of secrets go through a pipe, never to the disk."""
@@ -169,19 +177,6 @@ class NiceRunner(Runner):
         return Snapshot(
             RunStatus.RUNNING, reason, message, started_at=started, observed_at=now, uid=uid
         )
-
-    def watch(self, notify: Callable[[str], None], stop: Event) -> None:
-        before: dict[str, list[str]] = {}
-        while not stop.is_set():
-            found = self._of("").parent.glob("qwex-*/*")
-            now: dict[str, list[str]] = {}
-            for path in found:
-                now.setdefault(path.parent.name.removeprefix("qwex-"), []).append(path.name)
-            for run_id in now.keys() | before.keys():
-                if sorted(now.get(run_id, [])) != sorted(before.get(run_id, [])):
-                    notify(run_id)
-            before = now
-            stop.wait(_PAUSE)
 
     def follow(self, run_id: str, log: RunLog, stop: Event) -> bool:
         """Copies what the program has written since the cursor."""
@@ -249,7 +244,7 @@ class NiceRunner(Runner):
         shutil.rmtree(self._of(run_id), ignore_errors=True)
 
     def _of(self, run_id: str) -> Path:
-        return self._spool / self.history / f"qwex-{run_id}"
+        return self._folders / f"qwex-{run_id}"
 
     def _lives(self, run_id: str) -> bool:
         """Whether the keeper or anything of the program lives: one of them holds the lock."""
