@@ -22,6 +22,7 @@ import pytest
 from environment import ROOT
 from kernel import Kernel, doctor, kernel
 from kernel import environment as variables
+from local_helpers import until
 
 NICE = Path(__file__).parent / "nice"
 # What a level is counted from.
@@ -79,13 +80,12 @@ class Place:
             out, err = begun.communicate()
         return subprocess.CompletedProcess(command, begun.returncode, out, err)
 
-    def pytest(self, text: str, *options: str) -> subprocess.CompletedProcess[str]:
-        """Runs a file of tests with this text."""
-        folder = self.folder / "tests"
-        folder.mkdir(exist_ok=True)
-        (folder / "test_it.py").write_text(text)
-        words = ["-q", "-p", "no:cacheprovider", *options, str(folder / "test_it.py")]
-        return self.run(self.env("tester"), "python", "-m", "pytest", *words)
+    def pytest(self, name: str, text: str, *options: str) -> subprocess.Popen[str]:
+        """Begins to run a file of tests with this text."""
+        path = self.folder / f"test_{name}.py"
+        path.write_text(text)
+        words = ["-q", "-p", "no:cacheprovider", *options, str(path)]
+        return self.start(self.env(name), "python", "-m", "pytest", *words)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture(scope="module")
-def k(place: Place) -> Iterator[Kernel]:
+def suites(place: Place) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """The contract on two runners there, begun before what else is tested: it waits a good deal."""
+    few_lines = (
+        "from qwex_jupyter.testing.contract.memory import MemoryContract\n\n\n"
+        "class TestMine(MemoryContract):\n    pass\n"
+    )
+    begun = {
+        "memory": place.pytest("memory", few_lines),
+        "nice": place.pytest("nice", (NICE / "suite.py").read_text()),
+    }
+    yield begun
+    for suite in begun.values():
+        suite.kill()
+        suite.communicate()
+
+
+@pytest.fixture(scope="module")
+def k(place: Place, suites: object) -> Iterator[Kernel]:
     """A kernel there."""
     with kernel(place.folder / "work", place.python, PYTHONDONTWRITEBYTECODE="") as made:
         made.run("import qwex_jupyter as qwex")
@@ -118,27 +135,19 @@ def test_the_wheel_has_the_contract_and_no_tests(place: Place) -> None:
     assert not [name for name in names if "test_" in name]
 
 
-def test_the_contract_is_joined_in_a_few_lines(place: Place) -> None:
-    """A file of four lines runs all clauses on the memory runner, by what the wheel brings."""
-    done = place.pytest(
-        "from qwex_jupyter.testing.contract.memory import MemoryContract\n\n\n"
-        "class TestMine(MemoryContract):\n    pass\n"
-    )
-    assert done.returncode == 0, done.stdout
-    assert re.search(r"^[6-9]\d passed", done.stdout, re.MULTILINE), done.stdout
-
-
 def test_a_clause_that_fails_says_what_it_compared(place: Place) -> None:
     """Assertions of the installed suite are rewritten as those of a test are."""
-    done = place.pytest(
+    failing = place.pytest(
+        "failing",
         "from qwex_jupyter.testing.contract.memory import MemoryContract, MemoryPrograms\n\n\n"
         "class Programs(MemoryPrograms):\n"
         "    def exits(self, code):\n        return self.script(f'exit {code + 1}')\n\n\n"
         "class TestMine(MemoryContract):\n    programs = Programs()\n",
         *("-k", "clean_command"),
     )
-    assert done.returncode == 1, done.stdout
-    assert "<RunStatus.FAILED: 'FAILED'> != <RunStatus.SUCCEEDED: 'SUCCEEDED'>" in done.stdout
+    out, _ = failing.communicate()
+    assert failing.returncode == 1, out
+    assert "<RunStatus.FAILED: 'FAILED'> != <RunStatus.SUCCEEDED: 'SUCCEEDED'>" in out
 
 
 def test_without_pytest_the_contract_says_what_to_install(place: Place) -> None:
@@ -152,13 +161,6 @@ def test_without_pytest_the_contract_says_what_to_install(place: Place) -> None:
     *_, said = done.stderr.splitlines()
     needs = "ImportError: The contract needs pytest: pip install 'qwex-jupyter[testing]'."
     assert said == needs
-
-
-def test_the_contract_holds_on_a_runner_of_another_package(place: Place) -> None:
-    """A runner that is written by what is documented passes all of it."""
-    done = place.pytest((NICE / "suite.py").read_text())
-    assert done.returncode == 0, done.stdout
-    assert re.search(r"^[6-9]\d passed", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_a_cell_goes_there(k: Kernel) -> None:
@@ -239,6 +241,14 @@ def test_a_terminal_goes_there(place: Place) -> None:
     assert re.search(r"nice -n 10 echo 'it'\"'\"'s me'\n$", done.stdout), done.stdout
 
 
+@pytest.mark.parametrize("runner", ["memory", "nice"])
+def test_the_contract_holds(suites: dict[str, subprocess.Popen[str]], runner: str) -> None:
+    """By what is installed, on the scripted runner in a file of a few lines, and on this one."""
+    out, _ = suites[runner].communicate()
+    assert suites[runner].returncode == 0, out
+    assert re.search(r"^[6-9]\d passed", out, re.MULTILINE), out
+
+
 def test_without_its_package_its_runs_are_still_there(place: Place) -> None:
     """Runs of a runner that was taken away are listed and read, and what lives says what to do."""
     env = place.env("leaver")
@@ -249,6 +259,7 @@ def test_without_its_package_its_runs_are_still_there(place: Place) -> None:
     assert ended.stdout == "kept\n"
     lives = place.run(env, "qwex", "run", "-d", "--runner=nice", "--name", "new", "sleep", "300")
     handle = lives.stdout.strip()
+    until(lambda: "◐ running" in place.run(env, "qwex", "runs").stdout)
     pip = [sys.executable, "-m", "pip", "--python", place.python]
     subprocess.run([*pip, "uninstall", "-q", "-y", "qwex-nice"], check=True)
     try:

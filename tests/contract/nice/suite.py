@@ -31,7 +31,7 @@ class TestNice(RunnerContract):
 
     runner = "nice"
     programs = Programs()
-    brief = 1
+    brief = 3
 
     @pytest.fixture(autouse=True)
     def spool(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
