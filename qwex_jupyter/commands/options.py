@@ -134,8 +134,13 @@ def parse_run(
     runner = value_in(words, "--runner") or value_in(under, "--runner")
     for installed in (False, True):
         parser = run_parser(verb, runner, installed=installed)
-        front, command = split_command(words, parser)
-        below, behind = split_command(under, parser)
+        try:
+            front, command = split_command(words, parser)
+            below, behind = split_command(under, parser)
+        except SpecError:
+            if installed:
+                raise
+            continue  # the value of an option that isn't known yet looks like a command
         unknown = next(_unknown([*below, *front], parser), "")
         if not unknown:
             break

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,38 @@ def test_the_python_of_the_readme_runs(home: str) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == ["FAILED", "3", "hello"]
+
+
+def test_the_runner_of_the_page_passes_the_contract(tmp_path: Path) -> None:
+    """The blocks of "Write your own runner" are a package, which is found and does as it says."""
+    text = section(ROOT / "CONTRIBUTING.md", "Write your own runner")
+    files = {}
+    for _, block in BLOCK.findall(text):
+        name, _, rest = block.removeprefix("# ").partition("\n")
+        files[name] = rest
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(rest)
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    # As pip installs it.
+    (tmp_path / "it.dist-info").mkdir()
+    (tmp_path / "it.dist-info" / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    ((group, points),) = project["entry-points"].items()
+    lines = [f"[{group}]", *(f"{name} = {where}" for name, where in points.items())]
+    (tmp_path / "it.dist-info" / "entry_points.txt").write_text("\n".join(lines))
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "QWEX_HOME": str(tmp_path / "home")}
+    for words, said in (
+        (["pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"], " passed"),
+        (["qwex_jupyter.cli", "run", "--quiet", "--runner=mine", "env", "QUEUE"], "day\n"),
+        (["qwex_jupyter.cli", "run", "-h", "--runner=mine"], "the queue it waits in [mine]"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=tmp_path, env=env, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert said in done.stdout
 
 
 def test_the_verbs_of_the_readme_exist() -> None:

@@ -82,19 +82,38 @@ def environment(
     shutil.rmtree(folder, ignore_errors=True)
     _make_venv(base, folder)
     words = ["-c", str(constraints)] if constraints else []
-    _install(str(interpreter), [*words, "-e", f"{ROOT}{extras}"])
+    install(str(interpreter), [*words, "-e", f"{ROOT}{extras}"])
     stamp.write_text(state)
     return str(interpreter)
 
 
-def _install(interpreter: str, words: Sequence[str]) -> None:
-    """Installs by uv, in a tenth of pip's time; by pip where uv or its index can't be had."""
-    pip = [interpreter, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    uv = [interpreter, "-m", "uv", "pip", "install", "-q", "--python", interpreter]
-    uv.append("--compile-bytecode")  # else each kernel does, as the tests' write none
-    for command in ([*pip, "uv"], [*uv, *words]):
+def wheel(folder: Path) -> Path:
+    """Builds the wheel of this checkout into a folder; where it is."""
+    uv = [sys.executable, "-m", "uv", "build", "-q", "--wheel", "--out-dir", str(folder)]
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder)]
+    if subprocess.run([*uv, str(ROOT)], capture_output=True, check=False).returncode:
+        subprocess.run([*pip, "--disable-pip-version-check", str(ROOT)], check=True)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+def install(interpreter: str, words: Sequence[str], by: str = "", *, ready: bool = True) -> None:
+    """Installs by uv, in a tenth of pip's time; by pip where uv or its index can't be had.
+
+    Args:
+        interpreter: Whose environment it is for.
+        words: What, as pip understands it.
+        by: The interpreter that has pip; "" for that environment's own.
+        ready: Also compiles it.
+    """
+    pip = [by or interpreter, "-m", "pip", "--disable-pip-version-check"]
+    uv = [by or interpreter, "-m", "uv", "pip", "install", "-q", "--python", interpreter]
+    if ready:
+        uv.append("--compile-bytecode")  # else each kernel does, as the tests' write none
+    for command in ([*pip, "install", "-q", "uv"], [*uv, *words]):
         if subprocess.run(command, check=False).returncode:
-            subprocess.run([*pip, *words], check=True)
+            there = [f"--python={interpreter}"] if by else []
+            subprocess.run([*pip, *there, "install", "-q", *words], check=True)
             return
 
 

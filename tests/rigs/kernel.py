@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import stuck
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 from shared import free_port
 
@@ -30,8 +32,14 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 
 
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    """The variables of a fresh user whose home, settings and history are in this folder."""
+def environment(folder: Path, python: str = "", **more: str) -> dict[str, str]:
+    """The variables of a fresh user whose home, settings and history are in this folder.
+
+    Args:
+        folder: That folder.
+        python: The interpreter whose environment is active; "" for this one.
+        more: Further variables.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     env = {name: os.environ[name] for name in _KEPT if name in os.environ}
     env.update(
@@ -43,8 +51,23 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         PYTHONDONTWRITEBYTECODE="1",
         QWEX_HOME=str(folder / "home"),
     )
-    env["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), env.get("PATH", os.defpath)])
+    programs = os.path.dirname(python or sys.executable)
+    env["PATH"] = os.pathsep.join([programs, env.get("PATH", os.defpath)])
+    if python:
+        env["VIRTUAL_ENV"] = os.path.dirname(programs)
     return {**env, **more}
+
+
+def _specs_of(folder: Path, python: str) -> dict[str, KernelSpecManager]:
+    """What tells a kernel's manager of the kernel of another interpreter."""
+    if not python:
+        return {}
+    words = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": words, "display_name": "python3", "language": "python"}
+    (folder / "python3").mkdir(parents=True)
+    (folder / "python3" / "kernel.json").write_text(json.dumps(spec))
+    made = KernelSpecManager(kernel_dirs=[str(folder)], ensure_native_kernel=False)
+    return {"kernel_spec_manager": made}
 
 
 def ports() -> dict[str, Any]:
@@ -166,16 +189,20 @@ class Kernel:
 
     Args:
         folder: Its working folder; its home and settings lie in ``.user`` there.
+        python: Its interpreter; "" for this one.
         more: Further variables of its environment.
     """
 
-    def __init__(self, folder: Path, **more: str) -> None:
-        self.folder, self.env = folder, environment(folder / ".user", **more)
+    def __init__(self, folder: Path, python: str = "", **more: str) -> None:
+        self.folder, self.env = folder, environment(folder / ".user", python, **more)
         self.home = Path(self.env["QWEX_HOME"])
         # As front ends do that update displays; a console doesn't.
         self.names_cells = True
         file = str(folder / ".user" / "kernel.json")
-        self.manager = KernelManager(kernel_name="python3", connection_file=file, **ports())
+        specs = _specs_of(folder / ".user" / "kernels", python)
+        self.manager = KernelManager(
+            kernel_name="python3", connection_file=file, **specs, **ports()
+        )
         # The cells whose end wasn't seen yet.
         self.unfinished: dict[str, str] = {}
         # What the kernel's process itself says; and how much of it was there at the last press.
@@ -355,10 +382,10 @@ class Kernel:
 
 
 @contextmanager
-def kernel(folder: Path, **more: str) -> Iterator[Kernel]:
+def kernel(folder: Path, python: str = "", **more: str) -> Iterator[Kernel]:
     """A kernel with the extension loaded, for as long as the block; its runs end with it."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = Kernel(folder, **more)
+    made = Kernel(folder, python, **more)
     try:
         loaded = made.run("%load_ext qwex_jupyter")
         assert loaded.status == "ok", loaded.error

@@ -105,7 +105,11 @@ def test_an_option_of_a_package_is_read_refused_helped_and_completed(
 ) -> None:
     """It is known without its runner too: help and completion show it, other runners refuse it."""
     packages.install("far", _DECLARED.format(name="far", option="depth"))
-    for words in (["--runner=far", "--depth", "2", "go"], ["--depth=2", "--runner", "far", "go"]):
+    for words in (
+        ["--runner=far", "--depth", "2", "go"],
+        ["--depth=2", "--runner", "far", "go"],
+        ["--depth", "2", "--runner=far", "go"],
+    ):
         args, command = parse_run(words)
         assert (args.options, command) == ({"depth": "2"}, ["go"])
     manager = RunManager(home)
