@@ -481,21 +481,13 @@ def own_names(path: Path) -> set[str]:
 OWN = set().union(*map(own_names, FILES))
 
 
-# What still stands elsewhere.
-_ELSEWHERE = {
-    "commands.options": {"parser._actions"},
-    "commands.table": {"parser._actions"},
-    "config": {"trait._validate"},
-}
-
-
 @pytest.mark.parametrize("name", ROOMS)
 def test_private_names_of_other_libraries_stand_in_one_room(name: str) -> None:
     """What others keep to themselves is used in `system.compat` alone, where it has a fallback."""
     if name != "system.compat":
         path = PACKAGE.joinpath(*name.split(".")) if name else PACKAGE
         file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        assert private_of_others(file) <= _ELSEWHERE.get(name, set())
+        assert not private_of_others(file)
 
 
 def test_compat_imports_nothing_of_others_early() -> None:
