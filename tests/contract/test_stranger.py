@@ -284,7 +284,8 @@ def test_without_its_package_its_runs_are_still_there(place: Place) -> None:
         assert "nice" not in place.run(env, "qwex", "doctor").stdout
     finally:
         place.install(str(NICE))
-    assert place.run(env, "qwex", "cancel", handle).returncode == 0
+        cancelled = place.run(env, "qwex", "cancel", handle)
+    assert cancelled.returncode == 0, cancelled.stderr
     assert place.run(env, "qwex", "wait", handle).returncode == 128 + signal.SIGTERM
     assert "⊘ cancelled" in place.run(env, "qwex", "runs").stdout
 

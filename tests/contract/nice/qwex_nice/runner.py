@@ -103,9 +103,10 @@ class NiceRunner(Runner):
         line = shell_line([*plan["through"], *plan["argv"]], plan["env"], plan["cwd"])
         if plan["script"] is None:
             return line
+        folder = shell_line(["mkdir", "-p", os.path.dirname(plan["path"])], {}, None)
         mark = free_mark(plan["script"])
         text = plan["script"].removesuffix("\n")
-        return f"cat > {shlex.quote(plan['path'])} <<'{mark}'\n{text}\n{mark}\n{line}"
+        return f"{folder}\ncat > {shlex.quote(plan['path'])} <<'{mark}'\n{text}\n{mark}\n{line}"
 
     def inherited(self, plan: Plan) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if name not in plan["env"]}
@@ -114,27 +115,30 @@ class NiceRunner(Runner):
         if folder.stop() is not None or not folder.claim_launch("keeper"):
             return
         given = {name: value for name, value in plan["env"].items() if value is not None}
-        job = {**plan, "env": {**given, **secrets}, "folder": str(self._of(folder.run_id))}
-        self._start(json.dumps(job))
+        self._start(self._of(folder.run_id), {**plan, "env": {**given, **secrets}})
         stop = folder.stop()
         if stop is not None:
             self.cancel(folder.run_id, float(stop["grace"]), str(stop["why"]))
 
-    def _start(self, job: str) -> None:
+    def _start(self, folder: Path, job: dict[str, Any]) -> None:
         """Has a keeper accept a job. Values of secrets go through a pipe, never to the disk."""
         try:
             done = subprocess.run(
                 [sys.executable, "-I", "-S", keeper.__file__],
-                input=job.encode(),
+                input=json.dumps({**job, "folder": str(folder)}).encode(),
                 capture_output=True,
                 timeout=_PATIENCE,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise SubmitFailed(f"Its keeper can't be started: {error}. Try again.") from error
-        if done.returncode:
-            why = (done.stderr.decode("utf-8", "replace").splitlines() or ["it said nothing"])[-1]
-            raise SubmitFailed(f"Its keeper gave up: {why}. Look into {self._spool}.")
+            why = str(error)
+        else:
+            if not done.returncode:
+                return
+            why = "".join(done.stderr.decode("utf-8", "replace").splitlines()[-1:])
+        # Its folder appears before it goes on alone: without one, it never will.
+        if not folder.exists():
+            raise SubmitFailed(f"Its keeper can't start: {why}. Look into {self._spool}.")
 
     def poll(self, run_ids: Iterable[str]) -> dict[str, Snapshot | RunNotFound]:
         return {run_id: self._look(run_id) for run_id in run_ids}
