@@ -123,8 +123,8 @@ class RunManager:
         chosen = self.choose(spec, runner)
         backend = self.runner(chosen, spec.options)
         if only_show:
-            return prepared.to_be_shown(spec, backend)
-        return prepared.to_be_handed_over(spec, backend, self.history)
+            return prepared.to_be_shown(spec, chosen, backend)
+        return prepared.to_be_handed_over(spec, chosen, backend, self.history)
 
     def show(self, made: Prepared) -> str:
         """A run as a person would start it by hand; see `Runner.show`."""

@@ -44,17 +44,17 @@ class Prepared:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def to_be_shown(spec: JobSpec, runner: Runner) -> Prepared:
+def to_be_shown(spec: JobSpec, name: str, runner: Runner) -> Prepared:
     """A run that is only to be shown: no backend is asked, and the history isn't touched.
 
     Raises:
         SpecError, UnsupportedOption: The spec can't be run there.
     """
     run_id = new_run_id(time.time())
-    return Prepared(run_id, runner.name, spec, runner.plan(spec, run_id))
+    return Prepared(run_id, name, spec, runner.plan(spec, run_id))
 
 
-def to_be_handed_over(spec: JobSpec, runner: Runner, history: RunHistory) -> Prepared:
+def to_be_handed_over(spec: JobSpec, name: str, runner: Runner, history: RunHistory) -> Prepared:
     """A run with all that the program gets of this process.
 
     Raises:
@@ -73,7 +73,7 @@ def to_be_handed_over(spec: JobSpec, runner: Runner, history: RunHistory) -> Pre
     fact = {
         "version": 1,
         "run_id": run_id,
-        "runner": runner.name,
+        "runner": name,
         "identity": runner.identity(),
         "created_at": now,
         "command": command_text(spec),
@@ -81,7 +81,7 @@ def to_be_handed_over(spec: JobSpec, runner: Runner, history: RunHistory) -> Pre
         **frontend.here(spec.cwd),
     }
     secrets = {**runner.inherited(plan), **given}
-    return Prepared(run_id, runner.name, spec, plan, fact, secrets)
+    return Prepared(run_id, name, spec, plan, fact, secrets)
 
 
 def hand_over(
