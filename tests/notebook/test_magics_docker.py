@@ -169,6 +169,7 @@ def test_the_setting_local_means_local(k: Kernel, docker_engine: Engine) -> None
 _AS_NOBODY = """
 import io, os, sys, tempfile
 from contextlib import redirect_stdout
+import qwex_jupyter.config
 from qwex_jupyter.cli import main
 with redirect_stdout(io.StringIO()):
     assert main(["doctor"]) == 0  # what is needed is imported while it may be
