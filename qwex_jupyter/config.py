@@ -32,7 +32,7 @@ class Qwex(Configurable):
     """Settings of qwex_jupyter."""
 
     runner = Unicode(
-        "", help="Runner of a cell without --runner; '' for docker with an image, else local."
+        "", help="Runner where none is named; '' for docker with an image, else local."
     ).tag(config=True)
     display = Enum(
         ("auto", "pane", "stream", "none"),
@@ -46,21 +46,29 @@ class Qwex(Configurable):
         config=True
     )
 
-    _whole = False
-
     def complete(self) -> None:
-        """Adds what the runners declare, which takes a look at each; once."""
-        if not self._whole:
-            self._whole = True
-            from qwex_jupyter import runners
+        """Adds what the runners declare that are known by now, which takes a look at each."""
+        from qwex_jupyter import runners
 
-            settings = {
-                name: setting
-                for declaration in runners.declarations(installed=True)
-                for name, setting in declaration.settings.items()
-            }
-            own = super().traits()
-            self.add_traits(**{n: _trait(s) for n, s in settings.items() if n not in own})
+        own = set(dir(self))
+        configured = self.config.get("Qwex", {})
+        new = {
+            name: _trait(setting, configured.get(name, setting.default))
+            for declaration in reversed(runners.declarations(installed=True))
+            for name, setting in declaration.settings.items()
+            if name not in own
+        }
+        for name, trait in new.items():
+            try:
+                trait.validate(self, trait.default_value)
+            except TraitError as error:
+                raise TraitError(
+                    f"The setting {name} = {trait.default_value!r} can't be used: give "
+                    f"{trait.info()}."
+                ) from error
+        if new:
+            # At once, so that another thread, which may do the same, sees none or all of them.
+            self.add_traits(**new)
 
     # Loading shall not look at runners, so their settings come when somebody wants them: by a
     # configuration that names one, by its name, or for the list of all.
@@ -88,10 +96,9 @@ class Qwex(Configurable):
         return super().class_traits(**metadata)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or self._whole:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self.complete()
-        return getattr(self, name)
+        if not name.startswith("_"):
+            self.complete()
+        return object.__getattribute__(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and not hasattr(type(self), name):
@@ -113,16 +120,16 @@ class Qwex(Configurable):
         try:
             given = literal_eval(text) if isinstance(trait, Dict) else trait.from_string(text)
             return trait.validate(self, given)
-        except (TraitError, ValueError, SyntaxError) as error:
+        except (TraitError, ValueError, SyntaxError, TypeError) as error:
             allowed = trait.info()
             raise SpecError(f"{variable}={text!r} can't be used: give {allowed}.") from error
 
 
-def _trait(setting: Setting) -> TraitType[Any, Any]:
+def _trait(setting: Setting, value: Any) -> Any:
     made = (
-        Enum(setting.choices, setting.default, help=setting.help)
+        Enum(setting.choices, value, help=setting.help)
         if setting.choices
-        else Unicode(setting.default, help=setting.help)
+        else Unicode(value, help=setting.help)
     )
     return made.tag(config=True)
 
@@ -140,13 +147,16 @@ def setting(name: str) -> Any:
     return (current or _of_files(tuple(_files()))).value(name)
 
 
+def _ipython_folder() -> str:
+    return os.path.expanduser(os.environ.get("IPYTHONDIR") or "~/.ipython")
+
+
 def _files() -> list[str]:
     """The configuration files of IPython that are there, the one that counts most last."""
-    folder = os.environ.get("IPYTHONDIR") or os.path.expanduser("~/.ipython")
     folders = (
         *_SYSTEM_FOLDERS,
         os.path.join(sys.prefix, "etc", "ipython"),
-        os.path.join(folder, "profile_default"),
+        os.path.join(_ipython_folder(), "profile_default"),
     )
     paths = (os.path.join(folder, name) for folder in folders for name in _FILES)
     return [path for path in paths if os.path.isfile(path)]
@@ -161,9 +171,20 @@ def _of_files(paths: tuple[str, ...]) -> Qwex:
     """
     from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
 
+    class Loader(PyFileConfigLoader):
+        """Lets a file load that of another profile, as IPython's own loader does."""
+
+        def load_subconfig(
+            self, fname: str, path: str | None = None, profile: str | None = None
+        ) -> None:
+            """Loads another file into this one."""
+            if profile is not None:
+                path = os.path.join(_ipython_folder(), f"profile_{profile}")
+            super().load_subconfig(fname, path=path)
+
     found = Config()
     for path in paths:
-        loader = PyFileConfigLoader if path.endswith(".py") else JSONFileConfigLoader
+        loader = Loader if path.endswith(".py") else JSONFileConfigLoader
         try:
             found.merge(loader(os.path.basename(path), os.path.dirname(path)).load_config())
         except Exception as error:

@@ -146,11 +146,17 @@ class Verbs:
     def stop(self, runs: list[Run], grace: str | None) -> Iterator[Run]:
         """Asks runs to stop one by one, and gives each of them a moment to do so."""
         seconds = None if grace is None else parse_duration(grace, "grace")
+        failed: list[QwexError] = []
         for run in runs:
-            run.cancel(seconds)
-            with suppress(TimeoutError):  # it has its grace: what is said says that it is stopping
-                self.wait_for(run, 0.5)
+            try:
+                run.cancel(seconds)
+                with suppress(TimeoutError):  # it has its grace: what is said says that it stops
+                    self.wait_for(run, 0.5)
+            except QwexError as error:
+                failed.append(error)
+                continue
             yield run
+        self._raise_first(failed)
 
     def show(self, args: argparse.Namespace) -> None:
         """Shows all that is known of a run."""
@@ -170,10 +176,14 @@ class Verbs:
                 self.say(verbs.delete(self.manager, run, gone=args.gone), ours=False)
             except QwexError as error:
                 kept.append(error)
-        for other in kept[1:]:
+        self._raise_first(kept)
+
+    def _raise_first(self, errors: list[QwexError]) -> None:
+        """Raises the first of several troubles, after the others were said beside it."""
+        for other in errors[1:]:
             self.note(str(other))
-        if kept:
-            raise kept[0]
+        if errors:
+            raise errors[0]
 
     def prune(self, args: argparse.Namespace) -> None:
         """Says what could be deleted, or deletes it."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from qwex_jupyter import runners
 from qwex_jupyter.commands import table
-from qwex_jupyter.commands.options import value_in
-from qwex_jupyter.errors import QwexError
+from qwex_jupyter.commands.options import split_command, value_of
+from qwex_jupyter.errors import QwexError, SpecError
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.runners.argv import PROGRAMS
@@ -34,9 +34,12 @@ def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> l
         return [verb for verb in [*table.VERBS, *table.ALIASES] if verb.startswith(last)]
     verb = "run" if cell else words[0]
     verb = table.ALIASES.get(verb, verb)
-    runner = value_in(words, "--runner") if verb in ("run", "rerun") else None
+    runner = None
     try:
-        parser = table.parser_of(verb, runner)
+        parser = table.parser_of(verb)
+        if verb in ("run", "rerun"):
+            runner = _runner_in(words if cell else words[1:], parser)
+            parser = table.parser_of(verb, runner)
     except QwexError:
         return []
     option, equals, value = last.partition("=")
@@ -55,6 +58,14 @@ def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> l
     elif cell:
         found = [name for name in PROGRAMS if shutil.which(name)]
     return [word for word in found if word.startswith(last)]
+
+
+def _runner_in(words: Sequence[str], parser: table.Parser) -> str | None:
+    """The runner that the options of an unfinished line name."""
+    try:
+        return value_of("--runner", split_command(words, parser)[0], parser)
+    except SpecError:
+        return None
 
 
 def _refused_by(runner: str) -> set[str]:

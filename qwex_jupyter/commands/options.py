@@ -58,7 +58,7 @@ def split_command(
     Raises:
         SpecError: ``--image`` or ``--runner`` stands behind the interpreter.
     """
-    takes_value = (parser or run_parser(runner=value_in(words, "--runner"))).flags
+    takes_value = (parser or parser_for(words)).flags
     options: list[str] = []
     rest = list(words)
     while rest and rest[0].startswith("-") and len(rest[0]) > 1:
@@ -100,15 +100,41 @@ def _leading_files(words: Sequence[str]) -> list[str]:
     return list(takewhile(is_file, words))
 
 
-def value_in(words: Sequence[str], option: str) -> str | None:
-    """The value of an option of a line that isn't parsed yet; None where it has none."""
-    for at, word in enumerate(words):
+def parser_for(words: Sequence[str], verb: str = "run", *, installed: bool = False) -> Parser:
+    """The parser of the runner that the options of a line name, else of none in particular.
+
+    Args:
+        words: The words of a line.
+        verb: run or rerun.
+        installed: Also with the options of runners of packages that nobody has named yet.
+
+    Raises:
+        SpecError: There is no such runner, or ``--runner`` stands behind the interpreter.
+        RunnerUnavailable: Its package can't be used.
+    """
+    parser = run_parser(verb, installed=installed)
+    runner = value_of("--runner", split_command(words, parser)[0], parser)
+    return run_parser(verb, runner, installed=installed) if runner else parser
+
+
+def value_of(option: str, options: Sequence[str], parser: Parser) -> str | None:
+    """The value that the options of a line have for one of them; None where they have none."""
+    found = None
+    for name, value in _pairs(options, parser):
+        if name == option and value is not None:
+            found = value
+    return found
+
+
+def _pairs(options: Sequence[str], parser: Parser) -> Iterator[tuple[str, str | None]]:
+    """Each option word of a line with its value, where it has one."""
+    rest = iter(options)
+    for word in rest:
         name, equals, value = word.partition("=")
-        if word == "--":
-            break
-        if name == option and (equals or words[at + 1 : at + 2]):
-            return value if equals else words[at + 1]
-    return None
+        if equals:
+            yield name, value
+        else:
+            yield word, next(rest, None) if parser.flags.get(word) else None
 
 
 def parse_run(
@@ -129,12 +155,14 @@ def parse_run(
         SpecError: A mistake, with the nearest option where one is near.
         RunnerUnavailable: The runner's package can't be used.
     """
-    chosen = value_in(words, "--profile")
-    under = list(profile(chosen)) if chosen else []
-    runner = value_in(words, "--runner") or value_in(under, "--runner")
     for installed in (False, True):
-        parser = run_parser(verb, runner, installed=installed)
         try:
+            parser = parser_for(words, verb, installed=installed)
+            front, _ = split_command(words, parser)
+            chosen = value_of("--profile", front, parser)
+            under = list(profile(chosen)) if chosen else []
+            if under and value_of("--runner", front, parser) is None:
+                parser = parser_for(under, verb, installed=installed)
             front, command = split_command(words, parser)
             below, behind = split_command(under, parser)
         except SpecError:
@@ -144,6 +172,8 @@ def parse_run(
         unknown = next(_unknown([*below, *front], parser), "")
         if not unknown:
             break
+    # A short one is told of with its value, by the parser itself.
+    unknown = unknown if unknown.startswith("--") else ""
     if unknown:
         near = difflib.get_close_matches(unknown, parser.flags, 1)
         hint = f" Did you mean {near[0]}?" if near else " %%qwex? lists them."
@@ -163,13 +193,13 @@ def parse_run(
 
 
 def _unknown(options: Sequence[str], parser: Parser) -> Iterator[str]:
-    for word in options:
-        name = word.partition("=")[0]
+    for name, _ in _pairs(options, parser):
         if name in _THEIRS:
             raise SpecError(
                 f"{name}: bind the run with --as VAR and read VAR.logs({_THEIRS[name]!r})."
             )
-        if name.startswith("--") and name not in parser.flags:
+        # The value of a short one may stand directly behind it.
+        if (name if name.startswith("--") else name[:2]) not in parser.flags:
             yield name
 
 

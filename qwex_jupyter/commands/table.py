@@ -187,7 +187,8 @@ class Parser(argparse.ArgumentParser):
 
     def take_own(self, name: str, option: Option) -> None:
         """Takes an option of a runner's own, whose value goes into `JobSpec.options`."""
-        words = tuple(filter(None, (option.short, f"--{name}")))
+        both = tuple(filter(None, (option.short, f"--{name}")))
+        words = tuple(word for word in both if word not in self.flags)
         more: dict[str, Any] = {"metavar": option.value} if option.value else {"nargs": 0}
         more |= {"action": _IntoOptions, "dest": "options", "name": name, "help": option.help}
         self.take(words, more, option.choices)
@@ -246,7 +247,7 @@ def _run_parser(verb: str, declarations: tuple[Declaration, ...], asked: int) ->
                     f"The runner {declaration.name!r} can't be used: its option --{name} has the "
                     "word of one that every run has. Update the package that brings it."
                 )
-            if not words & parser.flags.keys():
+            if f"--{name}" not in parser.flags:
                 parser.take_own(name, option)
     return parser
 

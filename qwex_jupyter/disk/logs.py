@@ -104,7 +104,8 @@ class RunLog:
             if (cut := data.find(b"\n") + 1) > 0:
                 return at + cut
             at += len(data)
-        return first
+        rest = self.read(stream, first, 3)  # a character has three more bytes at the most
+        return first + len(rest) - len(rest.lstrip(_REST_OF_CHARACTER))
 
     def _where(self, stream: str, lines: int, first: int, end: int) -> int | None:
         """Where the last so many lines begin; None where that isn't behind ``first``."""
@@ -126,8 +127,7 @@ class RunLog:
     def last(self, stream: str, lines: int | None = None, within: int | None = None) -> bytes:
         """The last lines, see `where_last`; of one that is cut its end, after a mark."""
         begin = self.where_last(stream, lines, within)
-        mark, data = self.cut(stream, begin), self.read(stream, begin)
-        return mark + data.lstrip(_REST_OF_CHARACTER) if mark else data
+        return self.cut(stream, begin) + self.read(stream, begin)
 
     def cut(self, stream: str, begin: int) -> bytes:
         """What stands for the beginning of a line that is read from an offset in it, or nothing."""

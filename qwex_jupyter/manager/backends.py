@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from qwex_jupyter.errors import (
+    BackendUnreachable,
+    FactUnreadable,
+    RunnerUnavailable,
+    RunNotFound,
+    RunStillLive,
+    SpecError,
+)
 from qwex_jupyter.history.history import RunHistory
+from qwex_jupyter.model.text import one_line, without_secrets
 from qwex_jupyter.runners import declared, runner_class
 from qwex_jupyter.runners.base import Runner
 
 # A backend as this process reaches it: the runner's name, and the options that choose a target.
 Backend = tuple[str, tuple[tuple[str, str], ...]]
+
+
+# What a runner may raise where it is asked about its runs.
+_OF_THE_CONTRACT = (
+    *(BackendUnreachable, RunnerUnavailable, SpecError),
+    *(FactUnreadable, RunNotFound, RunStillLive),
+)
+
+
+@contextmanager
+def mistakes_of(name: str) -> Iterator[None]:
+    """Around what is asked of a runner: a mistake inside it says nothing of a run.
+
+    Args:
+        name: The runner's.
+
+    Raises:
+        BackendUnreachable: For what is neither an error of the contract nor one of the disk.
+    """
+    try:
+        yield
+    except (*_OF_THE_CONTRACT, OSError):
+        raise
+    except Exception as error:
+        text = without_secrets(one_line(f"{type(error).__name__}: {error}"))
+        raise BackendUnreachable(f"The {name} runner can't tell how it is ({text}).") from error
 
 
 class Backends:
@@ -96,14 +132,20 @@ class Backends:
         # Each run is looked up once: one that ends in another thread is forgotten between two
         # look-ups.
         found = {self._of.get(run_id) for run_id in run_ids}
-        return {backend: self.at(backend) for backend in found if backend is not None}
+        runners = {}
+        for backend in found:
+            if backend is not None:
+                with suppress(Exception):  # whoever asks about its runs says what is wrong with it
+                    runners[backend] = self.at(backend)
+        return runners
 
     def close(self) -> None:
         """Has the runners give their connections back."""
         with self._lock:
             runners = list(self._runners.values())
         for runner in runners:
-            runner.close()
+            with suppress(Exception):  # a mistake of one leaves none of the others open
+                runner.close()
 
     def forget(self, run_id: str) -> None:
         """Forgets a run that nobody asks about any more."""

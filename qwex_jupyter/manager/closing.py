@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,16 +17,17 @@ from qwex_jupyter.disk import facts, logs
 from qwex_jupyter.disk.facts import Fact
 from qwex_jupyter.disk.folder import LAUNCHER, PULL, RUN, RunFolder
 from qwex_jupyter.disk.logs import RunLog
-from qwex_jupyter.errors import FactUnreadable, QwexError
+from qwex_jupyter.errors import FactUnreadable, QwexError, RunnerUnavailable, SpecError
 from qwex_jupyter.history import reading
 from qwex_jupyter.history.history import RunHistory
-from qwex_jupyter.manager.backends import Backends
+from qwex_jupyter.manager.backends import Backends, mistakes_of
 from qwex_jupyter.manager.observations import Observations
 from qwex_jupyter.manager.output import Output
 from qwex_jupyter.manager.schedule import SOON, Schedule
 from qwex_jupyter.model.patience import Patience
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
+from qwex_jupyter.runners import declared
 from qwex_jupyter.runners.base import Runner
 from qwex_jupyter.system import process
 from qwex_jupyter.system.flag import Flag
@@ -159,7 +161,8 @@ class Closing:
         if limit and ran and ran > limit and not runner.promises.enforces_timeout:
             # Nobody was watching when its time was over.
             answer = replace(answer, evidence={**answer.evidence, "overrun": ran - limit})
-        answer = runner.hear(answer, _all_of(log), spec_fact["spec"].get("image") or "")
+        with mistakes_of(runner.name):
+            answer = runner.hear(answer, _all_of(log), spec_fact["spec"].get("image") or "")
         self._conclude(run_id, spec_fact, answer, stop)
 
     def _conclude(
@@ -170,15 +173,13 @@ class Closing:
         stop: dict[str, Any] | None,
     ) -> None:
         """Links the final record, unless somebody was first."""
-        runner = self.backends.runner_of(run_id)
-        self.history.folder(run_id).conclude(
-            spec_fact,
-            answer,
-            stop,
-            separate=runner.promises.separate_streams,
+        separate = sync = True
+        with suppress(RunnerUnavailable, SpecError):  # it may not be installed here any more
+            promises = declared(str(spec_fact["runner"])).promises
             # While the backend remembers the end, the sync may wait until the backend is freed.
-            sync=runner.promises.writes_outcome,
-        )
+            separate, sync = promises.separate_streams, promises.writes_outcome
+        folder = self.history.folder(run_id)
+        folder.conclude(spec_fact, answer, stop, separate=separate, sync=sync)
         self._concluded(run_id)
 
     def _concluded(self, run_id: str) -> None:
@@ -216,21 +217,25 @@ class Closing:
             return True
         try:
             spec_fact = self.history.spec_fact(run_id)
-            runner = self.backends.at(self.backends.of(run_id, spec_fact))
-            if runner.promises.writes_output and runner.promises.writes_outcome:
-                return True  # no backend has anything of it
-            if free:
-                # The backend may forget it only when a loss of power can't take it from here.
-                self.history.folder(run_id).sync()
-                if spec_fact["spec"].get("keep"):
-                    return True
-                if runner.identity() == spec_fact["identity"]:
-                    runner.release(run_id)
-                    return True
+            backend = self.backends.of(run_id, spec_fact)
+            kept, identity = spec_fact["spec"].get("keep"), spec_fact["identity"]
         except (QwexError, OSError):
             pass  # it is on the list of open runs, so the next kernel tries too
         except reading.DAMAGE:
             return True  # its spec isn't ours, or not whole
+        else:
+            with suppress(Exception):  # as above; be it a mistake of the runner's
+                runner = self.backends.at(backend)
+                if runner.promises.writes_output and runner.promises.writes_outcome:
+                    return True  # no backend has anything of it
+                if free:
+                    # The backend may forget it only when a loss of power can't take it from here.
+                    self.history.folder(run_id).sync()
+                    if kept:
+                        return True
+                    if runner.identity() == identity:
+                        runner.release(run_id)
+                        return True
         self.schedule.again(run_id, self.patience.seen_again if free else 0.0)
         self.wake()
         return False

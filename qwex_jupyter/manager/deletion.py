@@ -12,6 +12,7 @@ from qwex_jupyter.errors import (
 )
 from qwex_jupyter.history import reading
 from qwex_jupyter.history.history import RunHistory
+from qwex_jupyter.manager.backends import mistakes_of
 from qwex_jupyter.manager.tracker import Tracker
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason
@@ -40,7 +41,8 @@ def delete(history: RunHistory, tracker: Tracker, run_id: str, *, gone: bool) ->
     if not record.status.final:
         try:
             tracker.look([run_id])
-            if gone and tracker.record(run_id).reason in _OUT_OF_REACH:
+            seen = tracker.record(run_id)
+            if gone and seen.reason in _OUT_OF_REACH and not _answers(tracker, seen):
                 tracker.closing.give_up(run_id)
         except FactUnreadable:
             if not (gone and record.reason == Reason.HOST_UNREACHABLE):
@@ -61,6 +63,16 @@ def delete(history: RunHistory, tracker: Tracker, run_id: str, *, gone: bool) ->
     history.delete(run_id)
 
 
+def _answers(tracker: Tracker, record: RunRecord) -> bool:
+    """Whether the backend of a run is there, so that it isn't gone for good."""
+    if record.reason == Reason.HOST_UNREACHABLE:
+        return False  # that of another host, which answers here for this one only
+    try:
+        return bool(tracker.backends.runner_of(record.run_id).identity() == record.identity)
+    except Exception:  # noqa: BLE001 - whatever it is, it doesn't say who it is
+        return False
+
+
 def _refuse_if_alive(history: RunHistory, run_id: str) -> None:
     """Refuses to delete a run with an unreadable end whose supervisor still lives.
 
@@ -79,8 +91,9 @@ def _free(tracker: Tracker, record: RunRecord, *, gone: bool) -> None:
     """Takes away what the backend holds of a run that has ended."""
     try:
         runner = tracker.backends.runner_of(record.run_id)
-        if record.identity in ("", runner.identity()):
-            runner.delete(record.run_id)
+        with mistakes_of(record.runner):
+            if record.identity in ("", runner.identity()):
+                runner.delete(record.run_id)
     except (FactUnreadable, RunNotFound):
         return  # its spec is damaged, or gone, and with it where that would be
     except (RunnerUnavailable, BackendUnreachable, SpecError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qwex_jupyter import runners
-from qwex_jupyter.disk.folder import SPEC, STOP
+from qwex_jupyter.disk.folder import STOP
 from qwex_jupyter.errors import (
     FactUnreadable,
     HomeUnusable,
@@ -73,6 +73,7 @@ class RunManager:
         )
         self.output = self.tracker.output
         self._loop = Loop(self.tracker, patience)
+        self._handed_over: set[str] = set()
 
     def runner(self, name: str, options: Mapping[str, str] | None = None) -> Runner:
         """The runner of that name, and of the backend that a spec's options choose.
@@ -146,8 +147,9 @@ class RunManager:
             RunInterrupted: It was cancelled.
             ValueError: It was prepared only to be shown, or was handed over before.
         """
-        if not made.fact or self.history.folder(made.run_id).has(SPEC):
+        if not made.fact or made.run_id in self._handed_over:
             raise ValueError(f"{made.run_id} can't be handed over, or was before: prepare it anew.")
+        self._handed_over.add(made.run_id)
         if presses is not None:
             return self._hand_over(made)
         with interrupts.held() as presses:

@@ -6,15 +6,15 @@ an end is concluded. A program that writes its own log files, as local ones do, 
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event
 
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.history.history import RunHistory
-from qwex_jupyter.manager.backends import Backends
+from qwex_jupyter.manager.backends import Backends, mistakes_of
 from qwex_jupyter.manager.followers import Follow, Followers
 from qwex_jupyter.manager.observations import Observations
 from qwex_jupyter.manager.schedule import RETRY, Schedule
@@ -116,7 +116,13 @@ class Output:
         runner = self._backends.runner_of(run_id)
         if runner.promises.writes_output:
             return None
-        return functools.partial(runner.follow, run_id, RunLog(self._history.folder(run_id)))
+        log = RunLog(self._history.folder(run_id))
+
+        def follow(stop: Event) -> bool:
+            with mistakes_of(runner.name):
+                return runner.follow(run_id, log, stop)
+
+        return follow
 
     def _complete(self, run_id: str) -> None:
         """Called by a follower that is done: what waited for it can be concluded."""

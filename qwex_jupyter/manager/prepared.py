@@ -7,19 +7,20 @@ whatever becomes of this process in between.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qwex_jupyter.errors import NotRemoved, QwexError, SubmitFailed
+from qwex_jupyter.errors import NotRemoved, QwexError, RunnerUnavailable, SubmitFailed
 from qwex_jupyter.history.history import RunHistory
 from qwex_jupyter.manager.submission import command_text, refuse_too_long, values
 from qwex_jupyter.model.run_ids import new_run_id
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.runners.base import Plan, Runner
-from qwex_jupyter.system import frontend
+from qwex_jupyter.system import frontend, process
 from qwex_jupyter.system.paths import current_folder
 
 
@@ -98,9 +99,18 @@ def hand_over(
 
     Raises:
         SpecError: What is to go along can't.
+        RunnerUnavailable: Another backend answers than the one that it was prepared for.
         SubmitFailed: It was not started, and never will be.
     """
-    folder = history.create(made.spec, made.fact, sync=runner.promises.outlives_machine)
+    identity = runner.identity()
+    if identity != made.fact["identity"]:
+        raise RunnerUnavailable(
+            f"It was prepared for {made.fact['identity']}, and {identity} answers now: choose that "
+            "backend again, or prepare it anew."
+        )
+    # From now on it is known how long it waits, and for whom.
+    fact = {**made.fact, "created_at": time.time(), "submitter": process.identify(os.getpid())}
+    folder = history.create(made.spec, fact, sync=runner.promises.outlives_machine)
     try:
         runner.submit(made.plan, folder, made.secrets)
     except Exception as error:

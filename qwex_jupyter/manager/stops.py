@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from qwex_jupyter.disk.facts import Fact
 from qwex_jupyter.disk.folder import KILL
-from qwex_jupyter.errors import BackendUnreachable, FactUnreadable, RunnerUnavailable
 from qwex_jupyter.history.history import RunHistory
-from qwex_jupyter.manager.backends import Backends
+from qwex_jupyter.manager.backends import Backends, mistakes_of
 from qwex_jupyter.manager.schedule import Schedule
 from qwex_jupyter.model.status import RunStatus, Snapshot, StopCause
 from qwex_jupyter.runners.base import Runner
@@ -33,12 +33,10 @@ class Stops:
     def write(self, run_id: str, who: str, why: StopCause, grace: float, **more: str) -> Fact:
         """Links ``stop.json``; what it says, whoever was first."""
         clock = {}
-        try:
+        # Without it the own clock is the next best: nothing keeps a stop from being written down.
+        # A damaged run has none whose supervisor lives, and reads this.
+        with suppress(Exception):
             clock = {"clock": self.backends.runner_of(run_id).clock()}
-        except (BackendUnreachable, RunnerUnavailable):
-            pass  # the own clock is the next best
-        except FactUnreadable:
-            pass  # a damaged run whose supervisor lives, and reads this
         return self.history.folder(run_id).ask_stop(who, why, grace, **clock, **more)
 
     def before_start(self, run_id: str, spec_fact: Fact) -> Fact | None:
@@ -71,7 +69,8 @@ class Stops:
         if stop is not None:
             self.schedule.sooner(run_id, max(0.1, stop["at"] + stop["grace"] - time.time()))
             force = self.history.folder(run_id).has(KILL)
-            runner.cancel(run_id, float(stop["grace"]), str(stop["why"]), force=force)
+            with mistakes_of(runner.name):
+                runner.cancel(run_id, float(stop["grace"]), str(stop["why"]), force=force)
 
     def _of_running(
         self, runner: Runner, run_id: str, spec: dict[str, Any], answer: Snapshot
@@ -79,7 +78,8 @@ class Stops:
         """``stop.json`` of a run that runs, which its timeout may write now."""
         stop = self.history.folder(run_id).stop()
         limit = spec.get("timeout")
-        held = stop is not None or runner.enforce_timeout(run_id, limit)
+        with mistakes_of(runner.name):
+            held = stop is not None or runner.enforce_timeout(run_id, limit)
         if held or not limit or not answer.started_at:
             return stop
         left = limit - answer.evidence.get("elapsed", time.time() - answer.started_at)

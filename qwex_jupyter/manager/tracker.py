@@ -26,7 +26,7 @@ from qwex_jupyter.errors import (
 )
 from qwex_jupyter.history.history import RunHistory
 from qwex_jupyter.manager import closing
-from qwex_jupyter.manager.backends import Backend, Backends
+from qwex_jupyter.manager.backends import Backend, Backends, mistakes_of
 from qwex_jupyter.manager.closing import Closing
 from qwex_jupyter.manager.observations import Observations
 from qwex_jupyter.manager.output import Output
@@ -36,7 +36,6 @@ from qwex_jupyter.manager.unwritten import Unwritten
 from qwex_jupyter.model.patience import Patience
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
-from qwex_jupyter.model.text import one_line, without_secrets
 from qwex_jupyter.runners.base import Runner
 
 # What reading a file may raise that isn't ours, or isn't whole.
@@ -192,21 +191,14 @@ class Tracker:
 
     def _ask(self, backend: Backend, spec_facts: SpecFacts) -> None:
         try:
-            runner = self.backends.at(backend)
-            identity = runner.identity()
-            mine = [i for i, spec_fact in spec_facts.items() if spec_fact["identity"] == identity]
-            answers = runner.poll(mine) if mine else {}
+            with mistakes_of(backend[0]):
+                runner = self.backends.at(backend)
+                identity = runner.identity()
+                mine = [i for i, fact in spec_facts.items() if fact["identity"] == identity]
+                answers = runner.poll(mine) if mine else {}
         except (BackendUnreachable, RunnerUnavailable, SpecError) as error:
             for run_id in spec_facts:
                 self.observations.unreachable(run_id, asked_again(error))
-            return
-        except (FactUnreadable, RunNotFound, OSError):
-            raise
-        except Exception as error:  # noqa: BLE001 - a mistake of the runner's says nothing of a run
-            text = without_secrets(one_line(f"{type(error).__name__}: {error}"))
-            for run_id in spec_facts:
-                why = f"The {backend[0]} runner can't tell how it is ({text}); it is asked again."
-                self.observations.unreachable(run_id, why)
             return
         for run_id, spec_fact in spec_facts.items():
             try:
@@ -214,7 +206,7 @@ class Tracker:
                     self._take(runner, run_id, spec_fact, answers[run_id])
                 else:
                     self._foreign(runner, run_id, spec_fact)
-            except (BackendUnreachable, RunnerUnavailable) as error:
+            except (BackendUnreachable, RunnerUnavailable, SpecError) as error:
                 # The backend answered a moment ago, but what was wanted of the run wasn't carried
                 # out.
                 self.observations.unreachable(run_id, asked_again(error))
@@ -226,7 +218,8 @@ class Tracker:
         if not launched and self._undertake(runner, run_id, spec_fact):
             return
         self.schedule.again(run_id, self._patience.seen_again)
-        reason, message = runner.foreign(spec_fact["identity"])
+        with mistakes_of(runner.name):
+            reason, message = runner.foreign(spec_fact["identity"])
         self.observations.amend(run_id, message, reason)
 
     def _take(
@@ -290,7 +283,8 @@ class Tracker:
     def _withdraw(self, runner: Runner, run_id: str) -> bool:
         """Removes what was made and never started; returns whether that ended the run."""
         try:
-            runner.delete(run_id)
+            with mistakes_of(runner.name):
+                runner.delete(run_id)
         except RunStillLive:
             return False  # it was started this moment
         why = "who was to start it was killed, or not answered"

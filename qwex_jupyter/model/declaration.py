@@ -92,7 +92,7 @@ class Promises:
 
 # The options that are fields of `JobSpec` and that not every runner can honour.
 COMMON: Mapping[str, Option] = {
-    "image": Option("container image; without --runner it means docker", "IMAGE"),
+    "image": Option("container image; where no runner is named or set it means docker", "IMAGE"),
     "cpus": Option("CPU cores: 2, 0.5, 500m", "N"),
     "memory": Option(
         "memory limit: 512m, 2GiB (powers of 1024)",
@@ -148,7 +148,8 @@ class Declaration:
         target_options: Those of the options that say which of several backends is meant. A
             runner object serves one backend: one is made for each value, and the values are
             given to its constructor by these names, with an underscore for each dash.
-        settings: What its constructor may ask for by ``setting(name)``.
+        settings: What its constructor may ask for by ``setting(name)``. Their names are those of
+            all runners: one that is another's already, or the package's own, is that one's.
     """
 
     name: str

@@ -1,13 +1,14 @@
 """The runners by name. Each declares itself in plain data; its class is imported at first use.
 
 Runners of other packages are found by their entry points in the group ``qwex_jupyter.runners``,
-which name a `Declaration`. Those are looked up once, and only for a name or an option that none
-of the known runners has.
+which name a `Declaration`. Those are looked up only for a name or an option that none of the
+known runners has.
 """
 
 from __future__ import annotations
 
-from functools import cache
+import time
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ BUILT_IN = {
 # A runner for tests of what is built on this package: nobody is offered it.
 _FOR_TESTS = {"memory": "qwex_jupyter.testing.declared:DECLARED"}
 _registered: dict[str, Declaration] = {}
+# Seconds after which what is installed is looked through anew for a name that isn't known.
+_LOOK_AGAIN = 10.0
 
 
 def register_runner(declaration: Declaration) -> None:
@@ -58,7 +61,7 @@ def declared(name: str) -> Declaration:
     if where := (BUILT_IN | _FOR_TESTS).get(name):
         found: Declaration = _load(where)
         return found
-    if (entry := _entry_points().get(name)) is not None:
+    if (entry := _entry_points(wanted=name).get(name)) is not None:
         return _of_package(entry)
     known = ", ".join(names(installed=True))
     raise SpecError(
@@ -130,15 +133,56 @@ def _load(where: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-@cache
-def _entry_points() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points
+@dataclass
+class _Installed:
+    """What was found of other packages: their entry points, and each declaration or its failure.
 
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+    Attributes:
+        looked_at: When that was, by the monotonic clock.
+    """
+
+    entries: dict[str, EntryPoint]
+    looked_at: float
+    declared: dict[str, Declaration | str] = field(default_factory=dict)
 
 
-@cache
+_installed: _Installed | None = None
+
+
+def _entry_points(*, wanted: str = "") -> dict[str, EntryPoint]:
+    """The entry points of other packages.
+
+    Args:
+        wanted: Looks anew where this one isn't among them, as it may have been installed since.
+    """
+    global _installed
+    now = time.monotonic()
+    known = _installed
+    lacks = known is not None and wanted and wanted not in known.entries
+    if known is None or (lacks and now - known.looked_at > _LOOK_AGAIN):
+        from importlib import invalidate_caches
+        from importlib.metadata import entry_points
+
+        invalidate_caches()
+        known = _installed = _Installed({e.name: e for e in entry_points(group=GROUP)}, now)
+    return known.entries
+
+
 def _of_package(entry: EntryPoint) -> Declaration:
+    assert _installed is not None
+    found = _installed.declared.get(entry.name)
+    if found is None:
+        try:
+            found = _declaration_of(entry)
+        except RunnerUnavailable as error:
+            found = str(error)  # nothing is imported again that couldn't be
+        _installed.declared[entry.name] = found
+    if isinstance(found, str):
+        raise RunnerUnavailable(found)
+    return found
+
+
+def _declaration_of(entry: EntryPoint) -> Declaration:
     try:
         found = entry.load()
     except Exception as error:

@@ -39,6 +39,12 @@ _PARTS = (
 _MOST_COMPARED = 6
 
 
+def _asking() -> list[str]:
+    """The runners of which a run isn't cancelled without a question."""
+    known = runners.declarations(installed=True)
+    return [each.name for each in known if each.promises.asks_before_cancel]
+
+
 class Monitor(Widget):
     """All runs of a history, live.
 
@@ -63,18 +69,14 @@ class Monitor(Widget):
         self._publisher: Any = None
         self._table_at = 0.0
         place = place or tables.new_place()
-        asks = [
-            each.name
-            for each in runners.declarations(installed=True)
-            if each.promises.asks_before_cancel
-        ]
-        super().__init__(place=place, again=again.format(place=place), asks=asks)
+        super().__init__(place=place, again=again.format(place=place), asks=_asking())
         self._feed.join(self._pass_on)
 
     def _begin(self) -> Message:
         return {**self._feed.whole(), "now": time.time()}
 
     def _pass_on(self, message: Message) -> None:
+        self.asks = _asking()  # a runner may have come since
         self.send({**message, "now": time.time()})
         if self._publisher is not None:
             pulse.ask(self._update_table)

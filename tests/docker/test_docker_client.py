@@ -19,10 +19,11 @@ from api_server import Server
 from cluster_parts import certificate
 from through import Proxy
 
+from qwex_jupyter.disk.folder import RunFolder
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.runners.docker import body as docker_body
-from qwex_jupyter.runners.docker import launch
+from qwex_jupyter.runners.docker import launch, settings
 from qwex_jupyter.runners.docker.endpoint import Refused
 from qwex_jupyter.runners.docker.engine import Engine
 
@@ -183,7 +184,8 @@ def _ours(tmp_path: Path) -> bool:
     try:
         plan = docker_body.make_plan(JobSpec(command=("true",), image=IMAGE), "run", "history")
         list(engine.pull(IMAGE, plan["platform"]))
-        launch.launch(engine, plan, str(tmp_path), {}, by="kernel")
+        inherited = settings.proxies(engine.endpoint.host)
+        launch.launch(engine, plan, RunFolder(str(tmp_path)), inherited, by="kernel")
     except (QwexError, Refused):
         return False
     finally:

@@ -191,7 +191,9 @@ class MonitorPage(WidgetPage):
         """Shows these runs."""
         self.records = list(records)
         self.number = 1
-        self.play({"snapshot": {**whole(records), **more}, "place": "abc", "again": ""})
+        self.play(
+            {"snapshot": {**whole(records), **more}, "place": "abc", "again": "", "asks": ["k8s"]}
+        )
         return self
 
     def stop_clock(self) -> MonitorPage:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ import qwex_jupyter
 from qwex_jupyter import config, runners
 from qwex_jupyter.errors import SpecError, UnsupportedOption
 from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.model.declaration import Declaration, Setting
 from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.testing.declared import DECLARED as MEMORY
 
 
 @pytest.fixture
@@ -165,3 +169,53 @@ def test_profiles_can_stand_in_the_environment(
     """A mapping is written there as Python writes it."""
     monkeypatch.setenv("QWEX_PROFILES", "{'big': '--memory 2g --timeout 1d'}")
     assert config.setting("profiles") == {"big": "--memory 2g --timeout 1d"}
+
+
+def test_threads_that_want_a_setting_of_a_runner_at_once_all_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """None sees a configuration to which only some of them were added."""
+    look, all_there = runners.declarations, threading.Barrier(8)
+
+    def declarations(**which: bool) -> list[Declaration]:
+        all_there.wait()
+        return look(**which)
+
+    monkeypatch.setattr(runners, "declarations", declarations)
+    made = config.Qwex()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: made.value("job_ttl"), range(8)))
+    assert found == ["1h"] * 8
+
+
+def test_a_runner_that_comes_later_brings_its_settings(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """What is configured for it counts though it wasn't known when that was read."""
+    monkeypatch.setattr(runners, "_registered", {})
+    (folder / "ipython_config.py").write_text("c.Qwex.queue = 'night'\n")
+    with pytest.warns(UserWarning, match="queue"):
+        made = config.Qwex(config=Config({"Qwex": {"queue": "dawn"}}))
+    assert made.job_ttl == "1h"
+    declaration = Declaration(
+        name="far",
+        runner=MEMORY.runner,
+        promises=MEMORY.promises,
+        settings={"queue": Setting("day", "Where it waits.", ("day", "night", "dawn"))},
+    )
+    runners.register_runner(declaration)
+    assert made.value("queue") == "dawn"
+    made.update_config(Config({"Qwex": {"queue": "day"}}))
+    assert made.value("queue") == "day"
+    assert config.setting("queue") == "night"
+
+
+def test_a_file_may_load_that_of_another_profile(folder: Path) -> None:
+    """As IPython's own loader lets it."""
+    other = folder.parent / "profile_other"
+    other.mkdir()
+    (other / "ipython_config.py").write_text("c.Qwex.grace = '9s'\n")
+    (folder / "ipython_config.py").write_text(
+        "load_subconfig('ipython_config.py', profile='other')\n"
+    )
+    assert config.setting("grace") == "9s"

@@ -31,15 +31,13 @@ class Broken(SubmitFailed):
 class Server:
     """One of this process.
 
-    Args:
-        has: What this process is now, and so what the server is born with.
-
     Raises:
         SubmitFailed: It could not be started; says why.
     """
 
-    def __init__(self, has: limits.Limits) -> None:
-        self._owner, self._gone, self._born = os.getpid(), False, has
+    def __init__(self) -> None:
+        # What this process is now, the server is born with.
+        self._owner, self._gone, self._born = os.getpid(), False, limits.here()
         self._pid, self._pipe, self._said = 0, -1, -1
         root = os.path.dirname(os.path.dirname(os.path.abspath(_version.__file__)))
         command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, root, "qwex-supervisor"]
@@ -88,7 +86,11 @@ class Server:
         A forked child makes one for itself.
         """
         mine = self._owner == os.getpid() and self._pipe >= 0
-        return mine and limits.within(has, self._born) and not self._ended()
+        return mine and self.fits(has) and not self._ended()
+
+    def fits(self, has: limits.Limits) -> bool:
+        """Whether a program of it can have what this process was when that was noted."""
+        return limits.within(has, self._born)
 
     def send(self, message: bytes) -> None:
         """Hands a request over whole; a torn one starts nothing, and ends this server.

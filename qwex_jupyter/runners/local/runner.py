@@ -167,7 +167,12 @@ class LocalRunner(Runner):
 
     def _ready_server(self, has: limits.Limits) -> Server:
         if self._server is None or not self._server.usable(has):
-            self._server = Server(has)
+            self._server = Server()
+            if not self._server.fits(has):
+                raise SubmitFailed(
+                    "Since the run was prepared, the limits of this process were lowered (ulimit, "
+                    "nice), and no child of it can have those again. Prepare it anew."
+                )
         return self._server
 
     def poll(self, run_ids: Iterable[str]) -> dict[str, Snapshot | RunNotFound]:
