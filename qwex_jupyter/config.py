@@ -84,8 +84,8 @@ class Qwex(Configurable):
         super().update_config(config)
 
     def _look_at(self, config: Config) -> None:
-        core = super().traits()
-        if any(name not in core for name in config.get("Qwex", {})):
+        named = config.get("Qwex")
+        if named and not named.keys() <= super().traits().keys():
             self.complete()
 
     @classmethod
