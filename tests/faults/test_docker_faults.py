@@ -36,7 +36,7 @@ from wire import Wire
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.folder import LAUNCH, STOP
 from qwex_jupyter.errors import SubmitFailed
-from qwex_jupyter.manager import closing, manager
+from qwex_jupyter.manager import closing, prepared
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.spec import JobSpec, Resources
@@ -292,8 +292,8 @@ def test_a_stranger_of_our_name_is_left_alone(
     docker_place: Place, monkeypatch: pytest.MonkeyPatch, state: str, labelled: bool
 ) -> None:
     """A container of a run's name with other labels is never started, stopped or removed."""
-    run_id = manager.new_run_id(time.time())
-    monkeypatch.setattr(manager, "new_run_id", lambda _: run_id)
+    run_id = prepared.new_run_id(time.time())
+    monkeypatch.setattr(prepared, "new_run_id", lambda _: run_id)
     labels = {LABEL: run_id, HISTORY: "another"} if labelled else {}
     with docker_place.client() as client:
         sleep = "sleep 600" if state == "running" else "exit 0"

@@ -165,10 +165,10 @@ def test_a_job_of_another_history_is_left_alone(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Job of a run's name that is none of this history is refused, and never touched."""
-    from qwex_jupyter.manager import manager
+    from qwex_jupyter.manager import prepared
 
-    run_id = manager.new_run_id(time.time())
-    monkeypatch.setattr(manager, "new_run_id", lambda _: run_id)
+    run_id = prepared.new_run_id(time.time())
+    monkeypatch.setattr(prepared, "new_run_id", lambda _: run_id)
     plan = place.manager.runner("k8s").plan(place.spec("exit 0"), run_id)
     theirs = plan["job"]
     for labels in (theirs["metadata"]["labels"], theirs["spec"]["template"]["metadata"]["labels"]):

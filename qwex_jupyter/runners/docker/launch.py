@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import secrets as random
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable, SubmitFai
 from qwex_jupyter.runners.base import Plan
 from qwex_jupyter.runners.container import conventions
 from qwex_jupyter.runners.container.conventions import given
+from qwex_jupyter.runners.container.retry import tries
 from qwex_jupyter.runners.container.times import moment
 from qwex_jupyter.runners.docker import state
 from qwex_jupyter.runners.docker.body import archive, binds
@@ -98,7 +98,7 @@ class _Launch:
             raise ImageMissing  # its create call takes any image by that name (seen with 4.3)
         body = self._body()
         trouble: Exception | None = None
-        for _ in range(_TRIES):
+        for _ in tries(_PAUSE, most=_TRIES):
             try:
                 answer = self._engine.call(
                     "POST",
@@ -115,7 +115,6 @@ class _Launch:
                     # With 409 the name is taken by one that is being made this moment, perhaps by
                     # a try of ours whose answer was lost.
                     trouble = error
-                    time.sleep(_PAUSE)
                     continue
                 if error.status == 404 or "no such image" in error.text.lower():
                     raise ImageMissing(error.text) from error
@@ -126,7 +125,6 @@ class _Launch:
             except BackendUnreachable as error:
                 # It may have been made all the same: the name tells, at the next try at the latest.
                 trouble = error
-                time.sleep(_PAUSE)
                 found = self._look()
                 if found is not None:
                     return self._adopt(found)
@@ -192,12 +190,11 @@ class _Launch:
             body["HostConfig"]["UsernsMode"] = "host"
 
     def _look(self) -> dict[str, Any] | None:
-        for _ in range(_TRIES):
+        for _ in tries(_PAUSE, most=_TRIES):
             try:
                 return self._engine.inspect(self._name)
             except BackendUnreachable as error:
                 trouble = error
-                time.sleep(_PAUSE)
         raise SubmitFailed(f"It isn't known whether the container was made: {trouble}") from trouble
 
     def _without_init(self, text: str) -> bool:
@@ -234,7 +231,7 @@ class _Launch:
         if not self._plan["archive"]["inside"]:
             return
         with archive(self._plan, self._folder) as data:
-            for attempt in range(_TRIES):
+            for _ in tries(_PAUSE, most=_TRIES):
                 data.seek(0)
                 try:
                     self._engine.call(
@@ -247,20 +244,19 @@ class _Launch:
                     return
                 except (BackendUnreachable, Refused) as error:
                     # What was cut in the middle is put there once more, in the same places.
-                    final = isinstance(error, Refused) and error.status not in _AWAY | _PERHAPS
-                    if final or attempt == _TRIES - 1:
+                    if isinstance(error, Refused) and error.status not in _AWAY | _PERHAPS:
                         raise
-                    time.sleep(_PAUSE)
+                    trouble: Exception = error
+            raise trouble
 
     def start(self) -> None:
         """The one call that can start the program, and what follows from its answer."""
-        for _ in range(_TRIES):
+        for _ in tries(_PAUSE, most=_TRIES):
             try:
                 self._engine.call("POST", f"/containers/{self._id}/start", timeout=SLOW)
             except Refused as error:
                 if error.status in _AWAY and not self._started():
-                    time.sleep(_PAUSE)  # it was turned away before anything was done
-                    continue
+                    continue  # it was turned away before anything was done
                 if error.status in _AWAY | _PERHAPS:
                     break  # it may run, or not: whoever looks sees it
                 if self._without_init(error.text) and self._again_without_init():

@@ -24,6 +24,7 @@ from qwex_jupyter.model.status import End, Reason
 from qwex_jupyter.model.text import without_secrets
 from qwex_jupyter.model.units import say_bytes
 from qwex_jupyter.runners.base import Plan
+from qwex_jupyter.runners.container.retry import tries
 from qwex_jupyter.runners.docker import launch, state
 from qwex_jupyter.runners.docker.endpoint import Refused
 from qwex_jupyter.runners.docker.engine import Engine
@@ -167,12 +168,10 @@ class _Pull:
     def run(self) -> None:
         """Pulls; a cut connection is tried again."""
         try:
-            for attempt in range(_TRIES):
+            for _ in tries(_PAUSE, most=_TRIES):
                 self.failed = self._once()
                 if self.failed is None or self.failed[0] is not Reason.IMAGE_PULL_FAILED:
                     return
-                if attempt < _TRIES - 1:
-                    time.sleep(_PAUSE)
         except Exception as error:  # noqa: BLE001 - whatever it is, the image didn't come
             why = without_secrets(f"{type(error).__name__}: {error}")
             self.failed = Reason.IMAGE_PULL_FAILED, f"{self._image} could not be pulled: {why}"

@@ -16,6 +16,7 @@ from qwex_jupyter.disk.folder import RUN, STOP, RunFolder
 from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable, SubmitFailed
 from qwex_jupyter.runners.base import Plan
 from qwex_jupyter.runners.container.conventions import HISTORY_LABEL, NONCE_LABEL, RUN_LABEL, given
+from qwex_jupyter.runners.container.retry import tries
 from qwex_jupyter.runners.k8s import files, manifest
 from qwex_jupyter.runners.k8s.cluster import Cluster, unsent
 from qwex_jupyter.runners.k8s.objects import HANDOVER, uid_of
@@ -70,9 +71,10 @@ def _create(
     """
     name, patience = job["metadata"]["name"], cluster.patience
     begun = time.monotonic()
+    until = begun + patience.try_for
     # Once a POST may have been carried out, no later answer says that it was not.
     unsure = False
-    while True:
+    for _ in tries(_PAUSE, until=until):
         try:
             found: dict[str, Any] = cluster.call(
                 "POST", cluster.path("jobs"), params=_STRICT, body=job, timeout=patience.post
@@ -98,12 +100,11 @@ def _create(
         except (BackendUnreachable, RunnerUnavailable):
             pass
         # A Job that was made and ended meanwhile, and that somebody cleaned up, isn't made anew.
-        ended = folder.has(RUN) or folder.has(STOP)
-        if ended or time.monotonic() - begun > patience.try_for:
-            if unsure or folder.has(RUN):
-                return None
-            raise SubmitFailed(f"{cluster.called} turned it away. Nothing was started.")
-        time.sleep(_PAUSE)
+        if folder.has(RUN) or folder.has(STOP):
+            break
+    if unsure or folder.has(RUN):
+        return None
+    raise SubmitFailed(f"{cluster.called} turned it away. Nothing was started.")
 
 
 def _adopted(there: dict[str, Any], job: dict[str, Any], nonce: str) -> dict[str, Any] | None:
@@ -143,12 +144,13 @@ def _hand_over(cluster: Cluster, job: dict[str, Any], companions: list[dict[str,
             if isinstance(error, Refused):
                 why = _refused(error, cluster, body)
             raise SubmitFailed(why) from error
-    while not lift(cluster, name) and time.monotonic() < until:
-        time.sleep(_PAUSE)
+    for _ in tries(_PAUSE, until=until):
+        if lift(cluster, name):
+            return
 
 
 def _made(cluster: Cluster, kind: str, body: dict[str, Any], until: float) -> None:
-    while True:
+    for _ in tries(_PAUSE, until=until):
         try:
             cluster.call("POST", cluster.path(kind), body=body, timeout=cluster.patience.post)
             return
@@ -156,12 +158,12 @@ def _made(cluster: Cluster, kind: str, body: dict[str, Any], until: float) -> No
             # By a try whose answer was lost: names hold the run's id, so nobody else's.
             if error.reason == "AlreadyExists":
                 return
-            if not passes(error) or time.monotonic() > until:
+            if not passes(error):
                 raise
-        except BackendUnreachable:
-            if time.monotonic() > until:
-                raise
-        time.sleep(_PAUSE)
+            trouble: Exception = error
+        except BackendUnreachable as error:
+            trouble = error
+    raise trouble
 
 
 def lift(cluster: Cluster, name: str) -> bool:
