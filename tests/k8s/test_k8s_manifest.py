@@ -199,7 +199,6 @@ def test_resources() -> None:
         {"labels": {"a..b/c": "x"}},
         {"labels": {"a/b": "x", "a-./c": "x"}},
         {"script": "x" * 250_001},
-        {"options": {"pull": "sometimes"}},
     ],
 )
 def test_what_can_not_be_right_is_refused(more: dict[str, Any]) -> None:

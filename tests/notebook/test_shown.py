@@ -19,14 +19,14 @@ echo be''gun; until [ -e {name}.go ]; do sleep 0.02; done; exit 5"""
 SLOW = """
 import os, time
 from qwex_jupyter.manager.manager import RunManager
-real = RunManager._submit
+real = RunManager._hand_over
 def slow(*given):
     run = real(*given)
     open("handed", "w").close()
     while not (os.path.exists("over") or get_ipython().exit_now):
         time.sleep(0.01)
     return run
-RunManager._submit = slow
+RunManager._hand_over = slow
 """
 
 

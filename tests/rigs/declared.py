@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -46,8 +47,9 @@ def settings() -> str:
 
 def promises() -> str:
     """Each promise, and who makes it."""
-    said = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", Promises.__doc__ or "", re.MULTILINE)
-    meaning = {name: " ".join(text.split()).rstrip(".") for name, text in said}
+    text = inspect.getdoc(Promises) or ""  # whose indentation compilers differ about
+    said = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
+    meaning = {name: " ".join(words.split()).rstrip(".") for name, words in said}
     head = " | ".join(each.name for each in DECLARED)
     lines = [f"| promise | | {head} |", "|---|---|" + "---|" * len(DECLARED)]
     for field in dataclasses.fields(Promises):

@@ -204,11 +204,12 @@ def test_a_built_in_runner_cannot_be_replaced() -> None:
         runners.register_runner(Declaration(name="local", runner="a:B", promises=MEMORY.promises))
 
 
-def test_a_value_that_is_none_of_the_choices_is_refused(home: str) -> None:
+@pytest.mark.parametrize("name", ["docker", "k8s"])
+def test_a_value_that_is_none_of_the_choices_is_refused(home: str, name: str) -> None:
     """What a declaration lists is all that is taken, before anything is started."""
     args, command = parse_run(["--image=a", "--pull=now", "true"])
     with pytest.raises(SpecError, match="--pull='now': choose one of missing, always, never"):
-        RunManager(home).runner("docker").refuse_unsupported(make_spec(args, command, None, {}))
+        RunManager(home).runner(name).plan(make_spec(args, command, None, {}), "a-run")
 
 
 @pytest.mark.parametrize("name", runners.names())
