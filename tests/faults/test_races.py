@@ -830,6 +830,7 @@ def test_interrupts_at_random_moments(tmp_path: Path) -> None:
             except KeyboardInterrupt:
                 inside.clear()
                 taken += 1
+        manager.close()  # an end in the midst of an observation leaves half of one behind
 
     actor = Actor(loop, "", diary=tmp_path / "diary")
     actor.done(within=2 * PATIENCE)

@@ -392,6 +392,9 @@ def test_a_class_that_cannot_be_made_costs_no_watch_of_others(
     """A kernel in which one runner can't be had watches the runs of the others."""
     mine = faulty.submit(JobSpec(command=("sleep", "600")), "faulty")
     other = faulty.submit(JobSpec(command=("sleep", "600")), "memory")
+    # A later observation of this kernel would say what it saw, and not what the other missed.
+    for run in (mine, other):
+        until(lambda run=run: faulty.history.record(run.run_id).status is RunStatus.RUNNING)
     later = RunManager(faulty.history.home)
     with monkeypatch.context() as broken:
         broken.setattr(_Faulty, "__init__", lambda *_, **__: 1 / 0)

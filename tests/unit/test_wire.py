@@ -9,6 +9,7 @@ import os
 import socket
 import tarfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -388,14 +389,18 @@ def test_a_private_registry_wants_a_password(engine: Engine, private_registry: R
 
 
 def test_a_slow_layer_comes_whole(docker_engine: Engine, registry: Registry) -> None:
-    """At 5 MB a second the pull tells its progress many times, and the image is whole."""
+    """At 5 MB a second the pull takes as long as that says, tells of it, and is whole."""
     name = registry.put("big", "team/slow:1")
     registry.wire.slow("GET", "/blobs/", rate=5_000_000)
+    started = time.monotonic()
     with docker_engine.client() as client:
         said = list(client.pull(name, stream=True, decode=True))
+    took = time.monotonic() - started
     shares = [each["progressDetail"]["current"] for each in said if each.get("progressDetail")]
-    # Where nothing holds it back there are about ten, else some thirty.
-    assert len({share for share in shares if 0 < share < 9_000_000}) >= 20
+    # How often an engine tells its share depends on how busy the machine is; the least time
+    # that so many bytes take doesn't.
+    assert took > max(shares) / 5_000_000 * 0.9
+    assert len({share for share in shares if 0 < share < 9_000_000}) >= 5
     assert has(docker_engine, name)
 
 
