@@ -632,7 +632,7 @@ def handed_on(manager: RunManager, run_id: str) -> None:
     while not server._ended():
         assert time.monotonic() < until
         time.sleep(0.005)
-    for _ in range(200):
+    for _ in range(1000):
         names = [name for name in os.listdir(folder) if not name.startswith(".reserve.")]
         if any("launch.json" in name for name in names):
             return
@@ -804,7 +804,7 @@ def test_interrupts_at_random_moments(tmp_path: Path) -> None:
         dropped: list[object] = []
         sys.unraisablehook = lambda told: dropped.append(told.exc_type)
         stack = open(tmp_path / "diary", "w")  # noqa: SIM115 - said there should this hang
-        faulthandler.dump_traceback_later(1.9 * PATIENCE, file=stack)
+        faulthandler.dump_traceback_later(9.9 * PATIENCE, file=stack)
 
         def interrupt() -> None:
             nonlocal over
@@ -833,7 +833,7 @@ def test_interrupts_at_random_moments(tmp_path: Path) -> None:
         manager.close()  # an end in the midst of an observation leaves half of one behind
 
     actor = Actor(loop, "", diary=tmp_path / "diary")
-    actor.done(within=2 * PATIENCE)
+    actor.done(within=10 * PATIENCE)  # so long it takes only where it hangs
     manager = RunManager(home)
     lose_patience()
     until = time.monotonic() + PATIENCE

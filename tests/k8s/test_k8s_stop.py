@@ -212,8 +212,8 @@ def test_the_pod_holds_a_timeout_when_nobody_lives(there: There, home: str, tmp_
     assert "timeout of 5s" in record.message and f"%qwex rerun {run.handle}" in record.message
     assert run.logs("stdout") == "up\nbye\n"
     ran = record.duration()
-    # In whole seconds; never cut short.
-    assert ran is not None and 5 <= ran <= 5 + 6
+    # In whole seconds; never cut short. A busy kubelet looks seconds after it is over.
+    assert ran is not None and 5 <= ran <= 5 + 15
 
 
 def test_a_timeout_counts_from_the_program_s_start(there: There) -> None:
@@ -229,7 +229,7 @@ def test_a_timeout_counts_from_the_program_s_start(there: There) -> None:
     assert (record.status, record.reason) == (RunStatus.FAILED, Reason.TIMED_OUT), record
     assert "3" in run.logs("stdout").splitlines()
     ran = record.duration()
-    assert ran is not None and 2 <= ran <= 3 + 8, ran
+    assert ran is not None and 2 <= ran <= 3 + 15, ran
 
 
 def test_a_timeout_is_not_reached(there: There) -> None:
