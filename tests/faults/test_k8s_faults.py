@@ -623,7 +623,7 @@ from qwex_jupyter.manager.manager import RunManager
 manager = RunManager(sys.argv[1])
 manager.recover()
 for run_id in manager.history.run_ids():
-    record = manager.get(run_id).wait(60, check=False).record
+    record = manager.get(run_id).wait(150, check=False).record
     print(run_id, record.status, record.exit_code, record.reason or "-", flush=True)
 manager.close()
 """

@@ -804,7 +804,7 @@ def test_interrupts_at_random_moments(tmp_path: Path) -> None:
         dropped: list[object] = []
         sys.unraisablehook = lambda told: dropped.append(told.exc_type)
         stack = open(tmp_path / "diary", "w")  # noqa: SIM115 - said there should this hang
-        faulthandler.dump_traceback_later(9.9 * PATIENCE, file=stack)
+        faulthandler.dump_traceback_later(3.9 * PATIENCE, file=stack)
 
         def interrupt() -> None:
             nonlocal over
@@ -833,7 +833,7 @@ def test_interrupts_at_random_moments(tmp_path: Path) -> None:
         manager.close()  # an end in the midst of an observation leaves half of one behind
 
     actor = Actor(loop, "", diary=tmp_path / "diary")
-    actor.done(within=10 * PATIENCE)  # so long it takes only where it hangs
+    actor.done(within=4 * PATIENCE)  # so long it takes only where it hangs
     manager = RunManager(home)
     lose_patience()
     until = time.monotonic() + PATIENCE
