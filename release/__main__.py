@@ -104,6 +104,9 @@ def build(interpreter: str, folder: Path) -> int:
         print(f"{there[0]} is there already: remove it, or name another folder.")
         return 1
     command = [interpreter, "-m", "build", "--outdir", str(folder), str(ROOT)]
+    has_uv = [interpreter, "-c", "import uv"]
+    if subprocess.run(has_uv, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+        command += ["--installer", "uv"]  # sooner than by pip
     if code := subprocess.run(command, check=False).returncode:
         return code
     made = sorted(map(str, folder.glob("qwex_jupyter-*")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from environment import ROOT
+from rattler_build import Stage0Recipe
 
 import qwex_jupyter
 
@@ -22,8 +24,8 @@ pytestmark = pytest.mark.once
 
 REPOSITORY = "qwex-jupyter/qwex-jupyter"
 TAG = f"refs/tags/v{qwex_jupyter.__version__}"
-# What the wheel has of the package; a file of another kind is added here on purpose.
-KINDS = {".py", ".js", ".css", ".typed"}
+# What the package may have; a file of another kind is added here on purpose.
+KINDS = {".py", ".js", ".css", ".json", ".typed"}
 
 _spec = importlib.util.spec_from_file_location("release", ROOT / "release" / "__main__.py")
 assert _spec is not None
@@ -159,6 +161,18 @@ def test_twine_accepts_both(built: Built) -> None:
 
 
 @pytest.mark.tier("all")
+def test_the_recipe_for_conda_forge_takes_the_sdist(built: Built) -> None:
+    """``python3 release recipe`` has the sdist's address on PyPI and its hash, and is rendered."""
+    (sdist,) = built.folder.glob("*.tar.gz")
+    command = [sys.executable, str(ROOT / "release"), "recipe", str(sdist)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (variant,) = Stage0Recipe.from_yaml(done.stdout).render()
+    (source,) = variant.recipe.to_dict()["source"]
+    assert source["url"].rpartition("/")[2] == sdist.name
+    assert source["sha256"] == hashlib.sha256(sdist.read_bytes()).hexdigest()
+
+
+@pytest.mark.tier("all")
 def test_the_sdist_is_the_repository(built: Built) -> None:
     """The sdist has every file of the repository, and beside them the metadata alone."""
     assert len(built.sdist) == len(set(built.sdist))
@@ -169,7 +183,7 @@ def test_the_sdist_is_the_repository(built: Built) -> None:
 def test_the_wheel_is_the_package(built: Built) -> None:
     """The wheel has the package with the suite for runners, its metadata and its licence alone."""
     here = {name for name in files_of_the_repository() if name.startswith("qwex_jupyter/")}
-    assert {Path(name).suffix or Path(name).name for name in here} == KINDS
+    assert {Path(name).suffix for name in here} <= KINDS
     info = f"qwex_jupyter-{qwex_jupyter.__version__}.dist-info"
     about = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
     assert len(built.wheel) == len(set(built.wheel))
