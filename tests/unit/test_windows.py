@@ -113,6 +113,7 @@ print(process.standing(process.identify(os.getpid())))
 run = submit("out hello\nerr oops\nexit 137", name="one")
 run.wait(60, check=False)
 print(run.status, run.exit_code, repr(run.logs()), "SIGKILL" in run.message)
+m.history.folder(run.run_id).sync()
 with open(run.log_path, "rb") as file:
     print(file.read())
 long = submit("out begun\nsleep 600")
