@@ -46,6 +46,9 @@ _OS = {
     *("O_APPEND", "O_CREAT", "O_EXCL", "O_RDONLY", "O_RDWR", "O_TRUNC", "O_WRONLY"),
     *("F_OK", "R_OK", "W_OK", "X_OK", "SEEK_SET", "SEEK_CUR", "SEEK_END", "TMP_MAX"),
     *("P_NOWAIT", "P_NOWAITO", "P_WAIT"),
+    # From 3.12 or 3.13 on.
+    *(("get_blocking", "set_blocking") if sys.version_info >= (3, 12) else ()),
+    *(("process_cpu_count", "fchmod", "lchmod") if sys.version_info >= (3, 13) else ()),
 }
 _SIGNALS = {"SIGABRT": 22, "SIGFPE": 8, "SIGILL": 4, "SIGINT": 2, "SIGSEGV": 11, "SIGTERM": 15}
 _OF_SIGNAL = {
