@@ -11,7 +11,7 @@ from qwex_jupyter.disk.home import default_home
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.spec import JobSpec
-from qwex_jupyter.system import frontend
+from qwex_jupyter.system import frontend, libraries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ def submit(
 
 
 def monitor(*, place: str = "") -> Monitor | Table:
-    """All runs, live; where nobody watches, or in a terminal, a table of the newest.
+    """All runs, live; where nobody watches, in a terminal or without anywidget, a table.
 
     Args:
         place: For the page itself, which has lost its kernel: where its table stands.
@@ -78,6 +78,8 @@ def monitor_of(manager: RunManager, *, place: str = "") -> Monitor | Table:
 
     if not frontend.is_watched():
         return tables.of_history(manager.history)
+    if lacks := libraries.trouble(libraries.WIDGETS):
+        return tables.of_history(manager.history, f"{lacks}, and this will be live.")
     from qwex_jupyter.widgets.monitor import Monitor
 
     return Monitor(manager, place=place, again=_AGAIN)

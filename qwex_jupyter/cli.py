@@ -42,9 +42,9 @@ _IN_A_SHELL = {"%%qwex?": "qwex run --help", "%%qwex": "qwex run", "%qwex": "qwe
 _OURS = re.compile(r"(?<!\S)(?:%%qwex\?|%%?qwex(?= ))")
 
 # What a shell knows them by: usage (sysexits.h), a run that has no exit code of its own, and
-# what was ended by a signal.
+# what was ended by a signal: 13 is SIGPIPE, which not every system has a name for.
 _USAGE, _NO_CODE = 64, 1
-_INTERRUPTED, _NO_READER = 128 + signal.SIGINT, 128 + signal.SIGPIPE
+_INTERRUPTED, _NO_READER = 128 + signal.SIGINT, 128 + 13
 
 
 def main(argv: Sequence[str] | None = None) -> int:

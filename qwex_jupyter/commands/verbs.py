@@ -29,7 +29,7 @@ from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason
 from qwex_jupyter.model.text import plain
 from qwex_jupyter.model.units import parse_duration, parse_memory, say_bytes, say_count
-from qwex_jupyter.system import frontend
+from qwex_jupyter.system import frontend, libraries
 
 # So many lines are read when nobody says how many; and so much text a server lets through at
 # once, which drops what comes above three megabytes in three seconds.
@@ -160,6 +160,8 @@ def doctor(manager: RunManager) -> str:
         f"qwex_jupyter {__version__}, Python {sys.version.split()[0]}, {sys.platform}",
         f"✓ history  {manager.history.home} ({free} free)",
     ]
+    if lacks := libraries.missing(libraries.WIDGETS):
+        lines.append(f"✗ widgets  {lacks}, for live cards and the monitor.")
     for name, thread in threads.items():
         found = answers[name][:]
         if thread.is_alive():

@@ -13,7 +13,7 @@ import os
 
 from qwex_jupyter.disk.folder import RunFolder
 from qwex_jupyter.model.record import is_run_id
-from qwex_jupyter.system import frontend
+from qwex_jupyter.system import files, frontend
 
 _FOLDER = "awaited"
 
@@ -23,8 +23,7 @@ def add(home: str, run_id: str) -> None:
     folder = _here(home)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-        os.close(os.open(os.path.join(folder, run_id), flags, 0o600))
+        os.close(os.open(os.path.join(folder, run_id), files.MARK, 0o600))
     except OSError:
         pass  # a history that can't be written to: then nobody tells of it, as `qwex runs` does
 

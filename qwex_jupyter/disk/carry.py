@@ -18,11 +18,13 @@ import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import IO
 
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.folder import FILES, RUNS, SPEC, RunFolder
 from qwex_jupyter.errors import FactTooLarge, FactUnreadable, SpecError
 from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.system import files
 from qwex_jupyter.system.paths import current_folder, whole_path
 
 _CHUNK = 1024**2
@@ -89,8 +91,8 @@ def _add(found: dict[str, Carried], one: Carried) -> None:
 
 def _parents(path: str) -> list[str]:
     """The folders that a relative path lies in, the outermost first."""
-    parts = path.split(os.sep)[:-1]
-    return [os.path.join(*parts[: count + 1]) for count in range(len(parts))]
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
 def take(spec: JobSpec, home: str, folder: RunFolder, *, sync: bool = True) -> None:
@@ -183,7 +185,7 @@ def unpack(folder: RunFolder) -> None:
                 _clone(one.source, target)
                 os.chmod(target, one.mode | stat.S_IRUSR | stat.S_IWUSR)
                 os.utime(target, ns=(one.mtime, one.mtime))
-        os.rename(making, work)
+        files.move(making, work)
     except OSError:
         shutil.rmtree(making, ignore_errors=True)
         if not os.path.isdir(work):
@@ -195,10 +197,14 @@ def path_of(source: str, cwd: str) -> str:
 
     What lies in the submitter's folder keeps its relative path, anything else its last part.
     """
-    inside = os.path.relpath(source, cwd)
+    try:
+        inside = os.path.relpath(source, cwd)
+    except ValueError:  # it lies on another drive of Windows
+        inside = os.pardir
     if inside == os.curdir:
         return ""
-    return os.path.basename(source) if inside.split(os.sep)[0] == os.pardir else inside
+    parts = inside.split(os.sep)
+    return os.path.basename(source) if parts[0] == os.pardir else "/".join(parts)
 
 
 def shell_lines(spec: JobSpec, home: str, folder: RunFolder, work: str) -> list[str]:
@@ -303,7 +309,7 @@ def _walk(
         _readable(path)
         yield Carried(path, source, mode, state.st_mtime_ns, folder=True)
     for name in names:
-        inner = os.path.join(path, name)
+        inner = f"{path}/{name}" if path else name
         yield from _walk(word, os.path.join(source, name), inner, home, (*above, real))
 
 
@@ -342,8 +348,7 @@ def _link(one: Carried, target: str, run_id: str) -> None:
 def _copy(one: Carried, target: str) -> Carried:
     """Makes a pristine copy and returns its entry of the manifest."""
     digest, size = hashlib.sha256(), 0
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(target, flags, 0o400), "wb") as copy:
+    with open(os.open(target, files.NEW, files.UNCHANGED), "wb") as copy:
         for data in _chunks(one.source):
             digest.update(data)
             size += len(data)
@@ -357,7 +362,7 @@ def _chunks(path: str) -> Iterator[bytes]:
     try:
         # The file may have become a pipe since it was looked at, and opening a pipe waits for a
         # writer.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(os.open(path, files.READ_LINKED), "rb") as file:
             while data := file.read(_CHUNK):
                 yield data
     except OSError as error:
@@ -377,10 +382,16 @@ def _clone(source: str, target: str) -> None:
 
     Never a hard link: who writes through that changes the pristine copy.
     """
-    import fcntl
-
     with open(source, "rb") as before, open(target, "xb") as after:
-        try:
-            fcntl.ioctl(after, _FICLONE, before.fileno())
-        except OSError:
+        if not _shares_blocks(before, after):
             shutil.copyfileobj(before, after, _CHUNK)
+
+
+def _shares_blocks(before: IO[bytes], after: IO[bytes]) -> bool:
+    try:
+        from fcntl import ioctl  # not on Windows
+
+        ioctl(after, _FICLONE, before.fileno())
+    except (ImportError, OSError):
+        return False
+    return True

@@ -18,14 +18,19 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from qwex_jupyter.errors import FactTooLarge, FactUnreadable, HomeUnusable
+from qwex_jupyter.system import files
 
 Fact = dict[str, Any]
 
 # A folder by its path, or a `RunFolder`.
 Folder = str | os.PathLike[str]
 
-# What a home that can't hard-link answers: FAT, exFAT, some SMB and FUSE mounts.
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+# What a home that can't hard-link answers: FAT, exFAT, some SMB and FUSE mounts; the last is
+# Windows' word for the first two.
+_NO_LINKS = {
+    errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV,
+    errno.EINVAL,
+}  # fmt: skip
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 NO_ROOM = NO_SPACE | {errno.EROFS, errno.EFBIG}
 # Errors of this process, or of the way to the disk, which say nothing about the file.
@@ -113,7 +118,7 @@ def link_once(
             return winner
         _step(name, "linked")
         if sync:
-            _sync_folder(folder)
+            files.sync_folder(folder)
         return value
     finally:
         _step(name, "unlink")
@@ -170,9 +175,7 @@ def glance(folder: Folder, name: str) -> Fact | None:
 
 
 def _read(path: str) -> bytes:
-    # Opened without blocking, because somebody's named pipe may lie there.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags)
+    descriptor = files.patient(os.open, path, files.READ)
     try:
         chunks: list[bytes] = []
         size = 0
@@ -208,7 +211,7 @@ def replace(folder: Folder, name: str, value: Fact) -> None:
             _step(name, "write")
             file.write(data)
         _step(name, "rename")
-        os.rename(mine, os.path.join(folder, name))
+        files.move(mine, os.path.join(folder, name))
     except BaseException:
         _unlink(mine)
         raise
@@ -230,7 +233,7 @@ def _write(folder: Folder, name: str, mine: str, data: bytes, *, sync: bool) -> 
         # The room was set aside when the run was made. It is taken by rename, so two
         # writers never share it, and written in place.
         try:
-            os.rename(os.path.join(folder, _RESERVE + name), mine)
+            files.move(os.path.join(folder, _RESERVE + name), mine)
         except FileNotFoundError:
             raise error from None
         with open(mine, "r+b") as file:
@@ -241,13 +244,12 @@ def _write(folder: Folder, name: str, mine: str, data: bytes, *, sync: bool) -> 
 
 
 def _create(path: str) -> Any:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return open(os.open(path, flags, 0o600), "wb")
+    return open(os.open(path, files.NEW, 0o600), "wb")
 
 
 def _unlink(path: str) -> None:
     try:
-        os.unlink(path)
+        files.patient(os.unlink, path)
     except OSError:
         pass  # already gone, or the folder was renamed away by delete
 
@@ -260,23 +262,9 @@ def sync(folder: Folder, *names: str) -> None:
     """
     for name in names:
         _step(name, "sync")
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(os.path.join(folder, name), flags)
+        descriptor = os.open(os.path.join(folder, name), files.SYNC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Folder) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return  # the link is made; only its age on disk is unknown
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems can't sync a folder
-    finally:
-        os.close(descriptor)
+    files.sync_folder(folder)

@@ -25,7 +25,7 @@ from qwex_jupyter.disk.facts import Fact
 from qwex_jupyter.errors import FactUnreadable
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
-from qwex_jupyter.system import process
+from qwex_jupyter.system import files, process
 
 # In a history's folder: the folders of its runs, and an empty file for each that may live.
 RUNS, OPEN = "runs", "open"
@@ -278,9 +278,8 @@ class RunFolder(os.PathLike[str]):
 
     def _tail(self, stream: str) -> str:
         """The last text of a stream, for the sentence that says why."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            with open(os.open(self.log(stream), flags), "rb") as file:
+            with open(os.open(self.log(stream), files.READ), "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
                 return file.read(_TAIL_BYTES).decode("utf-8", "replace")
         except OSError:

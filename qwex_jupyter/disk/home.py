@@ -18,11 +18,23 @@ def default_home() -> str:
     if home := os.environ.get("QWEX_HOME"):
         return _whole(home)
     base = os.environ.get("XDG_DATA_HOME", "")
-    if sys.platform == "darwin":
+    if own := _of_windows():
+        base = own
+    elif sys.platform == "darwin":
         base = "~/Library/Application Support"
     elif not os.path.isabs(base):  # which counts for nothing, by its specification
         base = "~/.local/share"
     return os.path.join(_whole(base), "qwex")
+
+
+def _of_windows() -> str:
+    """Its folder for the data of a user on this machine; "" elsewhere, where nothing names one."""
+    found = os.environ.get("LOCALAPPDATA", "")
+    if not found:
+        return ""
+    from qwex_jupyter.system import windows
+
+    return found if windows.HERE else ""
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.folder import STREAMS as STREAMS
 from qwex_jupyter.disk.folder import RunFolder, lease_name, lease_number
 from qwex_jupyter.errors import FactUnreadable
-from qwex_jupyter.system import process
+from qwex_jupyter.system import files, process
 
 STDOUT, STDERR = STREAMS
 
@@ -153,20 +153,18 @@ class RunLog:
 
     def write(self, stream: str, data: bytes, offset: int) -> None:
         """Writes bytes of the program at their place."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self.path(stream), flags, 0o600)
+        descriptor = os.open(self.path(stream), files.WRITE, 0o600)
         try:
+            os.lseek(descriptor, offset, os.SEEK_SET)
             view = memoryview(data)
             while view:
-                written = os.pwrite(descriptor, view, offset)
-                view, offset = view[written:], offset + written
+                view = view[os.write(descriptor, view) :]
         finally:
             os.close(descriptor)
 
 
 def _open(path: str) -> int:
-    # Opened without blocking, because somebody's named pipe may lie there.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, files.READ_LINKED)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it isn't a plain file")
@@ -206,7 +204,8 @@ class Tail:
                     raise _unreadable(self._log.path(stream), error) from error
                 self._files[stream] = descriptor
             try:
-                data = os.pread(descriptor, self._chunk, self.offsets[stream])
+                os.lseek(descriptor, self.offsets[stream], os.SEEK_SET)
+                data = os.read(descriptor, self._chunk)
             except OSError as error:
                 raise _unreadable(self._log.path(stream), error) from error
             if data:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import stat
 
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.folder import OPEN, RUNS
 from qwex_jupyter.errors import FactUnreadable, HomeUnusable
+from qwex_jupyter.system import files
 
 _ID = "id"
 
@@ -31,7 +31,7 @@ def open_home(home: str) -> str:
             with os.scandir(folder):
                 pass  # or else each verb finds out by itself that it can't be listed
         found = os.stat(home)
-        if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if not files.is_own(found):
             raise HomeUnusable(
                 f"{home} belongs to somebody else or others may write to it: "
                 "set QWEX_HOME to a folder of your own (chmod 700)."

@@ -40,14 +40,19 @@ def new_place() -> str:
     return uuid.uuid4().hex[:16]
 
 
-def of_history(history: RunHistory) -> Table:
-    """The newest runs, by files alone."""
+def of_history(history: RunHistory, note: str = "") -> Table:
+    """The newest runs, by files alone.
+
+    Args:
+        history: All of them.
+        note: What else is to be said below.
+    """
     found, order = cache.look(history)
     status = found["status"]
     assert isinstance(status, Words)
     counts = Counter(status.values[status.codes[number]] for number in order)
     records = [columns.record_at(found, number) for number in order[:ROWS]]
-    return Table(records, counts, time.time())
+    return Table(records, counts, time.time(), note=note)
 
 
 @dataclass(frozen=True)
@@ -118,12 +123,13 @@ class Table:
         return self.text()
 
     def _foot(self) -> list[str]:
-        if not self.records:
-            return ["No runs yet. Start one: write %%qwex above the code of a cell."]
-        total = sum(self.counts.values()) or len(self.records)
-        which = "" if total == len(self.records) else f"the newest {len(self.records)} of "
-        lines = [f"{which}{self._sum} · as of {moment(self.now)}"]
-        return [*lines, self.note] if self.note else lines
+        if self.records:
+            total = sum(self.counts.values()) or len(self.records)
+            which = "" if total == len(self.records) else f"the newest {len(self.records)} of "
+            line = f"{which}{self._sum} · as of {moment(self.now)}"
+        else:
+            line = "No runs yet. Start one: write %%qwex above the code of a cell."
+        return [line, self.note] if self.note else [line]
 
     def _row(self, record: RunRecord) -> str:
         glyph, colour = GLYPHS[record.status]

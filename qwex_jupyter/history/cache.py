@@ -29,6 +29,7 @@ from qwex_jupyter.history.columns import KINDS, Builder, Columns
 from qwex_jupyter.history.folders import RunFolders
 from qwex_jupyter.model.record import RunRecord, is_run_id
 from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.system import files, windows
 
 # Below this many ended runs a cache isn't worth its cost; and up to this many (or this
 # share) may be read again each time before the cache is written anew.
@@ -41,8 +42,8 @@ _READ_BYTES = 16384
 _DEFAULTS = RunRecord("", "").to_json()
 _REQUIRED = ("run_id", "runner", "status")
 _FINAL = {str(status) for status in RunStatus if status.final}
-# Opened without blocking, because somebody's named pipe may lie there.
-_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Whether a file is opened by its name in a folder that is open, which is quicker.
+_BY_FOLDER = os.open in os.supports_dir_fd
 
 
 def look(
@@ -92,7 +93,9 @@ def look(
 def folder() -> str:
     """The platform's folder for what can be made again; "" where this user has no home folder."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):
+    if windows.HERE:
+        base = os.path.join(os.environ.get("LOCALAPPDATA", ""), "qwex", "Cache")
+    elif not os.path.isabs(base):
         mac = sys.platform == "darwin"
         base = os.path.expanduser("~/Library/Caches" if mac else "~/.cache")
     return os.path.join(base, "qwex") if os.path.isabs(base) else ""
@@ -203,10 +206,10 @@ class _Shelf:
 
     def _get(self, name: str) -> bytes:
         try:
-            if not _private(os.stat(self._folder)):
+            if not files.is_own(os.stat(self._folder)):
                 return b""
-            with open(os.open(os.path.join(self._folder, name), _OPEN_FLAGS), "rb") as file:
-                return file.read() if _private(os.fstat(file.fileno())) else b""
+            with open(os.open(os.path.join(self._folder, name), files.READ), "rb") as file:
+                return file.read() if files.is_own(os.fstat(file.fileno())) else b""
         except OSError:
             return b""
 
@@ -217,17 +220,16 @@ class _Shelf:
             for path in (folder(), self._folder):
                 if not os.path.isdir(path):
                     os.mkdir(path, 0o700)
-            return _private(os.stat(self._folder)) and os.access(self._folder, os.W_OK)
+            return files.is_own(os.stat(self._folder)) and os.access(self._folder, os.W_OK)
         except OSError:
             return False
 
     def _put(self, name: str, data: bytes) -> None:
         mine = os.path.join(self._folder, f".{name}.{secrets.token_hex(8)}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with open(os.open(mine, flags, 0o600), "wb") as file:
+            with open(os.open(mine, files.NEW, 0o600), "wb") as file:
                 file.write(data)
-            os.rename(mine, os.path.join(self._folder, name))
+            files.move(mine, os.path.join(self._folder, name))
         except OSError:
             try:
                 os.unlink(mine)
@@ -235,20 +237,19 @@ class _Shelf:
                 pass  # a folder that can't be written to; the runs are read again next time
 
 
-def _private(found: os.stat_result) -> bool:
-    """Whether only this user can have written the file."""
-    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
 def _read(folders: RunFolders, names: list[str], odd: set[str]) -> tuple[Columns, Columns]:
     """The records of these runs, from their files: the ended ones, and the others."""
     ended, others = Builder(), Builder()
-    runs = os.open(folders.runs_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    where: dict[str, int] = {}
+    before = os.path.join(folders.runs_folder, "")
+    if _BY_FOLDER:
+        runs = os.open(folders.runs_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        where, before = {"dir_fd": runs}, ""
     try:
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
             slow = set(chunk)
-            found = _final_records(runs, [name for name in chunk if name not in odd])
+            found = _final_records(before, where, [name for name in chunk if name not in odd])
             try:
                 ended.add(_parse(found))
                 slow -= found.keys()
@@ -258,17 +259,24 @@ def _read(folders: RunFolders, names: list[str], odd: set[str]) -> tuple[Columns
                 if name in slow:
                     _read_one(folders, name, ended, others)
     finally:
-        os.close(runs)
+        for folder in where.values():
+            os.close(folder)
     return ended.columns(), others.columns()
 
 
-def _final_records(runs: int, names: list[str]) -> dict[str, bytes]:
-    """The content of ``run.json`` in these folders, as far as it can be read quickly."""
+def _final_records(before: str, where: dict[str, int], names: list[str]) -> dict[str, bytes]:
+    """The content of ``run.json`` in these folders, as far as it can be read quickly.
+
+    Args:
+        before: What stands before a folder's name in a path.
+        where: The descriptor of what that path counts from.
+        names: The folders.
+    """
     found = {}
-    opened, read, close, path = os.open, os.read, os.close, "/" + RUN
+    opened, read, close, path, flags = os.open, os.read, os.close, "/" + RUN, files.READ
     for name in names:
         try:
-            file = opened(name + path, _OPEN_FLAGS, dir_fd=runs)
+            file = opened(before + name + path, flags, **where)
         except OSError:
             continue  # not ended, or not readable
         try:

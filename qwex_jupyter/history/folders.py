@@ -28,6 +28,7 @@ from qwex_jupyter.history import reading
 from qwex_jupyter.model.record import RunRecord, is_run_id
 from qwex_jupyter.model.run_ids import STEP, first_id
 from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.system import files
 from qwex_jupyter.system.process import check_platform
 
 # The time of this empty file is the moment that the last run was named after.
@@ -87,7 +88,7 @@ class RunFolders:
         except OSError:
             moment = now
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, files.MARK, 0o600))
             os.utime(path, (moment, moment))
         except OSError:
             pass  # where nothing can be written there won't be a run either
@@ -125,7 +126,7 @@ class RunFolders:
                 carry.take(spec, self.home, making, sync=sync)
             labels = len(json.dumps(dict(spec.labels)).encode())
             making.begin(spec_fact, labels, sync=sync)
-            os.rename(making.path, folder.path)
+            files.move(making.path, folder.path)
             # Another kernel may have taken the run of a submitter that slept for minutes off the
             # list.
             self.mark_open(run_id)
@@ -159,8 +160,7 @@ class RunFolders:
 
     def mark_open(self, run_id: str) -> None:
         """Puts a run on the list of `open_ids`."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-        os.close(os.open(os.path.join(self.open_folder, run_id), flags, 0o600))
+        os.close(os.open(os.path.join(self.open_folder, run_id), files.MARK, 0o600))
 
     def is_open(self, run_id: str) -> bool:
         """Whether a run is on the list of `open_ids`."""
@@ -244,7 +244,7 @@ class RunFolders:
         folder = os.path.join(self.runs_folder, run_id)
         gone = os.path.join(self.runs_folder, f".gone-{run_id[:80]}-{secrets.token_hex(4)}")
         try:
-            os.rename(folder, gone)
+            files.move(folder, gone)
         except FileNotFoundError:
             trouble = None  # deleted before
         except OSError as error:
@@ -255,7 +255,7 @@ class RunFolders:
             trouble = removing.remove(gone)
             if trouble is not None:
                 try:
-                    os.rename(gone, folder)
+                    files.move(gone, folder)
                 except OSError:
                     pass  # it is said where it is, and `sweep` tries again
         if trouble is not None:
@@ -306,6 +306,5 @@ def _number(folder: str) -> tuple[int, int] | None:
 
 
 def _write_new(path: str, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o600), "wb") as file:
+    with open(os.open(path, files.NEW, 0o600), "wb") as file:
         file.write(data)

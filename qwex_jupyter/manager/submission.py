@@ -10,7 +10,7 @@ from dataclasses import replace
 from qwex_jupyter.errors import SpecError
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.runners import declared
-from qwex_jupyter.system.paths import whole_path
+from qwex_jupyter.system.paths import split_mount, whole_path
 
 # MAX_ARG_STRLEN of Linux (include/uapi/linux/binfmts.h) with pages of 4 KiB.
 _LONGEST = 32 * 4096
@@ -117,8 +117,8 @@ def mount_from(word: str, base: str | None = None) -> str:
     """A ``SRC:DST[:ro]`` word; a relative path counts from ``base``, or the current folder."""
     if not word.startswith((".", "~")):
         return word
-    source, colon, rest = word.partition(":")
-    return whole_path(source, base) + colon + rest
+    source, *rest = split_mount(word)
+    return ":".join([whole_path(source, base), *rest])
 
 
 def _env_file(path: str) -> dict[str, str]:

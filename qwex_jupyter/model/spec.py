@@ -6,6 +6,7 @@ A spec is the same for every runner. Whether a runner can honour it is the runne
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -225,7 +226,7 @@ class JobSpec:
             raise SpecError(
                 "here and workdir exclude each other: --here is this folder, -w another."
             )
-        if self.cwd is not None and not self.cwd.startswith("/"):
+        if self.cwd is not None and not os.path.isabs(self.cwd):
             raise SpecError(f"cwd={self.cwd!r} must be a whole path, beginning with a slash.")
         if self.files_of is not None and not re.fullmatch(r"[\w-]+", self.files_of):
             raise SpecError(f"files_of={self.files_of!r} isn't a run id.")

@@ -113,12 +113,21 @@ def _never_starts(stop: Mapping[str, Any]) -> Verdict:
     return Verdict(RunStatus.FAILED, reason, f"{capital(str(stop.get('detail')))}.", None)
 
 
+# The signals of Linux by their numbers, signal(7), for a system that has few names of its own:
+# from there a program runs in a container.
+_OF_LINUX = (
+    *("SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE"),
+    *("SIGKILL", "SIGUSR1", "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT"),
+    *("SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU"),
+    *("SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR", "SIGSYS"),
+)
+_HERE = {int(one): one.name for one in signals.Signals}
+_SIGNALS = _HERE if hasattr(signals, "SIGKILL") else dict(enumerate(_OF_LINUX, 1))
+
+
 def signal_name(number: int) -> str:
     """``SIGKILL`` for 9; ``signal 77`` for a number without a name."""
-    try:
-        return signals.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    return _SIGNALS.get(number, f"signal {number}")
 
 
 def _double(value: Any) -> str:
@@ -197,7 +206,7 @@ def _non_zero(code: int, about: Mapping[str, Any]) -> str:
             "Exit code 141 (SIGPIPE): in a pipe, a later command stopped reading early (like "
             "`| head`), and `pipefail` counts that. If that is fine, put `set +o pipefail` first"
         )
-    if code > 128 and code - 128 in {int(number) for number in signals.Signals}:
+    if code > 128 and code - 128 in _SIGNALS:
         name = signal_name(code - 128)
         if name == "SIGKILL":
             name += ", often for want of memory"

@@ -16,7 +16,7 @@ from qwex_jupyter.display import tables
 from qwex_jupyter.display.card import Card
 from qwex_jupyter.display.publish import publish
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.system import frontend
+from qwex_jupyter.system import frontend, libraries
 
 if TYPE_CHECKING:
     from qwex_jupyter.manager.manager import RunManager
@@ -52,6 +52,8 @@ class Twin:
         self.place = tables.new_place()
         self.live: LiveCard | None = None
         self._manager, self._publisher, self._clock = manager, publisher, clock
+        # Whether there are no widgets here.
+        self._bare = False
         self._awaited = self._hidden = False
         # Who last asked the kernel anything, and when a new one of these is told of the card.
         self._asker, self._greeted, self._due = "", 0, list[float]()
@@ -77,11 +79,15 @@ class Twin:
             awaited.remove(home, record.run_id)
 
     def go_live(self, look: Callable[[], Card]) -> None:
-        """Has the cell show the widget as well.
+        """Has the cell show the widget as well, where there are widgets.
 
         Args:
             look: What is to be shown now; asked from any thread.
         """
+        # Else the first output is all there is, and is brought up to date all the same.
+        self._bare = self._bare or bool(libraries.trouble(libraries.WIDGETS))
+        if self._bare:
+            return
         # Entered at the first card, as it takes a while to be imported.
         from qwex_jupyter.widgets.card import LiveCard
 

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 
 from qwex_jupyter.errors import SpecError
+from qwex_jupyter.system import windows
+
+# A path of Windows begins so, and its colon parts nothing.
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+def split_mount(word: str) -> list[str]:
+    """What stands between the colons of a ``SRC:DST[:ro]`` word."""
+    drive = word[:2] if windows.HERE and _DRIVE.match(word) else ""
+    first, *more = word[len(drive) :].split(":")
+    return [drive + first, *more]
 
 
 def current_folder() -> str:

@@ -1,7 +1,8 @@
 """Which process is meant: a pid alone names a stranger as soon as it is used again.
 
 A process is pid + start ticks + boot + pid namespace + host. On Linux these come from
-``/proc`` (proc(5)); elsewhere from ``ps`` and ``sysctl``. Standard library only: the
+``/proc`` (proc(5)); on macOS from ``ps`` and ``sysctl``. On Windows a process is pid + the moment
+it began + host, and where that isn't told, nothing is said of it. Standard library only: the
 supervisor imports this module.
 """
 
@@ -14,6 +15,7 @@ import time
 from typing import Any
 
 from qwex_jupyter.errors import RunnerUnavailable
+from qwex_jupyter.system import windows
 
 # Tests switch this off to run the paths of systems that have no /proc.
 use_proc = os.path.exists("/proc/self/stat")
@@ -42,8 +44,20 @@ def check_platform() -> None:
         raise RunnerUnavailable(
             "A browser can't start processes: open this notebook in a Jupyter on a machine."
         )
-    if os.name != "posix":
-        raise RunnerUnavailable("This needs Linux or macOS: on Windows use it inside WSL 2.")
+
+
+def check_processes() -> None:
+    """Refuses a platform on which programs can't be run as this package promises.
+
+    Raises:
+        RunnerUnavailable: They can't; says where they can.
+    """
+    check_platform()
+    if windows.HERE:
+        raise RunnerUnavailable(
+            "Processes of this machine need Linux or macOS: on Windows use Jupyter inside WSL 2, "
+            "or take another place: --image for a container, --runner=k8s for a cluster."
+        )
 
 
 def place() -> Identity:
@@ -56,18 +70,20 @@ def place() -> Identity:
             machine = _first_line("/etc/machine-id") or _first_line("/var/lib/dbus/machine-id")
             boot = _first_line("/proc/sys/kernel/random/boot_id")
             namespace = _readlink("/proc/self/ns/pid")
+        elif windows.HERE:
+            machine = boot = namespace = ""
         else:
             machine = _ask("sysctl", "-n", "kern.uuid")
             boot = _ask("sysctl", "-n", "kern.bootsessionuuid")
             namespace = ""
-        host = os.uname().nodename
+        host = os.environ.get("COMPUTERNAME", "") if windows.HERE else os.uname().nodename
         _place[use_proc] = {"host": host, "machine": machine, "boot": boot, "pidns": namespace}
     return dict(_place[use_proc])
 
 
 def identify(pid: int) -> Identity:
     """The full identity of a living process of this machine; ticks is "" when it is gone."""
-    ticks, _ = _ticks_and_state(pid)
+    ticks = (windows.began(pid) or "") if windows.HERE else _ticks_and_state(pid)[0]
     return {"pid": pid, "ticks": ticks, **place()}
 
 
@@ -84,6 +100,11 @@ def standing(who: Identity) -> str:
         return ELSEWHERE
     if who.get("boot") != here["boot"]:
         return GONE if here["pidns"] in ("", _FIRST_PID_NAMESPACE) else ELSEWHERE
+    if windows.HERE:
+        began = windows.began(int(who["pid"]))
+        if began is None or not who.get("ticks"):
+            return ELSEWHERE  # the system didn't tell, now or when it was identified
+        return ALIVE if began == who["ticks"] else GONE
     ticks, state = _ticks_and_state(int(who["pid"]))
     if not ticks or ticks != who.get("ticks") or state.startswith("Z"):
         return GONE

@@ -29,7 +29,7 @@ from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.runners.local import client
 from qwex_jupyter.runners.local.runner import LocalRunner
-from qwex_jupyter.system import process
+from qwex_jupyter.system import process, windows
 from qwex_jupyter.testing.contract import RunnerContract, ShellPrograms, lives
 
 
@@ -523,7 +523,7 @@ def test_windows_gets_one_clear_sentence(
     """Where there is no POSIX, the runner says what to use instead."""
     runner = manager.runner("local")
     with monkeypatch.context() as patch:
-        patch.setattr(os, "name", "nt")
+        patch.setattr(windows, "HERE", True)
         with pytest.raises(RunnerUnavailable, match="WSL"):
             runner.check()
 

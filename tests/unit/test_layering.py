@@ -40,9 +40,12 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # What a supervisor enters under ``python -I -S``: nothing but the standard library.
-PLAIN = {"errors", "disk.facts", "disk.folder", "system.process"} | {
-    f"model.{name}" for name in ("record", "status", "units", "verdict")
-}
+PLAIN = {
+    "errors",
+    "disk.facts",
+    "disk.folder",
+    *(f"system.{n}" for n in ("files", "process", "windows")),
+} | {f"model.{name}" for name in ("record", "status", "units", "verdict")}
 # What runs beside a local program.
 BESIDE = {
     f"runners.local.{name}"
@@ -345,6 +348,8 @@ def writes(path: Path) -> set[str]:
         words = " ".join(map(ast.unparse, [*node.args, *(k.value for k in node.keywords)]))
         if name in _ALWAYS:
             found.add(name)
+        elif name == "files.move":  # which is a rename on this system, or a replacement on Windows
+            found.add("os.rename")
         elif name in _COPIES:
             found.add("shutil.copy" if name != "shutil.move" else name)
         elif name in (
@@ -358,7 +363,7 @@ def writes(path: Path) -> set[str]:
             (".write_text", ".write_bytes", ".touch", ".hardlink_to", ".symlink_to")
         ):
             found.add(name.rpartition(".")[2])
-        elif name == "os.open" and _may_write(path, words):
+        elif name in ("os.open", "files.patient") and _may_write(path, words):
             found.add("os.open:w")
         elif name in ("open", "io.open") or (name.endswith(".open") and name != "os.open"):
             mode = next((k.value for k in node.keywords if k.arg == "mode"), None)
@@ -370,6 +375,9 @@ def writes(path: Path) -> set[str]:
 
 
 def _may_write(path: Path, words: str) -> bool:
+    # Those of `system.files` say it by their names.
+    if kinds := re.findall(r"files\.([A-Z_]+)", words):
+        return not set(kinds) <= {"READ", "READ_LINKED", "SYNC"}
     # Flags may stand in a variable of that file: then what the file says about flags counts.
     named = "O_" in words
     text = words if named else path.read_text()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import pwd
 import re
 import shlex
 import tarfile
@@ -41,7 +40,8 @@ from qwex_jupyter.runners.container.conventions import (
     when_to_pull,
 )
 from qwex_jupyter.runners.docker.settings import platform, refuse_unsigned
-from qwex_jupyter.system.paths import whole_path
+from qwex_jupyter.system import windows
+from qwex_jupyter.system.paths import split_mount, whole_path
 
 # Each setting that is omitted is inherited from the engine's own, and those lose lines: by
 # rotation, and by a buffer that overflows. A max-size of -1 is refused by 20.10.
@@ -82,6 +82,11 @@ def make_plan(spec: JobSpec, run_id: str, history: str, copying: Sequence[str] =
     """
     if not spec.image:
         raise SpecError("the docker runner needs an image: --image=python:3.12.")
+    if spec.here and windows.HERE:
+        raise SpecError(
+            "--here: a container has no folder with the name of one of Windows: mount it with "
+            "-v .:/here -w /here where the engine is Docker Desktop, or carry copies with --files."
+        )
     refuse_unsigned(spec.image)
     pull = when_to_pull(spec)
     path = f"{INSIDE}/{spec.script_name}"
@@ -175,13 +180,13 @@ def _mount(word: str, base: str | None) -> dict[str, Any]:
         word: The word.
         base: What a relative path counts from; None for the current folder.
     """
-    parts = word.split(":")
+    parts = split_mount(word)
     if len(parts) not in (2, 3) or not all(parts):
         raise SpecError(f"-v {word}: write SRC:DST or SRC:DST:ro.")
     source, (target, read_only) = parts[0], target_of(word, parts)
     if source.startswith("pvc/"):
         raise UnsupportedOption(f"-v {word}", "docker", ["k8s"], "because claims are of Kubernetes")
-    if source.startswith(("/", ".", "~")):
+    if source.startswith(("/", ".", "~")) or ":" in source:
         path = whole_path(source, base)
         return {"Type": "bind", "Source": path, "Target": target, "ReadOnly": read_only}
     if not _VOLUME_NAME.fullmatch(source):
@@ -193,6 +198,8 @@ def _mount(word: str, base: str | None) -> dict[str, Any]:
 
 
 def _my_name() -> str:
+    import pwd  # not on Windows, which has no --here
+
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -5,7 +5,7 @@ It is looked at beside the engine's events, so for as long as a kernel looks aft
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Callable, Iterable
 
 from qwex_jupyter.disk.folder import FULL, RunFolder
@@ -26,10 +26,10 @@ def is_full(folder: str) -> bool:
         folder: On that disk; "" for none of this machine's.
     """
     try:
-        disk = os.statvfs(folder)
+        disk = shutil.disk_usage(folder)
     except OSError:
         return False
-    return disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < _ROOM
+    return disk.total > 0 and disk.free < _ROOM
 
 
 class Doubts:

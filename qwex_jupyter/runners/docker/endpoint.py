@@ -16,6 +16,7 @@ from qwex_jupyter.model.text import without_secrets
 from qwex_jupyter.runners.container import clients
 from qwex_jupyter.runners.container.proxies import proxy_for
 from qwex_jupyter.runners.docker import settings
+from qwex_jupyter.system import windows
 
 _SOCKETS = (
     "/var/run/docker.sock",
@@ -27,6 +28,8 @@ _SOCKETS = (
     "{runtime}/podman/podman.sock",
     "/run/podman/podman.sock",
 )
+# Where Docker Desktop listens on Windows.
+_PIPE = "npipe:////./pipe/docker_engine"
 _OTHERS = (
     "or leave --image out and run it here (local; for all cells: %config Qwex.runner = 'local')"
 )
@@ -128,6 +131,8 @@ def _tls(paths: Mapping[str, str], verify: bool) -> Any:
 
 
 def _default_socket() -> Endpoint:
+    if windows.HERE:
+        return Endpoint(_PIPE, "its pipe")
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     paths = [os.path.expanduser(path.format(runtime=runtime)) for path in _SOCKETS]
     there = [path for path in paths if os.path.exists(path)]
@@ -182,6 +187,11 @@ def connect(endpoint: Endpoint, timeout: float) -> tuple[Any, list[Any]]:
     except QwexError:
         raise
     except Exception as error:
+        if endpoint.host.startswith("npipe:"):
+            raise RunnerUnavailable(
+                f"No Docker at {endpoint.host} (by {endpoint.why}): {short(error)}. Start Docker "
+                f"Desktop, or point DOCKER_HOST or docker context use at an engine, {_OTHERS}."
+            ) from error
         raise RunnerUnavailable(
             "The settings of the docker client can't be used "
             f"({short(error)}): mend config.json in {settings.folder()}, {_OTHERS}."

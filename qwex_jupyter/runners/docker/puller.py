@@ -35,6 +35,10 @@ _BOOT = (
     "from qwex_jupyter.runners.docker.puller import main; main()"
 )
 _READY = b"+"
+# What has it outlive its kernel on Windows; elsewhere that is a session of its own.
+_APART = getattr(subprocess, "DETACHED_PROCESS", 0) | getattr(
+    subprocess, "CREATE_NEW_PROCESS_GROUP", 0
+)
 # How often it looks whether the run is still wanted, and how often it tells how far it is.
 _LOOK_EVERY, _TELL_EVERY, _TELL_ANYWAY = 0.25, 0.5, 30.0
 _TRIES, _PAUSE = 3, 2.0
@@ -75,6 +79,7 @@ def start(context: str, plan: Plan, folder: RunFolder, secrets: Mapping[str, str
             stderr=subprocess.DEVNULL,
             cwd="/",
             start_new_session=True,
+            creationflags=_APART,
         )
         assert launcher.stdin is not None and launcher.stdout is not None
         with launcher.stdin, launcher.stdout:

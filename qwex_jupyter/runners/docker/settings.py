@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwex_jupyter.errors import RunnerUnavailable, SpecError
+from qwex_jupyter.system import windows
 
 _PLATFORM = re.compile(r"\w+(/[\w.]+){0,2}", re.ASCII)
 # What an engine's address may begin with, as the docker client has it.
@@ -129,7 +130,8 @@ def address(host: str, by: str) -> str:
     Raises:
         RunnerUnavailable: It is none. What logs in isn't shown.
     """
-    if not host.startswith(_SCHEMES) or host.endswith("://"):
+    schemes = (*_SCHEMES, "npipe://") if windows.HERE else _SCHEMES
+    if not host.startswith(schemes) or host.endswith("://"):
         shown = re.sub(r"(://|^)[^/@]*@", r"\1***@", host)
         raise RunnerUnavailable(
             f"{shown!r} (by {by}) is no address of an engine: write "

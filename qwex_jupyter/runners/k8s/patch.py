@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from qwex_jupyter.errors import SpecError
+from qwex_jupyter.runners.container import clients
+from qwex_jupyter.runners.k8s.settings import OTHERS
 
 # By what the things of a list are told apart; others by their name.
 _KEYS = {"volumeMounts": "mountPath", "volumeDevices": "devicePath", "hostAliases": "ip"}
@@ -85,6 +87,7 @@ def _check_shape(template: dict[str, Any]) -> None:
 
 
 def _read(patch: str, base: str) -> dict[str, Any]:
+    clients.load("yaml", OTHERS, brought_by="kubernetes")
     import yaml
 
     text, where = patch, "--pod-patch"
@@ -139,6 +142,7 @@ def _joined(base: list[Any], patch: list[Any], key: str) -> list[Any]:
 
 def dumped(manifests: Iterable[Any]) -> str:
     """Manifests as YAML that kubectl reads to just these values."""
+    clients.load("yaml", OTHERS, brought_by="kubernetes")
     import yaml
 
     class Dumper(yaml.SafeDumper):  # type: ignore[misc]

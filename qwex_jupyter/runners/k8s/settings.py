@@ -25,7 +25,7 @@ from qwex_jupyter.runners.container.times import moment
 # Streams and calls that share the connections.
 _CONNECTIONS = 16
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-_OTHERS = "or take another place: --runner=docker, --runner=local"
+OTHERS = "or take another place: --runner=docker, --runner=local"
 # What took the place of the logins that kubectl has no more.
 _INSTEAD = {
     "gcp": "gke-gcloud-auth-plugin (gcloud container clusters get-credentials NAME)",
@@ -116,7 +116,7 @@ def opened(context: str, namespace: str) -> Access:
     Raises:
         RunnerUnavailable: The settings say nothing that can be used.
     """
-    clients.load("kubernetes", _OTHERS)
+    clients.load("kubernetes", OTHERS)
     from kubernetes import client, config
 
     configuration = client.Configuration()
@@ -139,7 +139,7 @@ def opened(context: str, namespace: str) -> Access:
         # What is wrong with a file of settings, the client says in many ways.
         raise RunnerUnavailable(
             f"The settings of kubectl can't be used ({words_of(error)}): mend KUBECONFIG or "
-            f"name a --context, {_OTHERS}."
+            f"name a --context, {OTHERS}."
         ) from error
     if not configuration.verify_ssl:
         clients.unwarned(access.where.host)
@@ -153,7 +153,7 @@ def _by_kubeconfig(
     if not files:
         raise RunnerUnavailable(
             "No Kubernetes here: there is no ~/.kube/config, and this is no pod. Point "
-            f"KUBECONFIG at the file that kubectl uses, {_OTHERS}."
+            f"KUBECONFIG at the file that kubectl uses, {OTHERS}."
         )
     # By name: the client remembers what KUBECONFIG was when it was imported.
     merger = kube_config.KubeConfigMerger(os.pathsep.join(files))
@@ -192,7 +192,7 @@ def _by_kubeconfig(
     if user is not None and "auth-provider" in user and not authorization(configuration):
         raise RunnerUnavailable(
             f"The login of the kubeconfig's user {chosen['user']!r} (auth-provider oidc) can't be "
-            f"used or renewed: log in again as for kubectl, {_OTHERS}."
+            f"used or renewed: log in again as for kubectl, {OTHERS}."
         )
     _choose_proxy(configuration, str(cluster.safe_get("proxy-url") or ""))
     space = namespace or chosen.get("namespace") or "default"
@@ -225,7 +225,7 @@ def _refuse_provider(user: Any, name: str) -> None:
     instead = _INSTEAD.get(provider, "a plugin of the tool that wrote the kubeconfig")
     raise RunnerUnavailable(
         f"The kubeconfig's user {name!r} logs in by the auth-provider {provider}, which kubectl "
-        f"has no more since 1.26: use {instead}, {_OTHERS}."
+        f"has no more since 1.26: use {instead}, {OTHERS}."
     )
 
 
@@ -263,14 +263,14 @@ def _log_in(user: Any, cluster: Any, name: str) -> float:
             hint = " ".join(str(called.safe_get("installHint") or "").split())
             raise RunnerUnavailable(
                 f"The kubeconfig's user {name!r} logs in by {plugin}, which can't be executed here "
-                f"({error.strerror}): install it, {_OTHERS}. {hint}".strip()
+                f"({error.strerror}): install it, {OTHERS}. {hint}".strip()
             ) from error
         except Exception as error:
             if last:
                 why = without_secrets(one_line(str(error)))
                 raise RunnerUnavailable(
                     f"The kubeconfig's user {name!r} logs in by {plugin}, which failed ({why}): "
-                    f"log in again as for kubectl, {_OTHERS}."
+                    f"log in again as for kubectl, {OTHERS}."
                 ) from error
     gives = {"token": status.get("token")}
     for ours, theirs in (("certificate", "Certificate"), ("key", "Key")):
@@ -279,7 +279,7 @@ def _log_in(user: Any, cluster: Any, name: str) -> float:
     if not (gives["token"] or (gives["client-certificate-data"] and gives["client-key-data"])):
         raise RunnerUnavailable(
             f"The kubeconfig's user {name!r} logs in by {plugin}, which gave neither a token nor a "
-            f"certificate with its key: log in again as for kubectl, {_OTHERS}."
+            f"certificate with its key: log in again as for kubectl, {OTHERS}."
         )
     del user.value["exec"]
     user.value.update({key: value for key, value in gives.items() if value})
@@ -308,7 +308,7 @@ def _header(value: str, what: str) -> str:
     if not value.isprintable():
         raise RunnerUnavailable(
             f"kubectl's settings give a value for {what} that no request can hold (there is a "
-            f"line break in it, most likely): log in again as for kubectl, {_OTHERS}."
+            f"line break in it, most likely): log in again as for kubectl, {OTHERS}."
         )
     return value.encode().decode("latin-1")  # as http.client writes it
 

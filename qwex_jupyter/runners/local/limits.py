@@ -10,8 +10,12 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import resource
 from typing import Any
+
+try:
+    import resource
+except ImportError:
+    pass  # Windows, where this module is only imported
 
 # ``limits``: by name, soft and hard. ``nice``; ``cpus`` where the system tells.
 Limits = dict[str, Any]

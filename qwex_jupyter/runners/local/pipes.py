@@ -9,7 +9,8 @@ import os
 import signal
 
 # What is sent to a kernel, and to all of its group: none of it is for a server.
-FOR_A_KERNEL = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+# Windows, where this module is only imported, has no SIGHUP.
+FOR_A_KERNEL = (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM), signal.SIGTERM)
 # What a server says on its stdout when it reads requests.
 SERVING = b"serving\n"
 

@@ -66,7 +66,7 @@ class LocalRunner(Runner):
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        process.check_platform()
+        process.check_processes()
 
     def identity(self) -> str:
         """Host, machine and pid namespace."""
@@ -81,6 +81,7 @@ class LocalRunner(Runner):
         )
 
     def plan(self, spec: JobSpec, run_id: str) -> Plan:
+        process.check_processes()
         self.refuse_unsupported(spec)
         folder = self.folder(run_id)
         if spec.has_own_folder:

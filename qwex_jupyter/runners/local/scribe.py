@@ -8,7 +8,6 @@ writing when its supervisor is killed. Standard library only.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import mmap
 import os
@@ -20,6 +19,11 @@ from typing import NoReturn
 
 from qwex_jupyter.disk.folder import log_name
 from qwex_jupyter.runners.local.pipes import write_all
+
+try:
+    import fcntl
+except ImportError:
+    pass  # Windows, where this module is only imported
 
 _CHUNK = 1 << 18
 _DRAINED_IN = 10.0
