@@ -51,7 +51,7 @@ def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> l
         return [lead + word for word in values if word.startswith(value)]
     found: Iterable[str] = ()
     if last.startswith("-"):
-        refused = _refused_by(runner) if runner else set()
+        refused = {*table.TERMINAL_ONLY, *(_refused_by(runner) if runner else ())}
         found = [f for f in parser.flags if f.startswith("--") and f not in refused]
     elif verb in _RUN_VERBS:
         found = _runs(manager)

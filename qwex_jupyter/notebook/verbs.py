@@ -78,6 +78,14 @@ class NotebookVerbs(Verbs):
         else:
             tell(text, sys.stderr)
 
+    def take(self, args: argparse.Namespace) -> None:
+        """Refuses the option that only a terminal has."""
+        if args.json:
+            raise SpecError(
+                "--json is for terminals: here %qwex runs gives a DataFrame, and .record.to_json() "
+                "of a run the same."
+            )
+
     # -- runs ----------------------------------------------------------------------------------
 
     def profile(self, text: str) -> list[str]:
