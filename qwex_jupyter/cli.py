@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from qwex_jupyter._version import __version__
-from qwex_jupyter.commands import as_json, options, stdio
+from qwex_jupyter.commands import as_json, options, shells, stdio
 from qwex_jupyter.commands.codes import INTERRUPTED, NO_CODE, NO_READER, USAGE
 from qwex_jupyter.commands.stdio import Unwritable, note, say
 from qwex_jupyter.commands.terminal import Terminal, in_a_shell
@@ -81,6 +81,10 @@ def _main(words: list[str]) -> int:
     if verb in ("-V", "--version"):
         say(as_json.line({"version": __version__}) if rest == [_JSON] else f"qwex {__version__}")
         return 0
+    if verb == "completion":
+        if text := shells.answer(rest):
+            say(text)
+        return 0
     terminal = Terminal()
     code: int | None = terminal.do(verb, rest)
     return code or (NO_CODE if terminal.failed else 0)
@@ -98,7 +102,8 @@ def _overview() -> str:
     verbs = options.listing("qwex")
     return (
         f"The runs of your notebooks, in a terminal.\n{verbs}\n"
-        "Add --json behind the verb for scripts."
+        "Add --json behind the verb for scripts. Your shell completes all this with "
+        'eval "$(qwex completion bash)", or zsh.'
     )
 
 
