@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from qwex_jupyter.commands import doctor, options, table, verbs
 from qwex_jupyter.commands.line import split
+from qwex_jupyter.commands.told import Told
 from qwex_jupyter.display.format import called
 from qwex_jupyter.errors import QwexError, SpecError
 from qwex_jupyter.manager.manager import RunManager
@@ -18,6 +19,7 @@ from qwex_jupyter.manager.run import Run
 from qwex_jupyter.manager.submission import with_its_script
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import Reason
 from qwex_jupyter.model.units import parse_duration
 
 
@@ -123,9 +125,7 @@ class Verbs:
         if args.help:
             return self.say(options.help_text("run", args.runner))
         self.take(args)
-        settings = {name: self.manager.setting(name) for name in ("grace", "timeout")}
-        defaults = {name: value for name, value in settings.items() if value}
-        spec = options.make_spec(args, command, cell, defaults)
+        spec = options.make_spec(args, command, cell, self.manager.set_for_all())
         chosen = self.manager.choose(spec, args.runner)
         return self._start(args, spec, chosen)
 
@@ -243,6 +243,26 @@ class Verbs:
             TimeoutError: It had not ended in time.
         """
         run.wait(timeout, check=False)
+
+    @contextmanager
+    def telling(
+        self, run: Run, *, only: Collection[Reason] = (), named: bool = False
+    ) -> Iterator[None]:
+        """While the block lasts, what a run waits for is said, a backend's silence too.
+
+        Args:
+            run: The run.
+            only: See `Told`.
+            named: See `Told`.
+        """
+        told = Told(run.run_id, self.note, only=only, named=named)
+        forget = self.manager.observe(told)
+        if (seen := self.manager.tracker.observations.last(run.run_id)) is not None:
+            told(seen)  # observers hear only of what changes
+        try:
+            yield
+        finally:
+            forget()
 
     def note_gaps(self, run: Run) -> None:
         """Says what is missing of its output, or why none can be read."""

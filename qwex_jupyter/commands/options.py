@@ -172,9 +172,7 @@ def parse_run(
         unknown = next(_unknown([*below, *front], parser), "")
         if not unknown:
             break
-    # A short one is told of with its value, by the parser itself.
-    unknown = unknown if unknown.startswith("--") else ""
-    if unknown:
+    if unknown.startswith("--"):  # a short one is told of with its value, by the parser itself
         near = difflib.get_close_matches(unknown, parser.flags, 1)
         hint = f" Did you mean {near[0]}?" if near else " %%qwex? lists them."
         raise SpecError(f"unknown option {unknown}.{odd_blank(unknown)}{hint}")

@@ -6,8 +6,8 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 
@@ -26,7 +26,7 @@ from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.prepared import Prepared
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.model.status import RunStatus
 
 # The commands of a notebook as a text of ours names them, and what a shell has for them.
 _IN_A_SHELL = {"%%qwex?": "qwex run --help", "%%qwex": "qwex run", "%qwex": "qwex"}
@@ -107,7 +107,7 @@ class Terminal(Verbs):
             return 0
         if not args.quiet:
             self.note(run.handle)
-        with self._telling(run.run_id, quiet=args.quiet):
+        with nullcontext() if args.quiet else self.telling(run):
             record = self._stream(run)
         if self._json:
             if run.log.tail(STDOUT, 1) not in (b"", b"\n"):
@@ -140,22 +140,10 @@ class Terminal(Verbs):
         return self.manager.tracker.record(run.run_id)
 
     @contextmanager
-    def _telling(self, run_id: str, *, quiet: bool = False) -> Iterator[None]:
-        """While the block lasts, what the run waits for is said, an engine's silence too."""
-        if quiet:
-            yield
-            return
-        forget = self.manager.observe(_Told(run_id, self.note))
-        try:
-            yield
-        finally:
-            forget()
-
-    @contextmanager
-    def _watching(self, run: Run, word: str = "watched") -> Iterator[None]:
+    def _watching(self, run: Run, word: str = "watched", *, named: bool = False) -> Iterator[None]:
         """A block that waits for a run and that Ctrl-C ends; the run goes on."""
         try:
-            with self._telling(run.run_id):
+            with self.telling(run, named=named):
                 yield
         except KeyboardInterrupt:
             self._interrupted(f"no longer {word}; the run goes on")
@@ -230,10 +218,10 @@ class Terminal(Verbs):
     def wait(self, args: argparse.Namespace) -> int:
         """Waits for runs; the exit code is that of the first which has one."""
         until = deadline(args.timeout)
-        codes = []
-        for run in self.many(args):
+        codes, runs = [], self.many(args)
+        for run in runs:
             try:
-                with self._watching(run, "waited for"):
+                with self._watching(run, "waited for", named=len(runs) > 1):
                     self.wait_for(run, left(until))
                 codes.append(self._code(run))
             except TimeoutError as error:
@@ -284,30 +272,3 @@ class Terminal(Verbs):
             return
         self.say(table.text(), ours=False)
         self.say("Live, with keys: qwex.monitor() in a notebook.")
-
-
-class _Told:
-    """Says what a run waits for, when that changes, and not too often.
-
-    Args:
-        run_id: The run; others are of no interest.
-        note: Says it.
-    """
-
-    _EVERY = 5.0
-
-    def __init__(self, run_id: str, note: Callable[[str], None]) -> None:
-        self._run_id, self._note = run_id, note
-        self._said, self._again = "", 0.0
-
-    def __call__(self, record: RunRecord) -> None:
-        """Takes an observation."""
-        if record.run_id != self._run_id or record.status.final or record.reason == Reason.STOPPING:
-            return
-        now = time.monotonic()
-        if record.message == self._said or (record.reason == Reason.PULLING and now < self._again):
-            return
-        self._said, self._again = record.message, now + self._EVERY
-        if record.message:
-            share = f" {record.progress}" if record.progress else ""
-            self._note(record.message + share)

@@ -268,11 +268,11 @@ _SAYS_SO = """
 import sys
 from qwex_jupyter import cli
 from qwex_jupyter.commands.terminal import Terminal
-telling = Terminal._telling
+telling = Terminal.telling
 def told(*more, **names):
     print("watches", flush=True)
     return telling(*more, **names)
-Terminal._telling = told
+Terminal.telling = told
 sys.exit(cli.main())
 """
 
