@@ -285,7 +285,7 @@ def test_rerun_takes_its_run_behind_the_options_too(env: dict[str, str]) -> None
 
 def test_the_shell_of_the_page_runs(env: dict[str, str]) -> None:
     """The lines of the page do in a shell what it says."""
-    (block,) = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    block, *_ = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert "qwex run -d" in block
     folder = os.path.dirname(sys.executable)
     own = {**env, "PATH": os.pathsep.join([folder, env["PATH"]])}
@@ -304,6 +304,23 @@ def test_the_python_of_the_page_runs(env: dict[str, str]) -> None:
     assert b"'SUCCEEDED'" in done.stdout
 
 
+@pytest.mark.once
+def test_what_pages_call_a_verb_of_a_terminal_is_one() -> None:
+    """Each ``qwex VERB`` in code of a page names a verb that there is."""
+    known = {*VERBS, *ALIASES, "completion"}
+    named = set()
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("skills/*/*.md")):
+        text = page.read_text()
+        spans = re.findall(r"`([^`\n]+)`", text)
+        spans += re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for span in spans:
+            for verb in re.findall(r"(?:^|[\s(\"])qwex ([a-z]+)\b", span):
+                assert verb in known, f"{page.name}: qwex {verb}"
+                named.add(verb)
+    assert len(named) > 5
+
+
+@pytest.mark.once
 def test_the_page_has_every_verb() -> None:
     """The table of what is printed names each verb."""
     rows = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
