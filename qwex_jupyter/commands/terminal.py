@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from qwex_jupyter.commands import as_json, doctor, stdio
 from qwex_jupyter.commands.base import Verbs, deadline, left
@@ -85,9 +86,12 @@ class Terminal(Verbs):
     def answer(self, record: RunRecord, text: str = "") -> None:
         """Prints a record as JSON, or where that isn't wanted a text."""
         if self._json:
-            self.value(as_json.of_run(record))
+            self.value(self._of_run(record))
         elif text:
             self.say(text, ours=False)
+
+    def _of_run(self, record: RunRecord) -> dict[str, Any]:
+        return as_json.of_run(self.worded(record))
 
     # -- runs ----------------------------------------------------------------------------------
 
@@ -240,7 +244,7 @@ class Terminal(Verbs):
     def deleted(self, record: RunRecord) -> None:
         """Prints which run was deleted."""
         if self._json:
-            self.value({"run": as_json.of_run(record), "deleted": True})
+            self.value({"run": self._of_run(record), "deleted": True})
         else:
             super().deleted(record)
 
@@ -252,13 +256,16 @@ class Terminal(Verbs):
         for record, size in pruning.found:
             why = pruning.kept.get(record.run_id, "")
             gone = pruning.done and not why
-            value = {"run": as_json.of_run(record), "bytes": size, "deleted": gone}
+            value = {"run": self._of_run(record), "bytes": size, "deleted": gone}
             self.value({**value, "message": in_a_shell(why)})
 
     def doctor(self, args: argparse.Namespace) -> None:
         """Prints what works here."""
         if self._json:
-            self.value(doctor.examine(self.manager).to_json())
+            found = doctor.examine(self.manager).to_json()
+            for check in found["checks"]:
+                check["lines"] = [in_a_shell(line) for line in check["lines"]]
+            self.value(found)
         else:
             super().doctor(args)
 

@@ -83,6 +83,13 @@ def test_every_verb_answers_in_json(env: dict[str, str], verb: str) -> None:
     assert all(set(value) == {"note"} for value in _values(done.stderr))
 
 
+def test_a_message_names_commands_as_a_shell_has_them(env: dict[str, str]) -> None:
+    """The next step in a record is one that can be typed where it is read."""
+    (bad,) = _said(env, "show", "bad", "--json")
+    assert bad["message"].endswith(f"all of them: qwex logs {bad['handle']}")
+    assert all("%qwex" not in run["message"] for run in _said(env, "runs", "--json"))
+
+
 def test_the_version_is_json_too(env: dict[str, str]) -> None:
     """``qwex --version --json`` is an object, with the word on either side."""
     for words in (("--version", "--json"), ("--json", "-V")):
