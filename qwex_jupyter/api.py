@@ -57,8 +57,7 @@ def submit(
     if isinstance(command, JobSpec):
         spec = replace(command, **values)
     else:
-        set_now = {name: manager().setting(name) for name in ("grace", "timeout")}
-        values = {**{name: value for name, value in set_now.items() if value}, **values}
+        values = {**manager().set_for_all(), **values}
         spec = JobSpec(command=command, **values)  # type: ignore[arg-type]  # it makes a tuple
     return manager().submit(spec, runner)
 

@@ -28,6 +28,34 @@ _FILES = ("ipython_config.py", "ipython_config.json")
 _SYSTEM_FOLDERS = ("/etc/ipython", "/usr/local/etc/ipython")
 
 
+class Time(Unicode[str, str | bytes]):
+    """A time as an option takes it.
+
+    Args:
+        default: Its value where nobody says anything.
+        limit: It ends something: '' is none, and zero is no time.
+        more: What any setting is told.
+    """
+
+    def __init__(self, default: str, *, limit: bool = False, **more: Any) -> None:
+        self._limit = limit
+        self.info_text = "a time like 90, 10m or 1h30m" + (", or '' for none" if limit else "")
+        super().__init__(default, **more)
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        """The text, where it is such a time."""
+        from qwex_jupyter.model.units import parse_duration  # a default needs none of it
+
+        text = super().validate(obj, value)
+        try:
+            usable = parse_duration(text) > 0 or not self._limit
+        except SpecError:
+            usable = self._limit and text == ""
+        if not usable:
+            self.error(obj, value)
+        return text
+
+
 class Qwex(Configurable):
     """Settings of qwex_jupyter."""
 
@@ -40,8 +68,10 @@ class Qwex(Configurable):
         help="What a foreground cell shows: a pane, plain text (consoles, papermill) or nothing.",
     ).tag(config=True)
     raise_error = Bool(True, help="A failed or stopped foreground run raises.").tag(config=True)
-    grace = Unicode("10s", help="Between the nice and the hard way of stopping.").tag(config=True)
-    timeout = Unicode("", help="Timeout of runs without --timeout; '' for none.").tag(config=True)
+    grace = Time("10s", help="Between the nice and the hard way of stopping.").tag(config=True)
+    timeout = Time("", limit=True, help="Timeout of runs without --timeout; '' for none.").tag(
+        config=True
+    )
     profiles = Dict(help="Sets of options by name, for --profile NAME, as one text each.").tag(
         config=True
     )
@@ -52,6 +82,7 @@ class Qwex(Configurable):
 
         own = set(dir(self))
         configured = self.config.get("Qwex", {})
+        # Of two that declare the same name the first counts, so it comes last here.
         new = {
             name: _trait(setting, configured.get(name, setting.default))
             for declaration in reversed(runners.declarations(installed=True))
@@ -111,7 +142,7 @@ class Qwex(Configurable):
         Raises:
             SpecError: The environment's word isn't a value of this setting.
         """
-        variable = f"QWEX_{name.upper()}"
+        variable = _variable(name)
         text = os.environ.get(variable)
         configured = getattr(self, name)
         if text is None:
@@ -126,11 +157,11 @@ class Qwex(Configurable):
 
 
 def _trait(setting: Setting, value: Any) -> Any:
-    made = (
-        Enum(setting.choices, value, help=setting.help)
-        if setting.choices
-        else Unicode(value, help=setting.help)
-    )
+    made: Any
+    if setting.choices:
+        made = Enum(setting.choices, value, help=setting.help)
+    else:
+        made = (Time if setting.is_time else Unicode)(value, help=setting.help)
     return made.tag(config=True)
 
 
@@ -145,6 +176,18 @@ def setting(name: str) -> Any:
         SpecError: Its value, or a file of settings, can't be used.
     """
     return (current or _of_files(tuple(_files()))).value(name)
+
+
+def origin(name: str) -> str:
+    """Where a setting has its value from, for a text about a wrong one."""
+    variable = _variable(name)
+    if variable in os.environ:
+        return f"{variable} in the environment"
+    return f"Qwex.{name} of the settings"
+
+
+def _variable(name: str) -> str:
+    return f"QWEX_{name.upper()}"
 
 
 def _ipython_folder() -> str:

@@ -35,6 +35,8 @@ SYSTEM = {
     "ps": "procps",
     "npm": "npm",
     "ip": "iproute2",
+    "zsh": "zsh",
+    "tcsh": "tcsh",
 }
 # What gives the tests their engines; the last three build the current one.
 ENGINES = {

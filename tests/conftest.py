@@ -12,6 +12,7 @@ import engine_fixtures
 import hypothesis
 import leftovers
 import pytest
+import record_schema
 import tiers
 from cluster_fixtures import (
     FIXTURES,
@@ -37,6 +38,7 @@ from needs import need
 from times import AtOnce, Times
 
 from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RUN
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.record import is_run_id
 from qwex_jupyter.system import process
@@ -215,9 +217,18 @@ def no_containers_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     engine_fixtures.clear(request.fixturenames, _histories(tmp_path))
 
 
+# The tests in which nobody writes a record but a runner.
+_UNDAMAGED = ("contract", "docker", "k8s", "local")
+
+
 @pytest.fixture(autouse=True)
-def nothing_left(no_containers_left: None, tmp_path: Path) -> Iterator[None]:
-    """Closes the managers that a test made, and ends the programs of its runs."""
+def nothing_left(
+    request: pytest.FixtureRequest, no_containers_left: None, tmp_path: Path
+) -> Iterator[None]:
+    """Closes the managers that a test made, and ends the programs of its runs.
+
+    Where nobody has damaged them, all final records fit the schema in the package.
+    """
     made: list[RunManager] = []
     before = RunManager.__init__
 
@@ -235,6 +246,11 @@ def nothing_left(no_containers_left: None, tmp_path: Path) -> Iterator[None]:
         homes = {tmp_path} | {Path(manager.history.home) for manager in made}
         run_ids = {run_id for home in homes for run_id in _run_ids(home)}
         leftovers.end(lambda: marked(run_ids))
+    if request.path.parent.name in _UNDAMAGED:
+        for folder in {folder for home in homes for folder in _run_folders(home)}:
+            for entry in folder.iterdir():
+                ended = facts.glance(entry, RUN)
+                assert ended is None or not record_schema.mistakes(ended), ended
 
 
 def _run_folders(root: Path) -> set[Path]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from qwex_jupyter.commands import options, table, verbs
+from qwex_jupyter.commands import doctor, options, table, verbs
 from qwex_jupyter.commands.line import split
+from qwex_jupyter.commands.told import Told
 from qwex_jupyter.display.format import called
 from qwex_jupyter.errors import QwexError, SpecError
 from qwex_jupyter.manager.manager import RunManager
@@ -18,6 +19,7 @@ from qwex_jupyter.manager.run import Run
 from qwex_jupyter.manager.submission import with_its_script
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import Reason
 from qwex_jupyter.model.units import parse_duration
 
 
@@ -56,11 +58,11 @@ class Verbs:
         """Says something beside the answer; see `say`."""
         raise NotImplementedError
 
-    def refuse(self, args: argparse.Namespace) -> None:
-        """Refuses the options of a run that this front end hasn't got.
+    def take(self, args: argparse.Namespace) -> None:
+        """Takes the options that are this front end's own, and refuses those of the other.
 
         Raises:
-            SpecError: One of them was given.
+            SpecError: One of those was given.
         """
 
     def profile(self, text: str) -> list[str]:
@@ -74,6 +76,20 @@ class Verbs:
     def answer(self, record: RunRecord, text: str) -> None:
         """Shows a run: in this text, or by its record where that is wanted."""
         self.say(text, ours=False)
+
+    def dry_run(self, prepared: Prepared) -> Any:
+        """Shows what would be handed over."""
+        return self.say(self.manager.show(prepared), ours=False)
+
+    def deleted(self, record: RunRecord) -> None:
+        """Says which run was deleted."""
+        self.say(f"Deleted {record.title}.", ours=False)
+
+    def pruned(self, pruning: verbs.Pruning) -> None:
+        """Says what could be deleted, or was, and what stays of it."""
+        self.say(pruning.text(), ours=False)
+        for run_id, why in pruning.kept.items():
+            self.say(f"{run_id.rpartition('-')[2]}: {why}")
 
     def submit(self, args: argparse.Namespace, prepared: Prepared) -> Any:
         """Hands a run over, and shows it unless it is detached."""
@@ -99,6 +115,7 @@ class Verbs:
         args = options.parse_verb(name, words)
         if args.help:
             return self.say(options.help_text(name))
+        self.take(args)
         # Its options were parsed, so it is a verb, and each has a method of its name.
         return getattr(self, name)(args)
 
@@ -107,10 +124,8 @@ class Verbs:
         args, command = options.parse_run(words, profile=self._profile)
         if args.help:
             return self.say(options.help_text("run", args.runner))
-        self.refuse(args)
-        settings = {name: self.manager.setting(name) for name in ("grace", "timeout")}
-        defaults = {name: value for name, value in settings.items() if value}
-        spec = options.make_spec(args, command, cell, defaults)
+        self.take(args)
+        spec = options.make_spec(args, command, cell, self.manager.set_for_all())
         chosen = self.manager.choose(spec, args.runner)
         return self._start(args, spec, chosen)
 
@@ -121,10 +136,12 @@ class Verbs:
         args, rest = options.parse_run(its, "rerun", profile=self._profile)
         if args.help:
             return self.say(options.help_text("rerun", args.runner))
+        if not ref and rest:
+            ref = rest.pop(0)
         if rest:
             raise SpecError(f"%qwex rerun takes a run and options, not {rest[0]!r}.")
+        self.take(args)
         run = self.last(ref)
-        self.refuse(args)
         values = options.spec_values(args)
         chosen, spec = self.manager.again(run.run_id, runner=args.runner, **values)
         return self._start(args, spec, chosen)
@@ -140,7 +157,7 @@ class Verbs:
         spec = with_its_script(spec, chosen)
         prepared = self.manager.prepare(spec, chosen, only_show=args.dry_run)
         if args.dry_run:
-            return self.say(self.manager.show(prepared), ours=False)
+            return self.dry_run(prepared)
         return self.submit(args, prepared)
 
     def stop(self, runs: list[Run], grace: str | None) -> Iterator[Run]:
@@ -173,9 +190,12 @@ class Verbs:
         kept: list[QwexError] = []
         for run in dict.fromkeys([self.manager.get(ref) for ref in args.run]):
             try:
-                self.say(verbs.delete(self.manager, run, gone=args.gone), ours=False)
+                record = run.record
+                self.manager.delete(run.run_id, gone=args.gone)
             except QwexError as error:
                 kept.append(error)
+            else:
+                self.deleted(record)
         self._raise_first(kept)
 
     def _raise_first(self, errors: list[QwexError]) -> None:
@@ -187,15 +207,13 @@ class Verbs:
 
     def prune(self, args: argparse.Namespace) -> None:
         """Says what could be deleted, or deletes it."""
-        text, failed = verbs.prune(self.manager, args)
-        self.say(text, ours=False)
-        for line in failed:
-            self.say(line)
-        self.failed = bool(failed)
+        pruning = verbs.prune(self.manager, args)
+        self.pruned(pruning)
+        self.failed = bool(pruning.kept)
 
     def doctor(self, _: argparse.Namespace) -> None:
         """Says what works here."""
-        self.say(verbs.doctor(self.manager))
+        self.say(doctor.examine(self.manager).text())
 
     # -- which runs are meant, and until when --------------------------------------------------
 
@@ -225,6 +243,26 @@ class Verbs:
             TimeoutError: It had not ended in time.
         """
         run.wait(timeout, check=False)
+
+    @contextmanager
+    def telling(
+        self, run: Run, *, only: Collection[Reason] = (), named: bool = False
+    ) -> Iterator[None]:
+        """While the block lasts, what a run waits for is said, a backend's silence too.
+
+        Args:
+            run: The run.
+            only: See `Told`.
+            named: See `Told`.
+        """
+        told = Told(run.run_id, self.note, only=only, named=named)
+        forget = self.manager.observe(told)
+        if (seen := self.manager.tracker.observations.last(run.run_id)) is not None:
+            told(seen)  # observers hear only of what changes
+        try:
+            yield
+        finally:
+            forget()
 
     def note_gaps(self, run: Run) -> None:
         """Says what is missing of its output, or why none can be read."""

@@ -1,10 +1,10 @@
-"""Completion of a magic's line: verbs, options, runners, profiles and runs."""
+"""Completion of a line, of a magic or in a shell: verbs, options, runners, profiles and runs."""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from qwex_jupyter import runners
@@ -18,13 +18,20 @@ from qwex_jupyter.runners.argv import PROGRAMS
 _RUN_VERBS = ("show", "logs", "attach", "wait", "cancel", "rerun", "delete")
 
 
-def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> list[str]:
+def candidates(
+    manager: RunManager,
+    line: str,
+    profiles: Mapping[str, str],
+    *,
+    not_here: Collection[str] = table.TERMINAL_ONLY,
+) -> list[str]:
     """What the last word of a line may become.
 
     Args:
         manager: Whose runs are offered.
-        line: The line up to the cursor, with the magic.
+        line: The line up to the cursor, with the magic, or with ``qwex``.
         profiles: Names for ``--profile``.
+        not_here: Options that are of another front end.
     """
     before = [word for word in re.split("[ \t]+", line) if word]
     last = "" if line.endswith((" ", "\t")) else before.pop()
@@ -38,8 +45,11 @@ def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> l
     try:
         parser = table.parser_of(verb)
         if verb in ("run", "rerun"):
-            runner = _runner_in(words if cell else words[1:], parser)
+            its = words if cell else words[1:]
+            runner = _runner_in(its, parser)
             parser = table.parser_of(verb, runner)
+            if verb == "run" and last.startswith("-") and split_command(its, parser)[1]:
+                return []  # an option of the command's own
     except QwexError:
         return []
     option, equals, value = last.partition("=")
@@ -51,7 +61,7 @@ def candidates(manager: RunManager, line: str, profiles: Mapping[str, str]) -> l
         return [lead + word for word in values if word.startswith(value)]
     found: Iterable[str] = ()
     if last.startswith("-"):
-        refused = _refused_by(runner) if runner else set()
+        refused = {*not_here, *(_refused_by(runner) if runner else ())}
         found = [f for f in parser.flags if f.startswith("--") and f not in refused]
     elif verb in _RUN_VERBS:
         found = _runs(manager)

@@ -21,7 +21,7 @@ from qwex_jupyter.commands.table import (
     run_parser,
     verb_parser,
 )
-from qwex_jupyter.errors import SpecError
+from qwex_jupyter.errors import QwexError, SpecError
 from qwex_jupyter.manager.submission import mount_from
 from qwex_jupyter.model.spec import JobSpec, Resources, parse_env
 from qwex_jupyter.runners.argv import ending, interpreter
@@ -172,9 +172,7 @@ def parse_run(
         unknown = next(_unknown([*below, *front], parser), "")
         if not unknown:
             break
-    # A short one is told of with its value, by the parser itself.
-    unknown = unknown if unknown.startswith("--") else ""
-    if unknown:
+    if unknown.startswith("--"):  # a short one is told of with its value, by the parser itself
         near = difflib.get_close_matches(unknown, parser.flags, 1)
         hint = f" Did you mean {near[0]}?" if near else " %%qwex? lists them."
         raise SpecError(f"unknown option {unknown}.{odd_blank(unknown)}{hint}")
@@ -201,6 +199,24 @@ def _unknown(options: Sequence[str], parser: Parser) -> Iterator[str]:
         # The value of a short one may stand directly behind it.
         if (name if name.startswith("--") else name[:2]) not in parser.flags:
             yield name
+
+
+def asks_json(verb: str, words: Sequence[str]) -> bool:
+    """Whether a line of a terminal asks for JSON, one with a mistake in it too.
+
+    Args:
+        verb: Its verb.
+        words: What stands behind that; what stands behind a command is the command's own.
+    """
+    if "--json" not in words or words[0] == "--json" or verb not in _RUNS:
+        return "--json" in words
+    its = words[1:] if verb == "rerun" and not words[0].startswith("-") else words
+    try:
+        parser = parser_for(its, verb, installed=True)
+        front, _ = split_command(its, parser)
+    except QwexError:
+        return False  # where its options end can't be told
+    return any(name == "--json" for name, _ in _pairs(front, parser))
 
 
 def spec_values(args: argparse.Namespace) -> dict[str, Any]:

@@ -39,6 +39,9 @@ ALIASES = {
     "rm": "delete",
 }
 
+# The options that only one of the two front ends has; the other refuses them.
+NOTEBOOK_ONLY, TERMINAL_ONLY = ("--as", "--proc"), ("--json",)
+
 # The words of an option, and what argparse is told of it.
 _Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -96,7 +99,7 @@ _RUN: tuple[_Option, ...] = (
     _option("--grace", metavar="TIME", help="between the nice and the hard way of stopping (10s)"),
     _each("-l", "--label", metavar="NAME=VALUE", help="a label"),
     _flag("-d", "--detach", "--bg", help="return the Run at once"),
-    _option("--as", "--proc", dest="as_name", metavar="VAR", help="bind the Run to this variable"),
+    _option(*NOTEBOOK_ONLY, dest="as_name", metavar="VAR", help="bind the Run to this variable"),
     _flag("--quiet", help="show nothing while it goes well"),
     _flag("--no-raise-error", help="a failed or stopped run raises nothing"),
     _flag("--dry-run", help="show exactly what would be handed over"),
@@ -115,6 +118,7 @@ _MANY = _option("run", nargs="*", metavar="RUN")
 _ALL = _flag("--all", help="all that have not ended")
 _STATUS = _option("--status", action="append", metavar="STATUS", help="only this status")
 _HELP = _flag("-h", "--help", help="show this")
+_JSON = _flag(*TERMINAL_ONLY, help="JSON, one value a line; for terminals")
 _OTHERS: dict[str, tuple[_Option, ...]] = {
     "runs": (
         _STATUS,
@@ -173,7 +177,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=f"%qwex {verb}", add_help=False, allow_abbrev=False)
         self.options: list[tuple[tuple[str, ...], Option]] = []
         self.flags: dict[str, bool] = {}
-        for words, more in (*its, _HELP):
+        for words, more in (*its, _JSON, _HELP):
             self.take(words, more)
 
     def take(self, words: tuple[str, ...], more: Mapping[str, Any], choices: Any = ()) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
-import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-from qwex_jupyter import runners
-from qwex_jupyter._version import __version__
 from qwex_jupyter.disk import awaited, logs
 from qwex_jupyter.display.card import log_view
 from qwex_jupyter.display.format import (
@@ -27,15 +24,12 @@ from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason
-from qwex_jupyter.model.text import plain
 from qwex_jupyter.model.units import parse_duration, parse_memory, say_bytes, say_count
-from qwex_jupyter.system import frontend, libraries
+from qwex_jupyter.system import frontend
 
 # So many lines are read when nobody says how many; and so much text a server lets through at
 # once, which drops what comes above three megabytes in three seconds.
 _LINES, _TEXT_BYTES = 1000, 2_000_000
-# How long `doctor` waits for whoever doesn't answer. Seconds.
-_PATIENCE = 2.0
 # So many lines of each kind greet after a restart.
 _NEWS = 5
 
@@ -94,91 +88,53 @@ def details(manager: RunManager, record: RunRecord) -> str:
     return details_text(record, spec_fact, path)
 
 
-def delete(manager: RunManager, run: Run, *, gone: bool) -> str:
-    """Deletes a run, and says which it was.
-
-    Args:
-        manager: Whose run it is.
-        run: The run.
-        gone: Whether its machine is gone for good.
-    """
-    title = run.record.title
-    manager.delete(run.run_id, gone=gone)
-    return f"Deleted {title}."
-
-
 def about_output(record: RunRecord) -> list[str]:
     """What is to be known beside the output: what is missing of it, or why none can be read."""
     damage = [record.sentence] if record.reason == Reason.UNREADABLE else []
     return [*damage, *lost_output(record)]
 
 
-def prune(manager: RunManager, args: argparse.Namespace) -> tuple[str, list[str]]:
-    """Lists what could be deleted, and deletes it when ``--yes`` is given.
+@dataclass(frozen=True)
+class Pruning:
+    """What can be deleted, or what became of it.
 
-    Returns:
-        What was done, and a line for each run that was to go and is still there.
+    Attributes:
+        found: The runs, oldest first, each with the bytes of its folder.
+        done: Whether it was to be done, and not only to be listed.
+        all_of_it: Whether these are all that have ended.
+        kept: By its run id, why one is still there that was to go.
     """
+
+    found: Sequence[tuple[RunRecord, int]]
+    done: bool
+    all_of_it: bool
+    kept: Mapping[str, str]
+
+    def text(self) -> str:
+        """What was done, or could be."""
+        if not self.found:
+            return "Nothing to prune: no ended run is that old or over that size."
+        if self.done:
+            return f"Deleted {say_count(len(self.found) - len(self.kept), 'run')}."
+        lines = [one_line(record) for record, _ in self.found[:20]]
+        more = [f"and {len(self.found) - 20:,} more"] if len(self.found) > 20 else []
+        total = say_bytes(sum(size for _, size in self.found))
+        which = ", all that have ended: --older 30d takes only old ones" if self.all_of_it else ""
+        count = say_count(len(self.found), "run")
+        last = f"{count}, {total}{which}. Add --yes to delete them."
+        return "\n".join([*lines, *more, last])
+
+
+def prune(manager: RunManager, args: argparse.Namespace) -> Pruning:
+    """Finds what could be deleted, and deletes it when ``--yes`` is given."""
     older = None if args.older is None else parse_duration(args.older, "older")
     keep = None if args.keep_size is None else parse_memory(args.keep_size, "keep-size")
     found = manager.history.prunable(older=older, keep_bytes=keep, status=args.status)
-    if not found:
-        return "Nothing to prune: no ended run is that old or over that size.", []
-    total = say_bytes(sum(size for _, size in found))
-    count = say_count(len(found), "run")
-    if not args.yes:
-        lines = [one_line(record) for record, _ in found[:20]]
-        more = [f"and {len(found) - 20:,} more"] if len(found) > 20 else []
-        narrowed = args.older or args.keep_size or args.status
-        all_of_it = "" if narrowed else ", all that have ended: --older 30d takes only old ones"
-        last = f"{count}, {total}{all_of_it}. Add --yes to delete them."
-        return "\n".join([*lines, *more, last]), []
-    failed = []
-    for record, _ in found:
+    kept = {}
+    for record, _ in found if args.yes else ():
         try:
             manager.delete(record.run_id)
         except QwexError as error:
-            failed.append(f"{record.handle}: {error}")
-    return f"Deleted {say_count(len(found) - len(failed), 'run')}.", failed
-
-
-def doctor(manager: RunManager) -> str:
-    """What works here, what doesn't, and what to do about it; within two seconds."""
-    until = time.monotonic() + _PATIENCE
-    answers: dict[str, list[str]] = {name: [] for name in runners.names(installed=True)}
-    threads = {
-        name: threading.Thread(target=_examine, args=(manager, name, lines), daemon=True)
-        for name, lines in answers.items()
-    }
-    for thread in threads.values():
-        thread.start()
-    live = manager.recover(within=_PATIENCE)
-    for thread in threads.values():
-        thread.join(max(0.0, until - time.monotonic()))
-    free = say_bytes(shutil.disk_usage(manager.history.home).free)
-    lines = [
-        f"qwex_jupyter {__version__}, Python {sys.version.split()[0]}, {sys.platform}",
-        f"✓ history  {manager.history.home} ({free} free)",
-    ]
-    if lacks := libraries.missing(libraries.WIDGETS):
-        lines.append(f"✗ widgets  {lacks}, for live cards and the monitor.")
-    for name, thread in threads.items():
-        found = answers[name][:]
-        if thread.is_alive():
-            slow = f"hasn't answered within {_PATIENCE:g} s; once more: %qwex doctor"
-            found.append(f"    the rest {slow}" if found else f"✗ {name}  It {slow}")
-        lines += found
-    lines.append(f"  {say_count(len(live), 'run')} not ended")
-    return "\n".join(plain(line) for line in lines)
-
-
-def _examine(manager: RunManager, name: str, lines: list[str]) -> None:
-    """Puts the lines about one runner into a list, each as soon as it is known."""
-    try:
-        for line in manager.runner(name).examine():
-            lines.append(line)  # noqa: PERF402 - each as soon as it is known
-    except QwexError as error:
-        lines.append(f"    {error}" if lines else f"✗ {name}  {error}")
-    except Exception as error:  # noqa: BLE001 - a doctor who falls ill is of no use
-        why = " ".join(str(error).split()) or type(error).__name__
-        lines.append(f"    could not be examined: {why}" if lines else f"✗ {name}  {why}")
+            kept[record.run_id] = str(error)
+    narrowed = args.older or args.keep_size or args.status
+    return Pruning(found, bool(args.yes), not narrowed, kept)

@@ -24,7 +24,7 @@ from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.facts import Fact
 from qwex_jupyter.errors import FactUnreadable
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
+from qwex_jupyter.model.status import End, RunStatus, Snapshot
 from qwex_jupyter.system import files, process
 
 # In a history's folder: the folders of its runs, and an empty file for each that may live.
@@ -234,8 +234,8 @@ class RunFolder(os.PathLike[str]):
         if spec_fact is None:
             return  # deleted
         now = time.time()
-        status = RunStatus.LOST if end.reason is Reason.NEVER_STARTED else RunStatus.PENDING
-        answer = Snapshot(status, end=end, finished_at=now, observed_at=now)
+        # With an end its status is the verdict's.
+        answer = Snapshot(RunStatus.PENDING, end=end, finished_at=now, observed_at=now)
         self.conclude(spec_fact, answer, self.stop())
 
     def note_seen(self, record: RunRecord) -> None:

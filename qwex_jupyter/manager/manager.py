@@ -19,6 +19,7 @@ from qwex_jupyter.errors import (
     QwexError,
     RunInterrupted,
     RunNotFound,
+    SpecError,
 )
 from qwex_jupyter.history.history import RunHistory
 from qwex_jupyter.manager import again, deletion, prepared
@@ -86,8 +87,20 @@ class RunManager:
 
     def choose(self, spec: JobSpec, runner: str | None = None) -> str:
         """The name of the runner for a spec: as asked, else as set, else by its image."""
-        chosen = runner or self.default or self.setting("runner")
-        return chosen or (runners.OF_IMAGES if spec.image else runners.DEFAULT)
+        if chosen := runner or self.default:
+            return chosen
+        if chosen := self.setting("runner"):
+            try:
+                runners.declared(chosen)
+            except SpecError as error:
+                raise SpecError(f"{_origin('runner')}: {error}") from error
+            return str(chosen)
+        return runners.OF_IMAGES if spec.image else runners.DEFAULT
+
+    def set_for_all(self) -> dict[str, Any]:
+        """The fields of a spec that the settings give where nobody else does."""
+        values = {name: self.setting(name) for name in ("grace", "timeout")}
+        return {name: value for name, value in values.items() if value}
 
     def submit(self, spec: JobSpec, runner: str | None = None) -> Run:
         """Hands a run over and returns; it goes on without this process.
@@ -352,3 +365,9 @@ def _setting(name: str) -> Any:
     from qwex_jupyter import config
 
     return config.setting(name)
+
+
+def _origin(name: str) -> str:
+    from qwex_jupyter import config
+
+    return config.origin(name)

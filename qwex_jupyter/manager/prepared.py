@@ -65,12 +65,14 @@ def to_be_handed_over(spec: JobSpec, name: str, runner: Runner, history: RunHist
     now = time.time()
     run_id = new_run_id(history.next_moment(now))
     runner.check()
+    if spec.files:
+        # They are copied when the run is handed over, by paths that count from here, and from
+        # the home that is set now.
+        files = tuple(map(os.path.expanduser, spec.files))
+        spec = replace(spec, files=files, cwd=spec.cwd or current_folder())
     plan = runner.plan(spec, run_id)
     given = values(spec)
     refuse_too_long(spec, given)
-    if spec.files and spec.cwd is None:
-        # They are copied when the run is handed over, by paths that count from here.
-        spec = replace(spec, cwd=current_folder())
     fact = {
         "version": 1,
         "run_id": run_id,

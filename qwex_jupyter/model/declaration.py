@@ -39,11 +39,13 @@ class Setting:
         default: Its value where nobody says anything.
         help: What it is for, in a sentence.
         choices: The values that it can have; none named means any text.
+        is_time: Its value is a time like ``10m``; another is refused where it is set.
     """
 
     default: str
     help: str
     choices: tuple[str, ...] = ()
+    is_time: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,16 +29,28 @@ class RunRecord:
     """What is remembered of one run. Times are seconds since the epoch, sizes bytes.
 
     Attributes:
-        run_id: ``20261123-163045-k3x9qd``: UTC time and `handle`; sorts by time.
-        command: What a person would call it: the command line, or the first line of the cell.
+        run_id: ``20261123-163045-k3x9qd``: UTC time and handle; sorts by time.
+        runner: The name of the runner; "" where that can't be read.
         status: A `RunStatus`.
         reason: A `Reason`, "" for none.
         message: Cause and next step, one sentence.
         exit_code: What the process returned; 128+N for signal N; None when none did.
+        name: What the user called it, "" for nothing.
+        image: The container image, "" for none.
+        command: What a person would call it: the command line, or the first line of the cell.
+        created_at: When it was submitted.
+        started_at: When the program was started; None when it wasn't, as far as is known.
+        finished_at: When it ended; None before that, and where nobody can know it.
         observed_at: When that was seen, by the clock of who looked, or of the supervisor.
-        queued: Seconds from submit to start, by one clock.
         elapsed: Seconds from start to end, by one monotonic clock; None before the end.
+        cpu_time: Seconds of processor time; None where it isn't known.
+        peak_memory: The most memory that it had, bytes; None where it isn't known.
         overrun: Seconds that it ran over its timeout because nobody watched.
+        notebook: The notebook that submitted it, "" for none.
+        session: The session of Jupyter that submitted it, "" for none.
+        git_commit: What was checked out in its folder, "" where there is none.
+        labels: The user's own words on it.
+        progress: How far a live run is with what it does, like ``40%``.
         log_missing: Bytes that could not be kept, per stream; -1 where the backend may have lost
             some, and nobody knows how many.
         missing: Why output is missing, a clause; "" where nothing is known of it.
@@ -46,6 +58,7 @@ class RunRecord:
         backend_message: The backend's own words, for who wants to read on.
         identity: Which backend ran it.
         uid: The backend's own name for the object.
+        image_digest: Which image that was, by its content; "" where it isn't known.
         host: The machine that submitted it.
         cwd: The folder it was submitted for: that of its submitter, of a rerun that of its run.
     """

@@ -19,7 +19,7 @@ from qwex_jupyter.commands import options, verbs
 from qwex_jupyter.commands.base import Verbs, deadline, left
 from qwex_jupyter.commands.line import BLANKS, plain_ends, split
 from qwex_jupyter.display import publish
-from qwex_jupyter.display.format import moment, one_line, table_text
+from qwex_jupyter.display.format import UNREACHABLE, moment, one_line, table_text
 from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.prepared import Prepared
@@ -51,6 +51,8 @@ class NotebookVerbs(Verbs):
     ) -> None:
         super().__init__(manager)
         self._shell, self._names = shell, names
+        # That of this cell, for what another thread has to say.
+        self._publisher = shell.display_pub
 
     def line(self, line: str) -> Any:
         """Carries out a line magic; one that names no verb says which there are."""
@@ -74,9 +76,17 @@ class NotebookVerbs(Verbs):
     def note(self, text: str, *, ours: bool = True) -> None:
         """Shows a quiet line beside an answer, which stays what was asked for."""
         if frontend.is_kernel():
-            publish.note(self._shell.display_pub, text)
+            publish.note(self._publisher, text)
         else:
             tell(text, sys.stderr)
+
+    def take(self, args: argparse.Namespace) -> None:
+        """Refuses the option that only a terminal has."""
+        if args.json:
+            raise SpecError(
+                "--json is for terminals: here %qwex runs gives a DataFrame, and .record.to_json() "
+                "of a run the same."
+            )
 
     # -- runs ----------------------------------------------------------------------------------
 
@@ -159,7 +169,8 @@ class NotebookVerbs(Verbs):
                 # Text without end is dropped by a server, and slows a page down.
                 cell.attach(self.manager, run, self._view(), only=args.stream)
                 return
-            cell.print_on(run, args.tail, args.stream)
+            with self.telling(run, only=UNREACHABLE):
+                cell.print_on(run, args.tail, args.stream)
         else:
             self.manager.output.fetch(run.run_id)
             if text := verbs.output_text(run, args.tail, args.stream):
@@ -178,7 +189,8 @@ class NotebookVerbs(Verbs):
             return None
         try:
             for run in runs:
-                self.wait_for(run, left(until))
+                with self.telling(run, only=UNREACHABLE, named=len(runs) > 1):
+                    self.wait_for(run, left(until))
         except TimeoutError as error:
             tell(error)
         except KeyboardInterrupt:

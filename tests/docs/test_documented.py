@@ -89,6 +89,7 @@ IN_A_TERMINAL: dict[str, tuple[list[str], int, str]] = {
     "--dry-run": ([], 0, "cd .* sh -c .*\n"),
     "-h": ([], 0, "qwex run: .*"),
     "--help": ([], 0, "qwex run: .*"),
+    "--json": ([], 3, "out\n{.*}\n"),
     "--as": (["r"], 64, ""),
     "--proc": (["r"], 64, ""),
     "--profile": (["quiet"], 0, "out\n"),

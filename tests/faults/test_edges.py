@@ -81,7 +81,10 @@ def test_an_answer_that_can_t_be_written_is_one_line(
     lines = [line for line in done.stderr.splitlines() if len(line.split()) > 2]
     assert done.returncode == 1
     assert len(lines) == 1
-    assert lines[0].startswith("qwex: its output can't be written: ")
+    said = lines[0]
+    if "--json" in verb:
+        said = f"qwex: {json.loads(said)['error']['message']}"
+    assert said.startswith("qwex: its output can't be written: ")
 
 
 @pytest.mark.parametrize("where", [">/dev/full", ">&-", "2>/dev/full", "| true"])

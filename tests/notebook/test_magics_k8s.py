@@ -20,7 +20,7 @@ from k8s_place import WAIT, counted
 from kernel import PATIENCE, Kernel, doctor, doctor_of, end_runs, environment, kernel, qwex
 from kube_wire import KubeWire
 
-from qwex_jupyter.commands import verbs
+from qwex_jupyter.commands.doctor import examine
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.runners.k8s import doctor as k8s_doctor
 
@@ -418,7 +418,7 @@ def test_the_doctor_waits_for_nobody(
     told: list[str] = []
 
     def is_sure() -> bool:
-        lines = verbs.doctor(manager).splitlines()
+        lines = examine(manager).text().splitlines()
         told.append(next(line for line in lines if "k8s" in line))
         return "within 2 s" not in told[-1]
 

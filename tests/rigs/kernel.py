@@ -427,7 +427,7 @@ def qwex(
 
 def doctor(k: Kernel) -> str:
     """What the doctor says in a kernel, where he waits for more than his two seconds."""
-    k.run(f"from qwex_jupyter.commands import verbs\nverbs._PATIENCE = {PATIENCE}")
+    k.run(f"from qwex_jupyter.commands import doctor\ndoctor._PATIENCE = {PATIENCE}")
     return k.run("%qwex doctor").stream()
 
 

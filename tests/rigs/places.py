@@ -50,7 +50,7 @@ ALONE = ("--context", "--namespace", "--memory")
 # Options of the notebook or the terminal, and of the choice of a place: no runner hears of them.
 IN_FRONT = {
     *("--runner", "--detach", "--bg", "--as", "--proc", "--quiet", "--no-raise-error"),
-    *("--profile", "--help", "--interactive", "--tty"),
+    *("--profile", "--json", "--help", "--interactive", "--tty"),
 }
 
 

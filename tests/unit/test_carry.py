@@ -512,3 +512,20 @@ def test_what_was_an_empty_folder_stays_one(manager: RunManager, here: Path) -> 
     again = run.rerun()
     end(again)
     assert run.logs() == again.logs() == by_hand(again, manager) == ""
+
+
+def test_what_is_handed_over_is_what_was_planned(
+    manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``~`` and the current folder are those of the moment in which the run was prepared."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "one"))
+    monkeypatch.chdir(tmp_path / "one")
+    made = [manager.prepare(spec_of(word)) for word in ("~/mine", "mine")]
+    monkeypatch.setenv("HOME", str(tmp_path / "two"))
+    monkeypatch.chdir(tmp_path / "two")
+    for each in made:
+        run = manager.hand_over(each).wait(60)
+        assert Path(run.log.folder, "files", "mine").read_text() == "one"

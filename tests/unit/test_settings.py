@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from kernel import environment, qwex
+from traitlets import TraitError
 from traitlets.config import Config
 
 import qwex_jupyter
@@ -56,6 +57,9 @@ def test_what_a_notebook_has_configured_counts_before_the_file(
     [
         ("c.Qwex.pod_security = 'loose'\n", "pod_security"),
         ("c.Qwex.raise_error = 'perhaps'\n", "raise_error"),
+        ("c.Qwex.grace = 'zzz'\n", "grace"),
+        ("c.Qwex.timeout = '0'\n", "timeout"),
+        ("c.Qwex.job_ttl = 'zzz'\n", "job_ttl"),
         ("1 / 0\n", "ZeroDivisionError"),
         ("c.Qwex.grace = \n", "SyntaxError"),
     ],
@@ -76,6 +80,9 @@ def test_a_file_that_cannot_be_used_is_named(folder: Path, text: str, says: str)
         ("QWEX_RAISE_ERROR", "a boolean"),
         ("QWEX_POD_SECURITY", "restricted"),
         ("QWEX_PROFILES", "a dict"),
+        ("QWEX_GRACE", "a time like 90, 10m or 1h30m"),
+        ("QWEX_TIMEOUT", "a time like .*, or '' for none"),
+        ("QWEX_JOB_TTL", "a time like"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(
@@ -85,6 +92,47 @@ def test_a_variable_that_cannot_be_used_is_named(
     monkeypatch.setenv(variable, "perhaps")
     with pytest.raises(SpecError, match=f"{variable}='perhaps' can't be used: give .*{says}"):
         config.setting(variable.removeprefix("QWEX_").lower())
+
+
+def test_times_of_the_settings_are_those_of_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``--grace`` and ``--timeout`` take is taken; only a timeout can be none."""
+    for name, text in (("grace", "0"), ("grace", "1h30m"), ("timeout", ""), ("timeout", "2d")):
+        monkeypatch.setenv(f"QWEX_{name.upper()}", text)
+        assert config.setting(name) == text
+    with pytest.raises(TraitError, match=r"'grace' trait .* expected a time like 90, 10m or 1h30m"):
+        config.Qwex().grace = "zzz"
+    with pytest.raises(TraitError, match="'timeout' trait"):
+        config.Qwex().timeout = "0"
+
+
+def test_a_runner_of_the_settings_that_is_not_there_is_named(
+    folder: Path, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal says whether the environment or the settings want it."""
+    manager, spec = RunManager(home), JobSpec(command=("true",))
+    (folder / "ipython_config.py").write_text("c.Qwex.runner = 'zzz'\n")
+    with pytest.raises(SpecError, match=r"^Qwex\.runner of the settings: runner='zzz' isn't known"):
+        manager.submit(spec)
+    monkeypatch.setenv("QWEX_RUNNER", "yyy")
+    with pytest.raises(SpecError, match=r"^QWEX_RUNNER in the environment: runner='yyy' isn't"):
+        manager.submit(spec)
+    with pytest.raises(SpecError, match=r"^runner='xxx' isn't known"):
+        manager.submit(spec, "xxx")
+
+
+def test_of_two_runners_the_first_that_declares_a_setting_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A name that another runner has already is that one's."""
+
+    def one(name: str, default: str) -> Declaration:
+        settings = {"knob": Setting(default, "Turns it.")}
+        promises = runners.declared(runners.DEFAULT).promises
+        return Declaration(name=name, runner="m:C", promises=promises, settings=settings)
+
+    both = [one("first", "a"), one("second", "b")]
+    monkeypatch.setattr(runners, "declarations", lambda **_: both)
+    assert config.Qwex().knob == "a"
 
 
 def test_a_setting_of_a_runner_comes_when_it_is_named() -> None:
@@ -111,7 +159,9 @@ assert made.value("grace") == "1s"
 print([name for name in sys.modules if "qwex_jupyter" in name])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "['qwex_jupyter', 'qwex_jupyter.errors', 'qwex_jupyter.config']\n"
+    own = ["qwex_jupyter", "qwex_jupyter.errors", "qwex_jupyter.config"]
+    of_a_time = ["qwex_jupyter.model", "qwex_jupyter.model.units"]
+    assert done.stdout == f"{[*own, *of_a_time]}\n"
 
 
 def test_the_runner_of_the_settings_is_that_of_python_and_of_a_terminal(

@@ -53,7 +53,9 @@ DECLARED = Declaration(
             choices=("baseline", "restricted"),
         ),
         "job_ttl": Setting(
-            "1h", "How long a Job stays on the cluster after its outcome and output are here."
+            "1h",
+            "How long a Job stays on the cluster after its outcome and output are here.",
+            is_time=True,
         ),
     },
 )
