@@ -125,19 +125,19 @@ def _shoot(pictures: Callable[[Notebook, str], None], cells: list[str]) -> None:
     if why := missing():
         raise SystemExit(why)
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        jupyter = Jupyter(Path(folder))
-        try:
-            with launched() as browser:
-                jupyter.wait()
-                page = Page(browser, jupyter, sharpness=2)
-                for dark in (False, True):
-                    notebook = page.open(cells, dark=dark)
+    with launched() as browser:
+        for dark in (False, True):
+            # Each with a history of its own: they show the same.
+            with tempfile.TemporaryDirectory() as folder:
+                jupyter = Jupyter(Path(folder))
+                try:
+                    jupyter.wait()
+                    notebook = Page(browser, jupyter, sharpness=2).open(cells, dark=dark)
                     notebook.resize(WIDTH)
                     pictures(notebook, "-dark" if dark else "")
                     jupyter.cancel()
-        finally:
-            jupyter.close()
+                finally:
+                    jupyter.close()
 
 
 def take(notebook: Notebook, suffix: str) -> None:
