@@ -1,8 +1,8 @@
 """What the site needs of Sphinx beyond its settings.
 
 The pages are written for a forge. So the index is a page of links, of which the navigation is made;
-a picture names its light variant, beside which the dark one lies; and docstrings put names between
-single backticks.
+a picture names its light variant, beside which the dark one lies; two dashes are the beginning of
+an option; and docstrings put names between single backticks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 INDEX = "docs/index"
 _SECTION = re.compile(r"^## (.+)\n((?:(?!## ).*\n?)*)", re.MULTILINE)
 _ENTRY = re.compile(r"^- \[[^\]]+\]\(([^)#]+)\.(?:md|ipynb)\)", re.MULTILINE)
+# A character that no docstring has.
+_COLON = "\ue000"
+# Code of so many characters fits into a line of the narrowest page.
+_SHORT = 24
 _CLASS = re.compile(r"(?<![`:\w])`([A-Z]\w*(?:\.\w+)*)`(?!`)")
 # What stands in front of the pages, for who opens the site's own folder.
 _FRONT = f"""<!doctype html>
@@ -35,9 +39,13 @@ def setup(app: Sphinx) -> dict[str, Any]:
     if Path(app.srcdir).resolve() != ROOT:
         raise ConfigError("The root of the pages is the checkout: python3 docs builds the site.")
     app.connect("source-read", _add_navigation)
-    app.connect("autodoc-process-docstring", _link_classes)
+    # Before and after napoleon reads a docstring.
+    app.connect("autodoc-process-docstring", _hide_colon, priority=400)
+    app.connect("autodoc-process-docstring", _link_classes, priority=600)
+    app.connect("autodoc-process-signature", _say_default)
     app.connect("build-finished", _put_front)
     app.add_transform(DarkPictures)
+    app.add_transform(Words)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -81,11 +89,39 @@ class DarkPictures(SphinxTransform):
             light.parent.insert(light.parent.index(light) + 1, other)
 
 
-def _link_classes(
-    _app: Sphinx, _what: str, _name: str, _of: Any, _how: Any, lines: list[str]
-) -> None:
+class Words(SphinxTransform):
+    """Keeps an option in one line, and puts a dash behind the name of an argument."""
+
+    # Before references are resolved.
+    default_priority = 300
+
+    def apply(self, **_: Any) -> None:
+        """Looks at all code within sentences, and at what the domain of Python puts there."""
+        for code in self.document.findall(nodes.literal):
+            if len(code.astext()) <= _SHORT:
+                code["classes"].append("whole")
+        for text in list(self.document.findall(nodes.Text)):
+            if text.astext() == " -- ":
+                text.parent.replace(text, nodes.Text(" – "))
+
+
+def _hide_colon(_app: Sphinx, what: str, *said: Any) -> None:
+    """Keeps what a property's sentence has before a colon from being read as its type."""
+    lines: list[str] = said[-1]
+    if what == "property" and lines:
+        lines[0] = lines[0].replace(": ", f"{_COLON} ")
+
+
+def _link_classes(*said: Any) -> None:
     """Lets the name of a class lead to it from wherever it stands."""
-    lines[:] = [_CLASS.sub(r"`.\1`", line) for line in lines]
+    lines: list[str] = said[-1]
+    lines[:] = [_CLASS.sub(r"`.\1`", line.replace(_COLON, ":")) for line in lines]
+
+
+def _say_default(*said: Any) -> tuple[str, str] | None:
+    """Puts what can be parsed in place of a default that is made anew for each object."""
+    signature, returned = said[-2:]
+    return (signature.replace("<factory>", "..."), returned) if signature else None
 
 
 def _put_front(app: Sphinx, error: Exception | None) -> None:
