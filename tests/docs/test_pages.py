@@ -21,14 +21,12 @@ pytestmark = pytest.mark.once
 
 # What a page takes for granted: the extension, and what its reader has.
 BEFORE = {
-    "README": ["seed = 1"],
     "take-a-run-along": ["from pathlib import Path", 'Path("data.txt").write_text("1\\n2\\n3\\n")'],
     "home-on-nfs": ["%qwex run --name train true"],
     "monitor": ["%qwex run true"],
 }
 # What the outputs of a page hold, which stands there as what one sees.
 SHOWN = {
-    "README": ("one draw: 0.13",),
     "outlive-a-restart": ("train (", "still running", "%qwex attach", "CANCELLED 143 True"),
     "take-a-run-along": ("mean 2.0 at rate 0.1",),
     "home-on-nfs": ("Deleted",),
@@ -36,7 +34,8 @@ SHOWN = {
     "behind-a-proxy": ("by ",),
     "monitor": ("as of 20",),
 }
-WITH_CELLS = [page for page in PAGES if pages.cells(page, HERE, GPU)]
+# Those of the README are run in the quick tier, in test_docs.py.
+WITH_CELLS = [p for p in PAGES if pages.cells(p, HERE, GPU) and p.stem != "README"]
 
 
 def _shown_only(source: str) -> str:
