@@ -1,4 +1,4 @@
-"""``python3 docs``: sets everything up and builds the site, into ``.site/html`` of the checkout.
+"""``python3 docs``: sets everything up and builds the site, into ``.site`` of the checkout.
 
 A warning is a failure. Nothing is executed and nothing is fetched: notebooks are shown as they are
 saved.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -23,22 +24,23 @@ def main() -> int:
 
     code = build(environment(".venv-docs", "[docs]"), SITE)
     if code == 0:
-        print(f"\nThe site: {SITE / 'html' / 'index.html'}")
+        print(f"\nThe site: {SITE / 'index.html'}")
     return code
 
 
-def build(interpreter: str, folder: Path) -> int:
+def build(interpreter: str, site: Path) -> int:
     """Builds the site anew with the Sphinx of an interpreter; the exit code.
 
     Args:
         interpreter: It has the extra ``docs``.
-        folder: It is emptied; the site is in its ``html``.
+        site: Its folder, which is emptied before.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(site, ignore_errors=True)
     strict = ["--fail-on-warning", "--keep-going", "--nitpicky"]
-    where = ["-c", str(HERE), "-d", str(folder / "read"), str(ROOT), str(folder / "html")]
-    command = [interpreter, "-m", "sphinx", "-b", "html", "-q", *strict, *where]
-    return subprocess.run(command, check=False).returncode
+    with tempfile.TemporaryDirectory() as read:
+        where = ["-c", str(HERE), "-d", read, str(ROOT), str(site)]
+        command = [interpreter, "-m", "sphinx", "-b", "html", "-q", *strict, *where]
+        return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":

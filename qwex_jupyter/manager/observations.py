@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -45,9 +46,15 @@ class Observations:
         return seen
 
     def note(self, record: RunRecord) -> None:
-        """Keeps an observation and tells observers when something changed; an end once."""
+        """Keeps an observation and tells observers when something changed; an end once.
+
+        Of two threads that asked about a run one may come with its older answer later: what was
+        seen since stays.
+        """
         with self._lock:
             last = self._seen.get(record.run_id)
+            if last is not None and _is_older(record, last):
+                return
             same = last is not None and replace(last, observed_at=record.observed_at) == record
             if record.status.final:
                 # A record that couldn't be read may be repaired, and then its end is news once
@@ -60,10 +67,7 @@ class Observations:
         written = self._written.get(record.run_id, 0.0)
         if not record.status.final and (not same or record.observed_at - written > _WRITTEN_AGAIN):
             self._written[record.run_id] = record.observed_at
-            try:
-                self._history.observe(record)
-            except OSError:
-                pass  # an observation may be missing; the next one is as good
+            self._write(record)
         if not same:
             for observer in list(self._observers):
                 try:
@@ -71,6 +75,19 @@ class Observations:
                 except Exception:
                     # An observer that fails must not stop the others, or the loop.
                     logging.getLogger("qwex_jupyter").exception("an observer failed")
+
+    def _write(self, record: RunRecord) -> None:
+        """Puts an observation on the disk, or a later one that came meanwhile."""
+        newest: RunRecord | None = record
+        while newest is not None:
+            record = newest
+            try:
+                self._history.observe(record)
+            except OSError:
+                return  # an observation may be missing; the next one is as good
+            newest = self._seen.get(record.run_id)
+            if newest is record:
+                return
 
     def amend(self, run_id: str, message: str, reason: Reason | None = None) -> None:
         """Notes a run as it was last seen, with another message and, where given, reason.
@@ -103,3 +120,8 @@ class Observations:
                 self._observers.remove(observer)
 
         return forget
+
+
+def _is_older(record: RunRecord, last: RunRecord) -> bool:
+    """Whether an observation is of before the last one, and not of a clock that was set back."""
+    return not record.status.final and record.observed_at < last.observed_at <= time.time()

@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,16 +122,6 @@ def k(place: Place, suites: object) -> Iterator[Kernel]:
     with kernel(place.folder / "work", place.python, PYTHONDONTWRITEBYTECODE="") as made:
         made.run("import qwex_jupyter as qwex")
         yield made
-
-
-def test_the_wheel_has_the_contract_and_no_tests(place: Place) -> None:
-    """What is installed is the package, with the suite for runners and without tests of its own."""
-    names = zipfile.ZipFile(place.wheel).namelist()
-    assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {"qwex_jupyter"}
-    here = {str(path.relative_to(ROOT)) for path in (ROOT / "qwex_jupyter").rglob("*.py")}
-    assert {name for name in names if name.endswith(".py")} == here
-    assert "qwex_jupyter/testing/contract/base.py" in here
-    assert not [name for name in names if "test_" in name]
 
 
 def test_a_clause_that_fails_says_what_it_compared(place: Place) -> None:

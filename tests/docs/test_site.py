@@ -61,9 +61,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert spec is not None and spec.loader is not None
     building = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(building)
-    folder = tmp_path_factory.mktemp("site")
+    folder: Path = tmp_path_factory.mktemp("site")
     assert building.build(sys.executable, folder) == 0, "a warning is a failure; see above"
-    return folder / "html"
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -260,7 +260,7 @@ def test_a_pod_that_is_taken_while_nobody_looks(place: Place) -> None:
             until(lambda run=run: place.jobs(run.run_id)[0]["status"].get("conditions"))  # type: ignore[misc]
     for (way, _), run in runs.items():
         take[way](run)
-    until(lambda: all(_settled(place, run) for run in runs.values()), 60)
+    until(lambda: all(_settled(place, run) for run in runs.values()))
     place.manager.recover()
     for (way, what), run in runs.items():
         record = place.end(run)
@@ -296,7 +296,7 @@ def test_a_sidecar_that_goes_on_keeps_no_run(place: Place) -> None:
     record = place.end(run)
     assert (record.exit_code, run.log.read("stdout")) == (5, b"said\n")
     # What it was for is over: nothing of it runs on.
-    until(lambda: not [p for p in place.pods(run.run_id) if p["status"]["phase"] == "Running"], 60)
+    until(lambda: not [p for p in place.pods(run.run_id) if p["status"]["phase"] == "Running"])
 
 
 # -- campaigns, see docs/reliability.md -----------------------------------------------------------

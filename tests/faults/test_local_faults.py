@@ -211,6 +211,7 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
         process_.kill()
 
 
+@pytest.mark.timeout(1200)  # a hundred runs, on however busy a machine
 def test_a_stranger_with_the_same_pid_is_never_touched(
     manager: RunManager, stranger: subprocess.Popen[bytes]
 ) -> None:

@@ -111,7 +111,7 @@ def test_a_kubelet_that_gives_no_stream_by_itself(
     only = there.submit("sh", "echo err >&2")
     with there.manager.output.following(runs[0].run_id):
         for run in runs:
-            run.wait(90)
+            run.wait(150)
     for run in runs:
         assert (run.logs("stdout"), run.logs("stderr")) == ("out\nerr\nlast\n", "")
     assert there.ended(only).logs("stdout") == "err\n"

@@ -34,7 +34,7 @@ def patched(there: There, line: str, patch: str, cell: str | None = None) -> Run
 
 def failed(run: Run, reason: Reason) -> str:
     """What is said of a run that failed like this, without a process that returned anything."""
-    record = run.wait(90, check=False).record
+    record = run.wait(150, check=False).record
     assert (record.status, record.reason) == (RunStatus.FAILED, reason), (
         record,
         record.backend_message,
@@ -47,7 +47,7 @@ def failed(run: Run, reason: Reason) -> str:
 def gives_up(run: Run) -> None:
     """What still waits is cancelled."""
     run.cancel(grace=0)
-    assert run.wait(90, check=False).status is RunStatus.CANCELLED
+    assert run.wait(150, check=False).status is RunStatus.CANCELLED
 
 
 # -- images ----------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_an_eviction(there: There) -> None:
         name = there.pod(run)["metadata"]["name"]
         eviction = {"metadata": {"name": name}, "apiVersion": "policy/v1", "kind": "Eviction"}
         there.cluster.api.create(f"{there.at('pods', name)}/eviction", eviction)
-        record = run.wait(90, check=False).record
+        record = run.wait(150, check=False).record
     assert (record.status, record.reason) == (RunStatus.FAILED, Reason.EVICTED), record
     assert record.exit_code == 3
     assert "as when a node is drained" in record.message
@@ -356,7 +356,7 @@ def test_an_evicted_program_that_ends_well(there: There) -> None:
     name = there.pod(run)["metadata"]["name"]
     eviction = {"metadata": {"name": name}, "apiVersion": "policy/v1", "kind": "Eviction"}
     there.cluster.api.create(f"{there.at('pods', name)}/eviction", eviction)
-    assert run.wait(90, check=False).status is RunStatus.SUCCEEDED, run.record
+    assert run.wait(150, check=False).status is RunStatus.SUCCEEDED, run.record
 
 
 def test_an_eviction_that_nobody_saw(there: There) -> None:
@@ -367,7 +367,7 @@ def test_an_eviction_that_nobody_saw(there: There) -> None:
     eviction = {"metadata": {"name": name}, "apiVersion": "policy/v1", "kind": "Eviction"}
     there.cluster.api.create(f"{there.at('pods', name)}/eviction", eviction)
     until(lambda: there.pods(run) == [])
-    record = there.another().get(run.run_id).wait(90, check=False).record
+    record = there.another().get(run.run_id).wait(150, check=False).record
     assert (record.status, record.reason) == (RunStatus.FAILED, Reason.EVICTED), record
     assert "run it again" in record.message
     assert record.missing
@@ -377,7 +377,7 @@ def test_a_pod_that_somebody_deletes(there: There) -> None:
     """A pod that was deleted while it ran: ended from outside, as its container says."""
     run = there.up("sh", "echo up; exec sleep 300")
     there.cluster.api.delete(there.at("pods", there.pod(run)["metadata"]["name"]))
-    record = run.wait(90, check=False).record
+    record = run.wait(150, check=False).record
     assert (record.status, record.reason, record.exit_code) == (
         RunStatus.FAILED, Reason.SIGNALLED, 143
     ), record  # fmt: skip
@@ -413,7 +413,7 @@ class Late:
 
     def given_up(self) -> None:
         """Returns when the first has failed for its deadline."""
-        record = self.late.wait(90, check=False).record
+        record = self.late.wait(150, check=False).record
         assert (record.status, record.reason) == (
             RunStatus.FAILED, Reason.START_DEADLINE_EXCEEDED
         ), record  # fmt: skip
@@ -425,7 +425,7 @@ class Late:
     def never_will(self) -> None:
         """The first executes nothing, though what both waited for has come: the other has run."""
         self.there.nudge(self.late, self.patient)
-        assert self.patient.wait(90).status is RunStatus.SUCCEEDED
+        assert self.patient.wait(150).status is RunStatus.SUCCEEDED
         assert (self.folder / "patient/x").read_text() == "x\n"
         assert not (self.folder / "late/x").exists()
         pods = self.there.pods(self.late)
@@ -505,7 +505,7 @@ class TestNode:
         cpus = float(node["status"]["allocatable"]["cpu"]) * 0.75
         run = there.running(f"--cpus {cpus} sh", "exec sleep 300")
         other = patched(there, f"--cpus {cpus} echo important", f"priorityClassName: {important}")
-        record = run.wait(90, check=False).record
+        record = run.wait(150, check=False).record
         assert (record.status, record.reason) == (RunStatus.FAILED, Reason.EVICTED), record
         assert "a pod of higher priority took its place" in record.message.lower()
         assert there.ended(other).logs() == "important\n"

@@ -85,7 +85,7 @@ def test_variables_reach_the_program(
         'printf "%s\\n" "$A" "$FROM_HERE" "$TOKEN" "$F" "$G" "${EMPTY-unset}"',
     )
     spec = replace(spec, env={**spec.env, "A": weird, "odd.name-1": "x"})
-    run = there.manager.submit(spec, "k8s").wait(60)
+    run = there.manager.submit(spec, "k8s").wait(150)
     expected = [weird, f"inherited {weird}", f"hunter2 {weird}", "$(QWEX_RUN_ID)", "two  words", ""]
     assert run.log.read("stdout").decode() == "".join(f"{line}\n" for line in expected)
 
@@ -281,7 +281,7 @@ def test_a_claim_that_is_not_there(there: There) -> None:
     assert "it waits for a volume" in there.why(run, Reason.UNSCHEDULABLE).lower()
     assert '"later" not found' in run.record.message
     run.cancel()
-    assert run.wait(60, check=False).status is RunStatus.CANCELLED
+    assert run.wait(150, check=False).status is RunStatus.CANCELLED
 
 
 # -- limits ----------------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ def test_a_gpu_that_is_not_there(there: There) -> None:
     message = there.why(run, Reason.UNSCHEDULABLE)
     assert message == "It waits for a GPU: 0 of 1 nodes have nvidia.com/gpu free."
     run.cancel()
-    assert run.wait(60, check=False).status is RunStatus.CANCELLED
+    assert run.wait(150, check=False).status is RunStatus.CANCELLED
     assert run.logs() == ""
     with pytest.raises(SpecError, match="--gpus 1"):
         there.submit("--gpus all true")
@@ -553,7 +553,7 @@ def test_what_is_kept_stays(there: There, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("QWEX_JOB_TTL", "1h")
     kept, other = there.submit("--keep true"), there.submit("true")
     for run in (kept, other):
-        run.wait(60)
+        run.wait(150)
         there.settle(run)
     assert "ttlSecondsAfterFinished" not in there.job(kept)["spec"]
     assert there.job(other)["spec"]["ttlSecondsAfterFinished"] == 3600
@@ -643,7 +643,7 @@ def test_deleting_an_old_run_whose_job_is_gone(
     monkeypatch.setenv("QWEX_JOB_TTL", "1s")
     runs = [there.submit("true") for _ in range(3)]
     for run in runs:
-        run.wait(60)
+        run.wait(150)
         there.settle(run)
     until(lambda: there.jobs() == [])
     before = time.monotonic()

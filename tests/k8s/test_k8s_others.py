@@ -35,7 +35,7 @@ def test_a_suspended_job_is_not_executed_again(there: There) -> None:
     run = there.running("--grace 5 sh", cell)
     until(lambda: "begun" in run.logs("stdout"))
     there.cluster.api.patch(there.at("jobs", f"qwex-{run.run_id}"), {"spec": {"suspend": True}})
-    record = run.wait(90, check=False).record
+    record = run.wait(150, check=False).record
     assert (record.status.final, record.exit_code) == (True, 0)
     there.settle(run)
     until(lambda: is_gone(there, run))
@@ -45,7 +45,7 @@ def test_a_kept_job_stays_suspended(there: There) -> None:
     """With ``--keep`` it is the user's own: nothing takes it away but delete."""
     run = there.running("--grace 5 --keep sh", "trap 'exit 0' TERM\nsleep 600 &\nwait")
     there.cluster.api.patch(there.at("jobs", f"qwex-{run.run_id}"), {"spec": {"suspend": True}})
-    run.wait(90, check=False)
+    run.wait(150, check=False)
     there.settle(run)
     assert there.job(run)["spec"]["suspend"]
     run.delete()
@@ -56,7 +56,7 @@ def test_a_container_beside_it_that_never_starts(there: There) -> None:
     """The program has ended; its Job would wait for the other's image for ever."""
     beside = {"name": "beside", "image": "example.com/none:1", "imagePullPolicy": "Never"}
     run = patched(there, "sh", "exit 0", {"containers": [beside]})
-    assert run.wait(90, check=False).status is RunStatus.SUCCEEDED
+    assert run.wait(150, check=False).status is RunStatus.SUCCEEDED
     there.settle(run)
     until(
         lambda: any(c["type"] == "Failed" for c in there.job(run)["status"].get("conditions", ()))
@@ -68,7 +68,7 @@ def test_an_orphaned_pod_goes_with_its_run(there: There) -> None:
     run = there.running("sh", "sleep 20; echo said; exit 6")
     path = there.at("jobs", f"qwex-{run.run_id}")
     there.cluster.api.delete(path, propagationPolicy="Orphan")
-    record = run.wait(90, check=False).record
+    record = run.wait(150, check=False).record
     assert (record.status, record.exit_code) == (RunStatus.FAILED, 6)
     assert run.logs("stdout") == "said\n"
     there.settle(run)
@@ -80,7 +80,7 @@ def test_a_pod_that_lost_its_label(there: There) -> None:
     run = there.running("sh", "echo before; sleep 20; echo after; exit 6")
     name = there.pod(run)["metadata"]["name"]
     there.cluster.api.patch(there.at("pods", name), {"metadata": {"labels": {"qwex.run": None}}})
-    record = run.wait(60, check=False).record
+    record = run.wait(150, check=False).record
     assert (record.status, record.exit_code) == (RunStatus.FAILED, 6)
     assert run.logs("stdout") == "before\nafter\n"
 
@@ -92,7 +92,7 @@ def test_an_init_container_without_an_image(there: There) -> None:
     """What is injected before the program, and can't be made, is named with its cause."""
     before = {"name": "before", "image": "example.com/none:1", "imagePullPolicy": "Never"}
     run = patched(there, "sh", "echo never", {"initContainers": [before]})
-    record = run.wait(90, check=False).record
+    record = run.wait(150, check=False).record
     assert (record.status, record.reason) == (RunStatus.FAILED, Reason.IMAGE_NOT_FOUND)
     assert record.message == (
         "Before, which its pod runs before it: the node doesn't have example.com/none:1, and its "
@@ -115,7 +115,7 @@ def test_a_sidecar_that_crashes(there: There) -> None:
     assert message.startswith("Side, which its pod runs before it: it fails again and again (")
     assert "kubectl logs " in message and " -c side " in message
     run.cancel(grace=0)
-    assert run.wait(90, check=False).status is RunStatus.CANCELLED
+    assert run.wait(150, check=False).status is RunStatus.CANCELLED
 
 
 def test_an_init_container_that_takes_its_time(there: There) -> None:
@@ -133,7 +133,7 @@ def test_an_init_container_that_takes_its_time(there: There) -> None:
 
     until(said)
     run.cancel(grace=0)
-    assert run.wait(90, check=False).status is RunStatus.CANCELLED
+    assert run.wait(150, check=False).status is RunStatus.CANCELLED
 
 
 # -- what can't be executed ------------------------------------------------------------------------

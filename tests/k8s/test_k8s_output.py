@@ -170,7 +170,7 @@ class TestRotation:
         there.cluster.api.wait(
             there.at("pods", name), lambda pod: pod["status"]["phase"] == "Succeeded", 120
         )
-        late = there.another().get(run.run_id).wait(90)
+        late = there.another().get(run.run_id).wait(150)
         got = late.log.read("stdout")
         assert self.TALKED.endswith(got) and len(got) < len(self.TALKED) // 2
         assert late.status is RunStatus.SUCCEEDED
@@ -203,7 +203,7 @@ class TestRotation:
         there.cluster.api.wait(
             there.at("pods", name), lambda pod: pod["status"]["phase"] == "Succeeded", 120
         )
-        late = there.another().get(run.run_id).wait(90)
+        late = there.another().get(run.run_id).wait(150)
         got = late.log.read("stdout")
         assert got.startswith(b"first\n") and got.endswith(b"end\n")
         assert "rotated away" in late.record.missing
@@ -262,7 +262,7 @@ def test_long_lines_are_followed(there: There) -> None:
     """The same, brought while the program prints."""
     run = there.submit("python", "import time; time.sleep(2)" + PRINTS, of="python")
     with there.manager.output.following(run.run_id):
-        run.wait(90)
+        run.wait(150)
     same(run, printed())
 
 
@@ -299,7 +299,7 @@ def test_many_lines(there: There) -> None:
         until(lambda: run.log.size("stdout") > 1_000_000)
         late = there.another()
         lines = b"".join(data for _, data in late.get(run.run_id).follow())
-        run.wait(90)
+        run.wait(150)
     same(run, numbers(200010))
     assert sha(lines) == sha(numbers(200010))
 
@@ -328,7 +328,7 @@ def test_the_four_hours_of_a_kubelet(
     cell = "i=0; while [ $i -lt 100 ]; do echo line $i; sleep 0.2; i=$((i+1)); done"
     run = manager.submit(there.spec("sh", cell), "k8s")
     with manager.output.following(run.run_id):
-        run.wait(90)
+        run.wait(150)
     assert rule.hits >= 2
     assert run.logs("stdout") == "".join(f"line {n}\n" for n in range(100))
     assert (run.status, run.record.missing) == (RunStatus.SUCCEEDED, "")
@@ -339,7 +339,7 @@ def test_a_silent_program_is_listened_to_again(there: There) -> None:
     there.manager = there.another(Patience(log_silence=1.0))
     run = there.submit("sh", "echo one; sleep 3; echo two; sleep 2; printf three")
     with there.manager.output.following(run.run_id):
-        run.wait(90)
+        run.wait(150)
     assert run.logs("stdout") == "one\ntwo\nthree"
 
 
@@ -371,7 +371,7 @@ def test_output_of_a_container_that_is_gone(there: There, tmp_path: Path) -> Non
         path.symlink_to(f"/nowhere/{path.name}")
     late = there.another().get(run.run_id)
     late.cancel(grace=0)
-    late.wait(90, check=False)
+    late.wait(150, check=False)
     assert late.status is RunStatus.CANCELLED
     assert late.logs("stdout") == ""
     assert late.record.missing
@@ -382,7 +382,7 @@ def test_threads_end(there: There) -> None:
     runs = [there.submit("sh", "echo x; sleep 1") for _ in range(3)]
     for run in runs:
         with there.manager.output.following(run.run_id):
-            run.wait(90)
+            run.wait(150)
     there.manager.close()
     names = ("qwex-follow", "qwex-err", "qwex-gather")
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith(names)])

@@ -212,10 +212,14 @@ def test_what_ignores_a_stop_is_killed_and_named(local: RunManager, tmp_path: Pa
     assert not [pid for pid in map(int, run.logs().split()) if lives(pid)]
 
 
-def test_a_leftover_is_asked_before_it_is_killed(local: RunManager, tmp_path: Path) -> None:
+def test_a_leftover_is_asked_before_it_is_killed(
+    local: RunManager, tmp_path: Path, boots: Callable[[str], None]
+) -> None:
     """SIGTERM comes first, and there is time to say something."""
-    text = "(trap 'echo saved; exit' TERM; echo up; while :; do sleep 0.05; done) &\nsleep 0.2"
-    run = local.submit(sh(text))
+    boots(f"remains._GRACE = {PATIENCE}")
+    asked = "trap 'echo saved; exit' TERM; echo up; : > up; while :; do sleep 0.05; done"
+    text = f"({asked}) &\nuntil [ -e up ]; do sleep 0.02; done"
+    run = local.submit(sh(text, workdir=str(tmp_path)))
     assert end(run).status is RunStatus.SUCCEEDED
     assert run.logs("stdout") == "up\nsaved\n"
     assert run.record.left

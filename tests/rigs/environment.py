@@ -30,7 +30,7 @@ def say(text: str) -> None:
 def python(version: str | None = None) -> str:
     """An interpreter of that version ("3.12"), or any that is tested: this one, else the oldest.
 
-    Looked for: this one, on PATH, and in pyenv's folder.
+    Looked for: this one, on PATH, and in the folders of pyenv and uv.
 
     Raises:
         SystemExit: There is none; says what to install.
@@ -39,8 +39,14 @@ def python(version: str | None = None) -> str:
     if f"{sys.version_info[0]}.{sys.version_info[1]}" in wanted:
         return sys.executable
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR") or Path(data) / "uv" / "python")
     for name in wanted:
-        found = [*sorted(pyenv.glob(f"{name}.*/bin/python{name}")), shutil.which(f"python{name}")]
+        found = [
+            *sorted(pyenv.glob(f"{name}.*/bin/python{name}")),
+            *sorted(uv.glob(f"cpython-{name}.*/bin/python{name}")),
+            shutil.which(f"python{name}"),
+        ]
         for candidate in found:
             if candidate and _works(str(candidate)):
                 return str(candidate)

@@ -1,4 +1,4 @@
-"""Builds the current Docker engine and a Kubernetes from their Go modules, once.
+"""Builds what the tests have of Go from its modules, once: engine, Kubernetes, a linter.
 
 Standard library only: it runs before anything is installed. What is built is kept in the user's
 cache folder, since it takes minutes and is the same for every checkout. A build that was cut off
@@ -117,6 +117,13 @@ KUBERNETES = (
     # Debian's lacks what an apiserver needs to answer lists, and begin watches, from its memory.
     Module("etcd", CLUSTER / "etcd", ("go.etcd.io/etcd/server/v3",), 0.5, program="etcd"),
     Module("kwok", CLUSTER / "kwok", ("sigs.k8s.io/kwok/cmd/kwok",), 0.5),
+)
+# What reads the workflows of GitHub as GitHub does.
+ACTIONLINT = Module(
+    "actionlint",
+    ROOT / "tests" / "project" / "actionlint",
+    ("github.com/rhysd/actionlint/cmd/actionlint",),
+    minutes=0.5,
 )
 
 

@@ -42,7 +42,7 @@ class Server:
         """urllib3's response to this; with ``end`` the connection is closed behind it."""
         taken = threading.Thread(target=self._take, args=(sent, end), daemon=True)
         taken.start()
-        reply = self.pool.request("GET", "/", preload_content=False, timeout=10.0)
+        reply = self.pool.request("GET", "/", preload_content=False, timeout=60.0)
         self.replies.append(reply)
         if end:
             return reply
@@ -135,11 +135,8 @@ def test_an_answer_without_a_body_is_empty(server: Server) -> None:
 @pytest.mark.usefixtures("way")
 def test_silence_is_told_from_an_end(server: Server) -> None:
     """What is read in vain until the timeout raises TimeoutError."""
-    answering = threading.Thread(target=server._take, args=((CHUNKED, chunks(b"a")), False))
-    answering.start()
-    reply = server.pool.request("GET", "/", preload_content=False, timeout=0.1)
-    server.replies.append(reply)
-    answering.join()
+    reply = server.answer(CHUNKED, chunks(b"a"), end=False)
+    reply.connection.sock.settimeout(0.1)  # from here on: the answer itself may take its time
     with pytest.raises(TimeoutError):
         list(http_stream.body(reply))
 
@@ -169,7 +166,7 @@ def test_reading_ends_from_another_thread(server: Server) -> None:
     reader.start()
     until(lambda: got == [b"one\n"])
     compat.shut_down(reply)
-    reader.join(5.0)  # the timeout of the read is longer
+    reader.join(30.0)  # the timeout of the read is longer
     assert not reader.is_alive()
     assert ended == [EOFError]
 

@@ -182,7 +182,7 @@ def test_one_that_fails_does_not_stop_the_others() -> None:
 
     pulse.ask(fails)
     pulse.ask(called.set)
-    assert called.wait(10)
+    assert called.wait(60)
 
 
 # -- the feed --------------------------------------------------------------------------------

@@ -366,10 +366,11 @@ def faulty(home: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunManager]:
 @pytest.mark.parametrize("verb", ["release", "hear", "cancel", "enforce_timeout", "poll", "follow"])
 def test_a_mistake_of_a_runner_costs_no_other_run(faulty: RunManager, verb: str) -> None:
     """Runs of others are seen to their end, however often its own can't be asked about."""
-    mine = faulty.submit(JobSpec(script="sleep 0.2", timeout=600), "faulty")
     told: list[str] = []
     faulty.observe(lambda record: told.append(f"{record.runner}: {record.message}"))
-    _Faulty.verb = verb
+    _Faulty.verb = verb  # none of these hands a run over; later it may have ended already
+    seconds = 600 if verb in ("cancel", "enforce_timeout") else 0.2
+    mine = faulty.submit(JobSpec(script=f"sleep {seconds}", timeout=600), "faulty")
     if verb == "cancel":
         mine.cancel()
     other = faulty.submit(JobSpec(script="sleep 0.2\nexit 3"), "memory")
@@ -382,6 +383,8 @@ def test_a_mistake_of_a_runner_costs_no_other_run(faulty: RunManager, verb: str)
     if verb != "release":  # which is asked of what has ended
         until(lambda: any("faulty: The faulty runner can't tell" in text for text in told))
     _Faulty.verb = ""
+    if verb == "enforce_timeout":
+        mine.cancel()
     assert mine.wait(60, check=False).record.status.final
     until(lambda: not faulty.history.open_ids())
 

@@ -50,7 +50,7 @@ def client(wire: Wire, mine: str, docker_engine: Engine) -> Iterator[Any]:
     docker_engine.remove_containers(mine)
 
 
-def _client(host: str, timeout: float = 30) -> Iterator[Any]:
+def _client(host: str, timeout: float = 90) -> Iterator[Any]:
     made = docker.APIClient(base_url=host, version="1.41", timeout=timeout)
     yield made
     made.close()
@@ -247,7 +247,7 @@ def test_a_stalled_answer_stays_away_and_then_goes_on(client: Any, wire: Wire) -
     until(lambda: any(each.exchange.passed == 100 for each in tuple(wire._connections)))
     assert not arrived.wait(0.5)
     wire.clear()
-    asking.join(30)
+    asking.join(90)
     assert got[0].startswith(b"HTTP/1.1 200")
     assert got[0].endswith(b"\r\n0\r\n\r\n")
 
@@ -296,10 +296,10 @@ def test_all_connections_break_at_once(client: Any, wire: Wire) -> None:
 
     following = threading.Thread(target=follow)
     following.start()
-    assert begun.wait(30)
+    assert begun.wait(90)
     assert not ended.is_set()
     assert wire.break_all() >= 1
-    following.join(30)
+    following.join(90)
     assert ended.is_set()
     assert client.inspect_container(name)["State"]["Running"]
 

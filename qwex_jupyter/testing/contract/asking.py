@@ -16,6 +16,15 @@ from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.runners.base import Runner
 from qwex_jupyter.testing.contract.base import Contract, shown_files
 
+# Threads of a manager that write into a run's folder; one that is closed waits for them a moment.
+_WRITERS = ("qwex-loop", "qwex-gather", "qwex-follow")
+
+
+def writers(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Those that have begun since and still live."""
+    begun = set(threading.enumerate()) - before
+    return [thread for thread in begun if thread.name.startswith(_WRITERS)]
+
 
 class Asking(Contract):
     """A question changes nothing, and an end is told of without one."""
@@ -35,10 +44,12 @@ class Asking(Contract):
         runner = manager.runner(self.runner)
         # What is kept can be asked about after its end too; else it may have been released.
         kept = runner.declaration.honours("keep")
+        others = set(threading.enumerate())
         spec = replace(self.programs.sleeps(300), keep=kept)
         run = self.running(manager, spec)
         for status in (RunStatus.RUNNING, RunStatus.CANCELLED):
             manager.close()  # its own loop may be writing down what it saw
+            self.until(lambda: not writers(others))
             files = shown_files(run)
             answers = [runner.poll([run.run_id]) for _ in range(2)]
             assert shown_files(run) == files

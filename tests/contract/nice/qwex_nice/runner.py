@@ -147,7 +147,8 @@ class NiceRunner(Runner):
         folder, now = self._of(run_id), time.time()
         if not folder.exists():
             return RunNotFound(f"{run_id}: there is no such run in {self._spool}")
-        lives = self._lives(run_id)  # asked first: what ended since then has written its end
+        # Asked first: a keeper that ended since then by itself has written its end.
+        lives, kept = self._lives(run_id), self._tell(run_id)
         began, end = _read(folder / "began"), _read(folder / "end")
         started = began.get("at")
         uid = str(began.get("pid", ""))
@@ -175,7 +176,7 @@ class NiceRunner(Runner):
                 RunStatus.PENDING, Reason.STARTING, queued_by_backend=True, observed_at=now
             )
         reason, message = Reason.NONE, ""
-        if not self._tell(run_id):
+        if not kept:
             reason = Reason.SUPERVISOR_GONE
             message = "Its keeper was killed: it goes on, its exit code will not be known."
         return Snapshot(

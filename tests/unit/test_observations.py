@@ -1,0 +1,71 @@
+"""Observations: what two threads have seen of one run, in whichever order they say it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+from local_helpers import prepared, sh
+
+from qwex_jupyter.manager.manager import RunManager
+from qwex_jupyter.manager.observations import Observations
+from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.system import process
+
+
+@pytest.fixture
+def pending(manager: RunManager) -> RunRecord:
+    """What is known of a run that nobody has handed over, as somebody saw it just now."""
+    me = process.identify(os.getpid())
+    run = prepared(manager, sh("x"), submitter=me, created_at=time.time() - 30)
+    return replace(run.record, observed_at=time.time() - 1)
+
+
+@pytest.fixture
+def seen(manager: RunManager) -> Observations:
+    """Observations of no manager's loop, which would look meanwhile."""
+    return Observations(manager.history)
+
+
+def test_an_answer_that_comes_late_replaces_no_later_one(
+    manager: RunManager, seen: Observations, pending: RunRecord
+) -> None:
+    """Who asked first and says last what he was answered leaves what was seen since."""
+    told: list[RunStatus] = []
+    seen.observe(lambda record: told.append(record.status))
+    running = replace(pending, status=RunStatus.RUNNING, observed_at=pending.observed_at + 0.5)
+    seen.note(running)
+    seen.note(pending)
+    assert seen.record(pending.run_id) == running
+    assert manager.history.record(pending.run_id).status is RunStatus.RUNNING
+    assert told == [RunStatus.RUNNING]
+    seen.amend(pending.run_id, "no answer", Reason.BACKEND_UNREACHABLE)
+    assert seen.record(pending.run_id).reason == Reason.BACKEND_UNREACHABLE
+
+
+def test_what_is_written_late_replaces_no_later_one(
+    manager: RunManager, seen: Observations, pending: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that is overtaken between its observation and the disk leaves the later one."""
+    running = replace(pending, status=RunStatus.RUNNING, observed_at=pending.observed_at + 0.5)
+    write, overtaken = manager.history.observe, [running]
+
+    def slow(record: RunRecord) -> None:
+        while overtaken:
+            seen.note(overtaken.pop())
+        write(record)
+
+    monkeypatch.setattr(manager.history, "observe", slow)
+    seen.note(pending)
+    assert manager.history.record(pending.run_id).status is RunStatus.RUNNING
+
+
+def test_a_clock_that_was_set_back_hides_nothing(seen: Observations, pending: RunRecord) -> None:
+    """What was seen at a time that is still to come is replaced by what is seen now."""
+    seen.note(replace(pending, observed_at=time.time() + 3600))
+    running = replace(pending, status=RunStatus.RUNNING, observed_at=time.time())
+    seen.note(running)
+    assert seen.last(pending.run_id) == running
