@@ -4,7 +4,7 @@ Each is a cell of JupyterLab in Chromium, run by this package, in light and in d
 Needs what the browser tests need: Chromium, Playwright, JupyterLab; and for the pictures of
 containers an engine and a registry, for those of Jobs a cluster, as the tests do.
 
-With names only these groups are taken: ``local``, ``docker``, ``k8s``, ``monitor``.
+With names only these groups are taken: ``readme``, ``local``, ``docker``, ``k8s``, ``monitor``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from browser import Jupyter, Notebook, Page, launched, missing
 
 IMAGES = Path(__file__).resolve().parent / "images"
 LARGEST = 150_000
-WIDTH = 960
+# Of the window; the second for pictures of which three stand side by side.
+WIDTH, NARROW = 960, 480
 
 LOAD = "%load_ext qwex_jupyter"
 FOREGROUND = '%%qwex\nfor i in 1 2 3; do echo "epoch $i"; sleep 1; done'
@@ -78,7 +79,10 @@ running = qwex.submit(["python"], script=code, script_name="cell.py", name="nigh
 
 def main() -> int:
     """Takes the pictures; the exit code."""
-    wanted = sys.argv[1:] or ["local", "docker", "k8s", "monitor"]
+    wanted = sys.argv[1:] or ["readme", "local", "docker", "k8s", "monitor"]
+    if "readme" in wanted:
+        few = SWEEP.replace("0.9, 0.8, 0.7, 0.6, 0.5, 0.4", "0.9, 0.8")
+        _shoot(take_first, [LOAD, "%qwex attach", DETACHED, few, "%qwex monitor", ""])
     if "local" in wanted:
         _shoot(take, [LOAD, FOREGROUND, SUCCEEDED, FAILED, DETACHED, "%qwex attach", ""])
     if "docker" in wanted:
@@ -125,19 +129,19 @@ def _shoot(pictures: Callable[[Notebook, str], None], cells: list[str]) -> None:
     if why := missing():
         raise SystemExit(why)
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        jupyter = Jupyter(Path(folder))
-        try:
-            with launched() as browser:
-                jupyter.wait()
-                page = Page(browser, jupyter, sharpness=2)
-                for dark in (False, True):
-                    notebook = page.open(cells, dark=dark)
+    with launched() as browser:
+        for dark in (False, True):
+            # Each with a history of its own: they show the same.
+            with tempfile.TemporaryDirectory() as folder:
+                jupyter = Jupyter(Path(folder))
+                try:
+                    jupyter.wait()
+                    notebook = Page(browser, jupyter, sharpness=2).open(cells, dark=dark)
                     notebook.resize(WIDTH)
                     pictures(notebook, "-dark" if dark else "")
                     jupyter.cancel()
-        finally:
-            jupyter.close()
+                finally:
+                    jupyter.close()
 
 
 def take(notebook: Notebook, suffix: str) -> None:
@@ -175,6 +179,37 @@ def take(notebook: Notebook, suffix: str) -> None:
     shot("attach", 5)
     notebook.stop()
     notebook.wait()
+
+
+def take_first(notebook: Notebook, suffix: str) -> None:
+    """Takes the three pictures of the README: a run, the kernel restarted, all runs.
+
+    Args:
+        notebook: Freshly opened.
+        suffix: What the names of the files end with.
+    """
+    notebook.resize(NARROW)
+
+    def shot(name: str, first: int, last: int = -1) -> None:
+        notebook.leave()
+        notebook.screenshot(IMAGES / f"first-{name}{suffix}.png", first, last)
+
+    notebook.run_cell(0)
+    notebook.run_cell(2)
+    notebook.until(2, lambda text: len(re.findall(r"^\d+$", text, re.MULTILINE)) == 3)
+    shot("run", 2)
+    notebook.restart()
+    notebook.run_cell(0)
+    notebook.until(0, "still running")
+    notebook.run_cell(1, wait=False)
+    notebook.until(1, "\n3\n")
+    shot("restart", 0, 1)
+    notebook.stop()
+    notebook.wait()
+    notebook.run_cell(3)
+    notebook.run_cell(4)
+    notebook.web.wait_for_selector(".qwex-monitor .word.RUNNING")
+    shot("monitor", 4)
 
 
 def take_monitor(notebook: Notebook, suffix: str) -> None:

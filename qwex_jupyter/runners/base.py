@@ -14,7 +14,7 @@ What a runner may rely on:
   ``launch.json`` is there already, the run is started, or closed, by somebody else: it must not
   be started.
 - A stop is written down (``stop.json``) before `cancel` is called.
-- The status of an end is decided by `qwex_jupyter.model.status.conclude`, from the `End` in a
+- The status of an end is decided by `qwex_jupyter.model.verdict.conclude`, from the `End` in a
   snapshot; a runner never decides it.
 
 `qwex_jupyter.testing.contract` is this page in executable form; CONTRIBUTING.md shows how a runner

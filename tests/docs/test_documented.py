@@ -30,6 +30,7 @@ from qwex_jupyter.commands.options import (
 )
 from qwex_jupyter.commands.table import Parser
 from qwex_jupyter.errors import SpecError, UnsupportedOption
+from qwex_jupyter.history.frame import COLUMNS
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.runners import honoured_by
 from qwex_jupyter.runners.k8s import doctor
@@ -252,6 +253,13 @@ def test_every_option_is_documented() -> None:
     text = (DOCS / "options.md").read_text()
     for word in _option_words(run_parser()) - {"--interactive", "--tty"}:
         assert re.search(rf"`[^`]*(?<![\w-]){re.escape(word)}(?![\w-])", text), word
+
+
+def test_every_column_of_the_history_is_documented() -> None:
+    """The table of ``docs/api/python.md`` has each column of the DataFrame, once."""
+    text = (DOCS / "api" / "python.md").read_text()
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(COLUMNS)
 
 
 def test_every_option_has_a_probe() -> None:
