@@ -33,14 +33,19 @@ def build(interpreter: str, site: Path) -> int:
 
     Args:
         interpreter: It has the extra ``docs``.
-        site: Its folder, which is emptied before.
+        site: Its folder, which is made anew; after a failure it isn't there.
     """
     shutil.rmtree(site, ignore_errors=True)
     strict = ["--fail-on-warning", "--keep-going", "--nitpicky"]
-    with tempfile.TemporaryDirectory() as read:
-        where = ["-c", str(HERE), "-d", read, str(ROOT), str(site)]
+    # Beside the pages lies what was read, and what myst-nb takes out of notebooks.
+    with tempfile.TemporaryDirectory() as folder:
+        pages = Path(folder, "pages")
+        where = ["-c", str(HERE), "-d", str(Path(folder, "read")), str(ROOT), str(pages)]
         command = [interpreter, "-m", "sphinx", "-b", "html", "-q", *strict, *where]
-        return subprocess.run(command, check=False).returncode
+        code = subprocess.run(command, check=False).returncode
+        if code == 0:
+            shutil.move(pages, site)
+    return code
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ release = __version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "extension"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**.md", "notebooks/*.ipynb"]
+include_patterns = ["*.md", "docs/**.md", "notebooks/*.ipynb", "skills/**.md"]
 # Folders that hold no page; what begins with a dot may hold a whole cluster.
 exclude_patterns = [".*", "**/.*", "README.md", "qwex_jupyter", "tests", "benchmarks", "binder"]
 nitpicky = True

@@ -61,8 +61,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert spec is not None and spec.loader is not None
     building = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(building)
-    folder: Path = tmp_path_factory.mktemp("site")
+    folder = tmp_path_factory.mktemp("site") / "pages"
     assert building.build(sys.executable, folder) == 0, "a warning is a failure; see above"
+    assert list(folder.parent.iterdir()) == [folder], "nothing is left beside it"
     return folder
 
 
@@ -74,7 +75,7 @@ def pages(site: Path) -> dict[Path, Reader]:
 
 def named() -> Iterator[str]:
     """The documents of this repository that are pages, by their names in the site."""
-    for pattern in ("*.md", "docs/**/*.md", "notebooks/*.ipynb"):
+    for pattern in ("*.md", "docs/**/*.md", "notebooks/*.ipynb", "skills/**/*.md"):
         for path in ROOT.glob(pattern):
             if path.name != "README.md":
                 yield path.relative_to(ROOT).with_suffix("").as_posix()
