@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
     from qwex_jupyter.model.declaration import Setting
 
+    _Text = Unicode[str, str | bytes]
+else:
+    _Text = Unicode  # before traitlets 5.10 it takes no types
+
 _FILES = ("ipython_config.py", "ipython_config.json")
 _SYSTEM_FOLDERS = ("/etc/ipython", "/usr/local/etc/ipython")
 
 
-class Time(Unicode[str, str | bytes]):
+class Time(_Text):
     """A time as an option takes it.
 
     Args:
