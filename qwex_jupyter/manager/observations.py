@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from qwex_jupyter.disk.folder import RUN
 from qwex_jupyter.history.history import RunHistory
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason
@@ -30,7 +31,8 @@ class Observations:
         self._observers: list[Observer] = []
         self._seen: dict[str, RunRecord] = {}
         self._written: dict[str, float] = {}
-        self._told: set[tuple[str, str]] = set()
+        # The reasons of the ends that were told, by run.
+        self._told: dict[str, set[str]] = {}
         self._lock = threading.RLock()
 
     def last(self, run_id: str) -> RunRecord | None:
@@ -49,8 +51,10 @@ class Observations:
         """Keeps an observation and tells observers when something changed; an end once.
 
         Of two threads that asked about a run one may come with its older answer later: what was
-        seen since stays.
+        seen since stays, an end above all.
         """
+        if self._has_ended(record):
+            return
         with self._lock:
             last = self._seen.get(record.run_id)
             if last is not None and _is_older(record, last):
@@ -59,35 +63,54 @@ class Observations:
             if record.status.final:
                 # A record that couldn't be read may be repaired, and then its end is news once
                 # more.
-                told = (record.run_id, record.reason)
-                same = told in self._told
-                self._told.add(told)
+                ends = self._told.setdefault(record.run_id, set())
+                same = record.reason in ends
+                ends.add(record.reason)
             else:
                 self._seen[record.run_id] = record
+        if record.status.final:
+            if not same:
+                self._tell(record)
+            return
         written = self._written.get(record.run_id, 0.0)
-        if not record.status.final and (not same or record.observed_at - written > _WRITTEN_AGAIN):
+        if not same or record.observed_at - written > _WRITTEN_AGAIN:
             self._written[record.run_id] = record.observed_at
-            self._write(record)
+            self._each(record, self._write)
         if not same:
-            for observer in list(self._observers):
-                try:
-                    observer(record)
-                except Exception:
-                    # An observer that fails must not stop the others, or the loop.
-                    logging.getLogger("qwex_jupyter").exception("an observer failed")
+            self._each(record, self._tell)
+
+    def _has_ended(self, record: RunRecord) -> bool:
+        """Whether an observation of a live run comes when its end was told and is written."""
+        if record.status.final or record.run_id not in self._told:
+            return False
+        return self._history.folder(record.run_id).has(RUN)
+
+    def _each(self, record: RunRecord, do: Callable[[RunRecord], object]) -> None:
+        """Does something with the last observation of a run, and again with one that came since.
+
+        So who was overtaken by another thread doesn't leave the older one behind. No lock is held
+        meanwhile, as a fork would take it along.
+        """
+        done: RunRecord | None = None
+        while (last := self._seen.get(record.run_id)) is not None and last is not done:
+            do(last)
+            done = last
 
     def _write(self, record: RunRecord) -> None:
-        """Puts an observation on the disk, or a later one that came meanwhile."""
-        newest: RunRecord | None = record
-        while newest is not None:
-            record = newest
+        """Puts an observation on the disk."""
+        try:
+            self._history.observe(record)
+        except OSError:
+            pass  # an observation may be missing; the next one is as good
+
+    def _tell(self, record: RunRecord) -> None:
+        """Tells all observers."""
+        for observer in list(self._observers):
             try:
-                self._history.observe(record)
-            except OSError:
-                return  # an observation may be missing; the next one is as good
-            newest = self._seen.get(record.run_id)
-            if newest is record:
-                return
+                observer(record)
+            except Exception:
+                # An observer that fails must not stop the others, or the loop.
+                logging.getLogger("qwex_jupyter").exception("an observer failed")
 
     def amend(self, run_id: str, message: str, reason: Reason | None = None) -> None:
         """Notes a run as it was last seen, with another message and, where given, reason.

@@ -12,7 +12,7 @@ from local_helpers import prepared, sh
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.observations import Observations
 from qwex_jupyter.model.record import RunRecord
-from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.model.status import End, Reason, RunStatus
 from qwex_jupyter.system import process
 
 
@@ -58,9 +58,46 @@ def test_what_is_written_late_replaces_no_later_one(
             seen.note(overtaken.pop())
         write(record)
 
+    told: list[RunStatus] = []
+    seen.observe(lambda record: told.append(record.status))
     monkeypatch.setattr(manager.history, "observe", slow)
     seen.note(pending)
     assert manager.history.record(pending.run_id).status is RunStatus.RUNNING
+    assert set(told) == {RunStatus.RUNNING}
+
+
+def test_who_is_overtaken_while_he_tells_does_not_have_the_last_word(
+    seen: Observations, pending: RunRecord
+) -> None:
+    """Observers hear last what was seen last, also of a thread that had begun to tell before."""
+    running = replace(pending, status=RunStatus.RUNNING, observed_at=pending.observed_at + 0.5)
+    overtaken, told = [running], []
+
+    def slow(record: RunRecord) -> None:
+        while overtaken:
+            seen.note(overtaken.pop())
+        told.append(record.status)
+
+    seen.observe(slow)
+    seen.note(pending)
+    assert told[-1] is RunStatus.RUNNING
+
+
+def test_an_answer_that_comes_after_the_end_is_told_to_nobody(
+    manager: RunManager, seen: Observations, pending: RunRecord
+) -> None:
+    """A run that has ended isn't seen running any more, whoever was asked before."""
+    running = replace(pending, status=RunStatus.RUNNING, observed_at=pending.observed_at + 0.5)
+    seen.note(running)
+    told: list[RunStatus] = []
+    seen.observe(lambda record: told.append(record.status))
+    manager.history.folder(pending.run_id).finish(End(reason=Reason.NEVER_STARTED))
+    end = manager.history.record(pending.run_id)
+    seen.note(end)
+    seen.forget(pending.run_id)
+    seen.note(replace(running, observed_at=time.time()))
+    assert told == [end.status]
+    assert seen.last(pending.run_id) is None
 
 
 def test_a_clock_that_was_set_back_hides_nothing(seen: Observations, pending: RunRecord) -> None:

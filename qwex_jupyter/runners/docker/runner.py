@@ -162,6 +162,7 @@ class DockerRunner(Runner):
         )
 
     def _look(self, run_id: str) -> Snapshot | RunNotFound:
+        asked = time.time()  # an answer is as old as its first question
         folder = self.folder(run_id)
         found = self._pulling(folder) or self._finder.container(run_id)
         if found is None:
@@ -186,7 +187,7 @@ class DockerRunner(Runner):
             told = state.told_by(remembered)
         now = self._engine.now()
         snapshot = state.snapshot(found, stop, now, began, told)
-        snapshot = replace(snapshot, observed_at=time.time())
+        snapshot = replace(snapshot, observed_at=asked)
         if snapshot.end is None and snapshot.started_at is not None:
             self._running[run_id] = (snapshot.uid, snapshot.started_at)
         elif snapshot.end is not None:

@@ -133,6 +133,9 @@ class K8sRunner(Runner):
         ids = list(run_ids)
         if not ids:
             return {}
+        # An answer is as old as its first question, and the server's clock may be another than
+        # ours.
+        asked = time.time()
         found = self._finder.seen(ids)
         answers: dict[str, Snapshot | RunNotFound] = {}
         now = self._cluster.now()
@@ -148,8 +151,7 @@ class K8sRunner(Runner):
             patient = functools.partial(self._is_patient, folder)
             forced = stop is not None and folder.has(KILL)
             answer = state.snapshot(seen, stop, now, patient, forced=forced)
-            # The server's clock may be another than ours.
-            answers[run_id] = replace(answer, observed_at=time.time())
+            answers[run_id] = replace(answer, observed_at=asked)
         return answers
 
     @classmethod
