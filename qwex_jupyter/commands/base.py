@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from qwex_jupyter.commands import doctor, options, table, verbs
@@ -168,7 +169,7 @@ class Verbs:
             try:
                 run.cancel(seconds)
                 with suppress(TimeoutError):  # it has its grace: what is said says that it stops
-                    self.wait_for(run, 0.5)
+                    self.wait_for(run, Deadline.after(0.5))
             except QwexError as error:
                 failed.append(error)
                 continue
@@ -236,13 +237,17 @@ class Verbs:
             return [Run(self.manager, run_id) for run_id in self.manager.history.open_ids()]
         return [self.manager.get(ref) for ref in args.run] or [self.manager.newest()]
 
-    def wait_for(self, run: Run, timeout: float | None) -> None:
+    def wait_for(self, run: Run, until: Deadline | None) -> None:
         """Waits for the end of a run.
 
         Raises:
             TimeoutError: It had not ended in time.
         """
-        run.wait(timeout, check=False)
+        try:
+            run.wait(None if until is None else until.left(), check=False)
+        except TimeoutError:
+            assert until is not None
+            raise self.manager.too_long(run.run_id, until.seconds) from None
 
     @contextmanager
     def telling(
@@ -271,11 +276,28 @@ class Verbs:
             self.note(line, ours=False)
 
 
-def deadline(timeout: str | None) -> float | None:
-    """When a ``--timeout`` from now on is over, by the monotonic clock; None for never."""
-    return time.monotonic() + parse_duration(timeout) if timeout else None
+@dataclass(frozen=True)
+class Deadline:
+    """When waiting is given up, of several runs in turn too.
+
+    Attributes:
+        seconds: After how long, as it was asked for.
+        at: When that is, by the monotonic clock.
+    """
+
+    seconds: float
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """One so many seconds from now."""
+        return cls(seconds, time.monotonic() + seconds)
+
+    def left(self) -> float:
+        """How many seconds there are until then."""
+        return max(0.0, self.at - time.monotonic())
 
 
-def left(until: float | None) -> float | None:
-    """How many seconds there are until a `deadline`."""
-    return None if until is None else max(0.0, until - time.monotonic())
+def deadline(timeout: str | None) -> Deadline | None:
+    """What ``--timeout`` says, from now on; None for never."""
+    return Deadline.after(parse_duration(timeout)) if timeout else None

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from qwex_jupyter.commands import as_json, doctor, stdio
-from qwex_jupyter.commands.base import Verbs, deadline, left
+from qwex_jupyter.commands.base import Deadline, Verbs, deadline
 from qwex_jupyter.commands.codes import NO_CODE
 from qwex_jupyter.commands.stdio import Unwritable, pass_on
 from qwex_jupyter.commands.verbs import Pruning
@@ -153,9 +153,9 @@ class Terminal(Verbs):
             self._interrupted(f"no longer {word}; the run goes on")
             raise
 
-    def wait_for(self, run: Run, timeout: float | None) -> None:
+    def wait_for(self, run: Run, until: Deadline | None) -> None:
         """Waits for the end; what the backend still holds of the run is freed before we leave."""
-        super().wait_for(run, timeout)
+        super().wait_for(run, until)
         self.manager.tracker.look([run.run_id])
 
     def _code(self, run: Run) -> int:
@@ -226,7 +226,7 @@ class Terminal(Verbs):
         for run in runs:
             try:
                 with self._watching(run, "waited for", named=len(runs) > 1):
-                    self.wait_for(run, left(until))
+                    self.wait_for(run, until)
                 codes.append(self._code(run))
             except TimeoutError as error:
                 self.note(str(error), ours=False)

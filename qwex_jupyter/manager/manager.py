@@ -234,9 +234,7 @@ class RunManager:
         ):
             now = time.monotonic()
             if until is not None and now >= until:
-                waited = f"{round(timeout or 0, 2):g} s"
-                title = self.tracker.record(run_id).title
-                raise TimeoutError(f"{title} had not ended after {waited}; it goes on.")
+                raise self.too_long(run_id, timeout or 0.0)
             if now - looked > 0.5:
                 self.tracker.look([run_id])
                 looked = time.monotonic()
@@ -248,6 +246,11 @@ class RunManager:
             pause = min(max(0.0003, (now - begun) / 20), 0.05)
             self.tracker.closing.end_seen.wait(pause if until is None else min(pause, until - now))
         return record
+
+    def too_long(self, run_id: str, seconds: float) -> TimeoutError:
+        """What is raised where waiting for a run was given up after so many seconds."""
+        title = self.tracker.record(run_id).title
+        return TimeoutError(f"{title} had not ended after {round(seconds, 2):g} s; it goes on.")
 
     def cancel(self, run_id: str, *, grace: float | None = None, who: str = "you") -> None:
         """Writes down that a run is to stop, and has it carried out; see `Run.cancel`."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from qwex_jupyter import api
 from qwex_jupyter.commands import options, verbs
-from qwex_jupyter.commands.base import Verbs, deadline, left
+from qwex_jupyter.commands.base import Verbs, deadline
 from qwex_jupyter.commands.line import BLANKS, plain_ends, split
 from qwex_jupyter.display import publish
 from qwex_jupyter.display.format import UNREACHABLE, moment, one_line, table_text
@@ -185,12 +185,13 @@ class NotebookVerbs(Verbs):
         """Waits: for one run without a word, for several with a table that is kept up to date."""
         runs, until = self.many(args), deadline(args.timeout)
         if len(runs) > 1 and views.has_panes(self._shell, self.manager.setting("display")):
-            wait_table.wait(self.manager, runs, self._shell.display_pub, until)
+            at = None if until is None else until.at
+            wait_table.wait(self.manager, runs, self._shell.display_pub, at)
             return None
         try:
             for run in runs:
                 with self.telling(run, only=UNREACHABLE, named=len(runs) > 1):
-                    self.wait_for(run, left(until))
+                    self.wait_for(run, until)
         except TimeoutError as error:
             tell(error)
         except KeyboardInterrupt:

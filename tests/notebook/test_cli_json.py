@@ -181,7 +181,14 @@ def test_a_wait_that_is_over_gives_what_lives(env: dict[str, str]) -> None:
     (value,) = _values(done.stdout)
     assert (done.returncode, value["status"]) in ((1, "RUNNING"), (1, "PENDING"))
     assert _is_run(value)
-    assert "had not ended" in _values(done.stderr)[-1]["note"]
+    assert "had not ended after 0.2 s" in _values(done.stderr)[-1]["note"]
+
+
+def test_a_wait_for_several_says_how_long_each_was_given(env: dict[str, str]) -> None:
+    """One time is given up after for all of them, and each is told with that."""
+    both = [_said(env, "run", "--json", "-d", "sleep", "600")[0]["handle"] for _ in range(2)]
+    done = qwex(env, "wait", "--timeout", "0.2", *both)
+    assert done.stderr.decode().count("had not ended after 0.2 s; it goes on.") == 2
 
 
 def test_a_dry_run_is_an_object(env: dict[str, str]) -> None:
