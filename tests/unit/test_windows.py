@@ -17,7 +17,9 @@ from qwex_jupyter.disk import carry
 from qwex_jupyter.errors import RunnerUnavailable, SpecError
 from qwex_jupyter.manager.submission import mount_from
 from qwex_jupyter.model import verdict
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.model.status import End, RunStatus, Snapshot
 from qwex_jupyter.runners.docker import body, endpoint, settings
 from qwex_jupyter.system import files, process
 from qwex_jupyter.system import windows as room
@@ -201,7 +203,7 @@ print(main(["doctor"]), main(["runs"]))
     assert any(line.startswith("✗ local  ") and SAYS in line for line in lines)
     assert any(line.startswith("✗ docker  ") and "npipe:////./pipe/" in line for line in lines)
     assert any(line.startswith("✗ k8s  No Kubernetes here") for line in lines)
-    assert lines[-2:] == ["No runs.", "0 0"] or "No runs" in done.stdout
+    assert lines[-2:] == ["No runs.", "0 0"]
 
 
 @pytest.fixture
@@ -335,3 +337,15 @@ def test_signals_have_the_names_of_linux() -> None:
     """A container's exit code 137 is a SIGKILL also for a system that has no such signal."""
     numbers = {int(one): one.name for one in verdict.signals.Signals if one < 32}
     assert dict(enumerate(verdict._OF_LINUX, 1)) == {**numbers, 29: "SIGIO"}
+
+
+@pytest.mark.parametrize(("image", "name"), [(None, "SIGBUS"), ("x", "SIGUSR1")])
+@pytest.mark.parametrize("number", [None, 10], ids=["returned", "ended"])
+def test_a_container_s_signals_are_those_of_linux(
+    monkeypatch: pytest.MonkeyPatch, image: str | None, name: str, number: int | None
+) -> None:
+    """Exit code 138 is a SIGUSR1 in a container also where 10 is SIGBUS, as on macOS."""
+    monkeypatch.setattr(verdict, "_HERE", {10: "SIGBUS", 30: "SIGUSR1"})
+    record = RunRecord(run_id="r", runner="x", status=RunStatus.RUNNING)
+    seen = Snapshot(RunStatus.RUNNING, end=End(138, number), observed_at=1.0)
+    assert name in record.concluded(seen, None, {"image": image}).message
