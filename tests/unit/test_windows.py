@@ -8,12 +8,13 @@ from __future__ import annotations
 import ntpath
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import windows
 
-from qwex_jupyter.disk import carry
+from qwex_jupyter.disk import carry, removing
 from qwex_jupyter.errors import RunnerUnavailable, SpecError
 from qwex_jupyter.manager.submission import mount_from
 from qwex_jupyter.model import verdict
@@ -349,3 +350,91 @@ def test_a_container_s_signals_are_those_of_linux(
     record = RunRecord(run_id="r", runner="x", status=RunStatus.RUNNING)
     seen = Snapshot(RunStatus.RUNNING, end=End(138, number), observed_at=1.0)
     assert name in record.concluded(seen, None, {"image": image}).message
+
+
+def test_what_a_scanner_holds_for_a_moment_is_removed(tmp_path: Path) -> None:
+    """A run, its place in the open list and what is noted of it go; so does what lies deeper."""
+    code = """
+import os, sys
+from qwex_jupyter.disk import awaited, logs, removing
+from qwex_jupyter.disk.folder import OPEN, RunFolder
+from qwex_jupyter.system import files
+home = sys.argv[1]
+run_id = "20260101-000000-aaaaaa"
+real = {name: getattr(os, name) for name in ("unlink", "rmdir")}
+tried = {}
+def held(name):
+    def call(path, **more):
+        path = os.fspath(path)
+        tried[path] = tried.get(path, 0) + 1
+        # More often than the removal of a whole tree tries by itself.
+        if tried[path] <= 4 and os.path.lexists(path):
+            raise PermissionError(13, "in use", path)
+        real[name](path, **more)
+    return call
+os.unlink, os.rmdir = held("unlink"), held("rmdir")
+run = os.path.join(home, "runs", run_id)
+for path in (f"runs/{run_id}/work/deep/a", f"runs/{run_id}/run.json", f"{OPEN}/{run_id}"):
+    os.makedirs(os.path.dirname(os.path.join(home, path)), exist_ok=True)
+    open(os.path.join(home, path), "wb").close()
+folder = RunFolder(run)
+for _ in range(3):
+    lease = logs.Lease(folder)
+    print(lease.acquire(), lease.keep({}, release=True))
+print(sorted(name for name in os.listdir(folder) if name.startswith("log.")))
+awaited.add(home, run_id)
+awaited.remove(home, run_id)
+print(awaited.listed(home))
+awaited.add(home, "20260101-000000-bbbbbb")
+awaited.sweep(home)
+print(awaited.listed(home))
+folder.leave_open_list()
+print(os.listdir(os.path.join(home, OPEN)))
+print(removing.remove(run), os.path.exists(run))
+"""
+    lines = told(windows.python(code, str(tmp_path)))
+    assert lines[:3] == ["True True"] * 3
+    assert lines[3:] == ["['log.2.json', 'log.3.json']", "[]", "[]", "[]", "None False"]
+
+
+def test_what_stays_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many files that can't be removed, the first alone is waited for, in each look."""
+    waited, tried = list[str](), list[str]()
+
+    def patient(call: Callable[[str], None], path: str) -> None:
+        waited.append(path)
+        call(path)
+
+    def refuse(path: str) -> None:
+        tried.append(path)
+        raise PermissionError(13, "in use", path)
+
+    monkeypatch.setattr(files, "patient", patient)
+    monkeypatch.setattr(os, "unlink", refuse)
+    monkeypatch.setattr(os, "listdir", lambda path: ["a", "b", "c"])
+    monkeypatch.setattr(removing, "_is_folder", lambda path: path == "run")
+    assert isinstance(removing.remove("run"), PermissionError)
+    assert tried == [os.path.join("run", name) for name in "abcabc"]
+    assert waited == [os.path.join("run", "a")] * 2
+
+
+def test_a_puller_has_no_window() -> None:
+    """It outlives its kernel by a group of its own, with a console that nobody sees."""
+    code = """
+import subprocess
+subprocess.CREATE_NEW_PROCESS_GROUP, subprocess.DETACHED_PROCESS = 0x200, 0x8
+subprocess.CREATE_NO_WINDOW = 0x8000000
+from qwex_jupyter.errors import SubmitFailed
+from qwex_jupyter.disk.folder import RunFolder
+from qwex_jupyter.runners.docker import puller
+def started(command, **more):
+    print(hex(more["creationflags"]))
+    raise OSError(2, "no")
+subprocess.Popen = started
+try:
+    puller.start("", {}, RunFolder("20260101-000000-aaaaaa"), {})
+except SubmitFailed as error:
+    print(str(error)[:40])
+"""
+    lines = told(windows.python(code))
+    assert lines == ["0x8000200", "The process that gets the image could no"]
