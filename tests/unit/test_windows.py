@@ -10,18 +10,21 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import windows
 
 from qwex_jupyter.disk import carry, removing
-from qwex_jupyter.errors import RunnerUnavailable, SpecError
+from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable, SpecError
 from qwex_jupyter.manager.submission import mount_from
 from qwex_jupyter.model import verdict
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, RunStatus, Snapshot
-from qwex_jupyter.runners.docker import body, endpoint, settings
+from qwex_jupyter.runners.container import http_stream
+from qwex_jupyter.runners.docker import body, endpoint, engine, settings
 from qwex_jupyter.system import files, process
 from qwex_jupyter.system import windows as room
 
@@ -33,6 +36,12 @@ _BEGAN = (
     "if os.path.exists(f'/proc/{pid}') else ''"
 )
 SAYS = "on Windows use Jupyter inside WSL 2, or take another place: --image for a container"
+
+
+def pipe_error() -> Exception:
+    """As pywin32 has it: no OSError."""
+    kind = type("error", (Exception,), {"__module__": "pywintypes"})
+    return kind(2, "CreateFile", "The system cannot find the file specified.")
 
 
 def told(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -207,6 +216,23 @@ print(main(["doctor"]), main(["runs"]))
     assert lines[-2:] == ["No runs.", "0 0"]
 
 
+def test_nobody_is_sent_to_where_the_next_refusal_is(tmp_path: Path) -> None:
+    """Without an engine a cluster is another place, and the other way round; this one is none."""
+    code = """
+from qwex_jupyter.cli import main
+print(main(["run", "--image=x", "true"]), main(["run", "--runner=k8s", "--image=x", "true"]))
+"""
+    nowhere = {"DOCKER_HOST": "tcp://127.0.0.1:1", "KUBECONFIG": str(tmp_path / "none")}
+    done = windows.python(code, LOCALAPPDATA=str(tmp_path), **nowhere)
+    assert told(done) == ["1 1"]
+    docker, k8s = done.stderr.splitlines()
+    assert docker.endswith(", or take a cluster: --runner=k8s.")
+    assert "or take another place: --runner=docker" in k8s
+    for line in (docker, k8s):
+        assert "local" not in line
+        assert "leave --image out" not in line
+
+
 @pytest.fixture
 def there(monkeypatch: pytest.MonkeyPatch) -> None:
     """This is Windows, as far as the package asks."""
@@ -263,11 +289,8 @@ def test_an_engine_is_looked_for_at_its_pipe(there: None, monkeypatch: pytest.Mo
     found = endpoint.find_endpoint()
     assert (found.host, found.path) == (other, "")
 
-    class Missing(Exception):
-        """As pywintypes.error, which is no OSError."""
-
     def client(*_: object) -> None:
-        raise Missing("(2, 'CreateFile', 'The system cannot find the file specified.')")
+        raise pipe_error()
 
     monkeypatch.setattr(endpoint, "_client", client)
     with pytest.raises(RunnerUnavailable) as caught:
@@ -275,6 +298,73 @@ def test_an_engine_is_looked_for_at_its_pipe(there: None, monkeypatch: pytest.Mo
     said = f"No Docker at {other} (by DOCKER_HOST): (2, 'CreateFile', 'The system cannot find the "
     assert str(caught.value).startswith(said)
     assert "Start Docker Desktop, or point DOCKER_HOST" in str(caught.value)
+
+    def unread(*_: object) -> None:
+        raise AttributeError("'str' object has no attribute 'get'")
+
+    monkeypatch.setattr(endpoint, "_client", unread)
+    with pytest.raises(RunnerUnavailable, match=r"has no attribute 'get'\): mend config\.json in"):
+        endpoint.connect(found, 1.0)
+
+
+def test_an_engine_that_left_its_pipe_doesn_t_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question is asked once more, nothing else is; and no settings are blamed."""
+    asked: list[str] = []
+    troubles: list[Exception] = []
+
+    def request(method: str, *_: object, **__: object) -> Any:
+        asked.append(method)
+        if troubles:
+            raise troubles.pop()
+        return SimpleNamespace(status_code=200)
+
+    client = SimpleNamespace(base_url="http+docker://localnpipe", api_version="1", request=request)
+    one = engine.Engine()
+    monkeypatch.setattr(one, "client", lambda: client)
+    troubles[:] = [pipe_error()]
+    assert one.call("GET", "/_ping").status_code == 200
+    for method, tries in (("GET", 2), ("POST", 1)):
+        asked.clear()
+        troubles[:] = [pipe_error(), pipe_error()]
+        with pytest.raises(BackendUnreachable, match=r"doesn't answer \(\(2, 'CreateFile'"):
+            one.call(method, "/x")
+        assert asked == [method] * tries
+    troubles[:] = [AttributeError("of a setting")]
+    with pytest.raises(RunnerUnavailable, match="mend the docker client's settings"):
+        one.call("GET", "/_ping")
+
+
+def test_a_stream_whose_pipe_is_gone_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output and the progress of a pull: what came is kept, and the end is no end."""
+
+    class Source:
+        """What is read from a pipe."""
+
+        def __init__(self) -> None:
+            self.left = [b"3\r\n{}\n\r\n"]
+
+        def read1(self, most: int) -> bytes:
+            """A piece, and then nobody is there."""
+            if self.left:
+                return self.left.pop()
+            raise pipe_error()
+
+    def reply() -> Any:
+        made = SimpleNamespace(fp=Source())
+        return SimpleNamespace(headers={"Transfer-Encoding": "chunked"}, _fp=made)
+
+    pieces = http_stream.body(reply())
+    assert next(pieces) == b"{}\n"
+    with pytest.raises(EOFError):
+        next(pieces)
+    one = engine.Engine()
+    answer = SimpleNamespace(raw=reply(), close=lambda: None)
+    monkeypatch.setattr(one, "call", lambda *_, **__: answer)
+    monkeypatch.setattr(engine.login, "header", lambda image: {})
+    told_of = one.pull("x")
+    assert next(told_of) == {}
+    with pytest.raises(BackendUnreachable, match="went away"):
+        next(told_of)
 
 
 def test_a_pipe_is_of_windows() -> None:
