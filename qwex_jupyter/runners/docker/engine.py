@@ -157,13 +157,11 @@ class Engine:
                 if method == "GET" and attempt == 1 and broken:
                     continue
                 silent = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+                said = f"({short(error)})"
                 if broken or isinstance(error, silent):
-                    raise BackendUnreachable(
-                        f"{self._called} doesn't answer ({short(error)})."
-                    ) from error
+                    raise BackendUnreachable(f"{self._called} doesn't answer {said}.") from error
                 raise RunnerUnavailable(
-                    f"{self._called} can't be asked ({short(error)}): mend the "
-                    "docker client's settings."
+                    f"{self._called} can't be asked {said}: mend the docker client's settings."
                 ) from error
         self._heard = time.monotonic()
         if answer.status_code >= 400:
