@@ -7,7 +7,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
@@ -95,28 +95,34 @@ def examine(manager: RunManager) -> Findings:
     """Looks at the history and at every runner, at all of them at once."""
     until = time.monotonic() + _PATIENCE
     answers: dict[str, list[str]] = {name: [] for name in runners.names(installed=True)}
-    threads = {
-        name: threading.Thread(target=_ask, args=(manager, name, lines), daemon=True)
-        for name, lines in answers.items()
-    }
-    for thread in threads.values():
-        thread.start()
+    threads = {name: _beside(_ask, manager, name, lines) for name, lines in answers.items()}
+    widgets: list[str] = []
+    importing = _beside(_try_widgets, widgets)
     live = manager.recover(within=_PATIENCE)
-    for thread in threads.values():
+    for thread in (*threads.values(), importing):
         thread.join(max(0.0, until - time.monotonic()))
     free = say_bytes(shutil.disk_usage(manager.history.home).free)
     checks = [_check("history", [f"{_GOOD} history  {manager.history.home} ({free} free)"])]
-    if lacks := libraries.missing(libraries.WIDGETS):
-        checks.append(
-            _check("widgets", [f"{_BAD} widgets  {lacks}, for live cards and the monitor."])
-        )
-    for name, thread in threads.items():
-        found, silent = answers[name][:], thread.is_alive()
-        if silent:
-            slow = f"hasn't answered within {_PATIENCE:g} s; once more: %qwex doctor"
-            found.append(f"    the rest {slow}" if found else f"{_BAD} {name}  It {slow}")
-        checks.append(_check(name, found, silent=silent))
+    heard = _heard("widgets", widgets, importing)
+    checks += [heard] if any(heard.lines) else []  # there are no words for what just works
+    checks += [_heard(name, answers[name], thread) for name, thread in threads.items()]
     return Findings(checks, len(live))
+
+
+def _beside(call: Callable[..., None], *words: object) -> threading.Thread:
+    thread = threading.Thread(target=call, args=words, daemon=True)
+    thread.start()
+    return thread
+
+
+def _heard(name: str, lines: Sequence[str], thread: threading.Thread) -> Check:
+    """What a thread has put into a list, and whether it isn't through."""
+    silent = thread.is_alive()
+    found = list(lines)
+    if silent:
+        slow = f"hasn't answered within {_PATIENCE:g} s; once more: %qwex doctor"
+        found.append(f"    the rest {slow}" if found else f"{_BAD} {name}  It {slow}")
+    return _check(name, found, silent=silent)
 
 
 def _check(name: str, found: Sequence[str], *, silent: bool = False) -> Check:
@@ -128,6 +134,13 @@ def _check(name: str, found: Sequence[str], *, silent: bool = False) -> Check:
     else:
         state = "partly" if any(line.lstrip().startswith(_BAD) for line in lines) else "ok"
     return Check(name, state, lines)
+
+
+def _try_widgets(lines: list[str]) -> None:
+    """Puts into a list what keeps cards from being live; that it is missing needs no import."""
+    name = libraries.WIDGETS
+    if lacks := libraries.missing(name) or libraries.trouble(name):
+        lines.append(f"{_BAD} widgets  {lacks}, for live cards and the monitor.")
 
 
 def _ask(manager: RunManager, name: str, lines: list[str]) -> None:

@@ -31,7 +31,7 @@ def add(home: str, run_id: str) -> None:
 def remove(home: str, run_id: str) -> None:
     """Notes that it was shown, or that nobody can be."""
     try:
-        os.unlink(os.path.join(_here(home), run_id))
+        files.patient(os.unlink, os.path.join(_here(home), run_id))
     except OSError:
         pass  # it was never noted, or is already told
 
@@ -54,8 +54,8 @@ def sweep(home: str) -> None:
         try:
             for name in os.listdir(folder.path):
                 if not os.path.exists(RunFolder.of(home, name)):
-                    os.unlink(os.path.join(folder.path, name))
-            os.rmdir(folder.path)
+                    files.patient(os.unlink, os.path.join(folder.path, name))
+            files.patient(os.rmdir, folder.path)
         except OSError:
             continue  # some are still awaited, or another sweeps too
 

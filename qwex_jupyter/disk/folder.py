@@ -272,7 +272,7 @@ class RunFolder(os.PathLike[str]):
         """Takes the run off the list of those that may live, which may be longer than they are."""
         home = os.path.dirname(os.path.dirname(self.path))
         try:
-            os.unlink(os.path.join(home, OPEN, self.run_id))
+            files.patient(os.unlink, os.path.join(home, OPEN, self.run_id))
         except OSError:
             pass  # somebody was first, or it can only be read: who comes by later does it
 

@@ -267,7 +267,7 @@ class Lease:
         # Two writers that take turns would fill the folder. The last holder's file stays, as it
         # may be read this moment.
         try:
-            os.unlink(os.path.join(self._folder, lease_name(number - 1)))
+            files.patient(os.unlink, os.path.join(self._folder, lease_name(number - 1)))
         except OSError:
             pass  # there was none
         return True

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable
 
 from qwex_jupyter.disk.folder import RUN, SPEC
+from qwex_jupyter.system import files
 
 
 def remove(path: str) -> OSError | None:
@@ -29,7 +30,9 @@ def remove(path: str) -> OSError | None:
         for name in sorted(names, key=_turn):
             if name == RUN and trouble is not None:
                 break
-            trouble = _one(os.path.join(path, name)) or trouble
+            inside = os.path.join(path, name)
+            found = _one(inside) if trouble is None else _one(inside, patiently=False)
+            trouble = found or trouble
         if trouble is None or attempt == 2:
             break
         _open_up(path)
@@ -59,16 +62,16 @@ def _is_folder(path: str) -> bool:
         return False
 
 
-def _one(path: str) -> OSError | None:
+def _one(path: str, *, patiently: bool = True) -> OSError | None:
     """Removes a file, a link, or a folder with all that is in it."""
     if not _is_folder(path):
-        return _only(os.unlink, path)
+        return _only(os.unlink, path, patiently=patiently)
     shutil.rmtree(path, ignore_errors=True)
     if not os.path.lexists(path):
         return None
     _open_up(path)
     shutil.rmtree(path, ignore_errors=True)
-    return _why(path) if os.path.lexists(path) else None
+    return _why(path, patiently=patiently) if os.path.lexists(path) else None
 
 
 def _open_up(path: str) -> None:
@@ -86,20 +89,25 @@ def _open_up(path: str) -> None:
             continue  # what can't be opened is told when it can't be removed
 
 
-def _why(path: str) -> OSError | None:
+def _why(path: str, *, patiently: bool) -> OSError | None:
     """Removes what can be, and says what keeps the first of the rest."""
     trouble: list[OSError] = []
-    for root, folders, files in os.walk(path, topdown=False, onerror=trouble.append):
-        for name in (*files, *folders):
+    for root, folders, names in os.walk(path, topdown=False, onerror=trouble.append):
+        for name in (*names, *folders):
             inside = os.path.join(root, name)
-            if error := _only(os.rmdir if _is_folder(inside) else os.unlink, inside):
+            call = os.rmdir if _is_folder(inside) else os.unlink
+            if error := _only(call, inside, patiently=patiently and not trouble):
                 trouble.append(error)
-    return _only(os.rmdir, path) if not trouble else trouble[0]
+    return _only(os.rmdir, path, patiently=patiently) if not trouble else trouble[0]
 
 
-def _only(call: Callable[[str], None], path: str) -> OSError | None:
+def _only(call: Callable[[str], None], path: str, *, patiently: bool = True) -> OSError | None:
+    # Where one thing stays anyway, no further one is waited for: there may be thousands.
     try:
-        call(path)
+        if patiently:
+            files.patient(call, path)
+        else:
+            call(path)
     except FileNotFoundError:
         pass  # somebody else was first
     except OSError as error:

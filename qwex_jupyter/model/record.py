@@ -237,6 +237,7 @@ class RunRecord:
             "peak_memory": snapshot.evidence.get("peak_memory"),
             "tail": tail,
             "printed": printed,
+            "image": spec.get("image"),
         }
         return self.ended(conclude(snapshot.end, stop, about), snapshot)
 

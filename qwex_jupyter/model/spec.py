@@ -227,7 +227,7 @@ class JobSpec:
                 "here and workdir exclude each other: --here is this folder, -w another."
             )
         if self.cwd is not None and not os.path.isabs(self.cwd):
-            raise SpecError(f"cwd={self.cwd!r} must be a whole path, beginning with a slash.")
+            raise SpecError(f"cwd={self.cwd!r} must be a whole path: os.path.abspath makes one.")
         if self.files_of is not None and not re.fullmatch(r"[\w-]+", self.files_of):
             raise SpecError(f"files_of={self.files_of!r} isn't a run id.")
         if self.has_own_folder and (self.here or self.workdir):

@@ -41,7 +41,7 @@ def conclude(end: End, stop: Mapping[str, Any] | None, about: Mapping[str, Any])
         about: What the sentence is made with, each key optional: ``handle``, ``command``,
             ``timeout`` and ``start_timeout`` (seconds), ``memory`` and ``peak_memory``
             (bytes), ``tail`` (the last text on stderr), ``printed`` (False where it is known
-            that there is no output).
+            that there is no output), ``image`` (in which it ran).
     """
     code = end.exit_code
     if end.reason is Reason.NEVER_STARTED:
@@ -113,21 +113,23 @@ def _never_starts(stop: Mapping[str, Any]) -> Verdict:
     return Verdict(RunStatus.FAILED, reason, f"{capital(str(stop.get('detail')))}.", None)
 
 
-# The signals of Linux by their numbers, signal(7), for a system that has few names of its own:
-# from there a program runs in a container.
+# The signals of Linux by their numbers, signal(7): those of a container, whatever this machine is.
+# macOS has other numbers for some, and Windows has few names.
 _OF_LINUX = (
     *("SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE"),
     *("SIGKILL", "SIGUSR1", "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT"),
     *("SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU"),
     *("SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR", "SIGSYS"),
 )
+_INSIDE = dict(enumerate(_OF_LINUX, 1))
 _HERE = {int(one): one.name for one in signals.Signals}
-_SIGNALS = _HERE if hasattr(signals, "SIGKILL") else dict(enumerate(_OF_LINUX, 1))
+if not hasattr(signals, "SIGKILL"):
+    _HERE = _INSIDE
 
 
-def signal_name(number: int) -> str:
-    """``SIGKILL`` for 9; ``signal 77`` for a number without a name."""
-    return _SIGNALS.get(number, f"signal {number}")
+def _signals(about: Mapping[str, Any]) -> Mapping[int, str]:
+    """The names of signals by their numbers, where it ran."""
+    return _INSIDE if about.get("image") else _HERE
 
 
 def _double(value: Any) -> str:
@@ -164,7 +166,7 @@ def _read(about: Mapping[str, Any]) -> str:
 
 
 def _signalled(number: int, about: Mapping[str, Any]) -> str:
-    name = signal_name(number)
+    name = _signals(about).get(number, f"signal {number}")
     what = {
         "SIGKILL": "Killed from outside (SIGKILL); often the system ran out of memory",
         "SIGTERM": "Ended from outside (SIGTERM)",
@@ -206,8 +208,7 @@ def _non_zero(code: int, about: Mapping[str, Any]) -> str:
             "Exit code 141 (SIGPIPE): in a pipe, a later command stopped reading early (like "
             "`| head`), and `pipefail` counts that. If that is fine, put `set +o pipefail` first"
         )
-    if code > 128 and code - 128 in _SIGNALS:
-        name = signal_name(code - 128)
+    if name := _signals(about).get(code - 128):
         if name == "SIGKILL":
             name += ", often for want of memory"
         return f"Exit code {code}: a command in it was ended by {name}. {_read(about)}"

@@ -22,6 +22,15 @@ def locals_of_caller() -> Mapping[str, Any]:
     return frame.f_locals if frame else {}
 
 
+def is_whole(name: str) -> bool:
+    """Whether a module was imported, and no thread is in the middle of that.
+
+    Where that can't be told, it isn't known to be: it is imported, which may wait.
+    """
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return not getattr(spec, "_initializing", True)
+
+
 def answer_while_busy(comm: Any) -> None:
     """Has a page's messages handled in the front end's subshell, where kernels have such.
 

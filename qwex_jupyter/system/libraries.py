@@ -13,6 +13,8 @@ import sys
 import threading
 from importlib.util import find_spec
 
+from qwex_jupyter.system import compat
+
 # What live cards and the monitor are made with.
 WIDGETS = "anywidget"
 _ONE = threading.Lock()
@@ -43,6 +45,8 @@ def missing(package: str, *, brought_by: str = "") -> str:
 
 def trouble(package: str, *, brought_by: str = "") -> str:
     """Imports a library, unless it is there; what is wrong with it, as `missing` says it."""
+    if compat.is_whole(package):
+        return ""  # a card isn't to wait until another thread has imported something else
     with _ONE:
         if lacks := missing(package, brought_by=brought_by):
             return lacks

@@ -15,6 +15,11 @@ HERE = os.name == "nt"
 _QUERY_LIMITED, _INVALID_PARAMETER, _STILL_ACTIVE = 0x1000, 87, 259
 
 
+def is_of_pipe(error: BaseException) -> bool:
+    """Whether an error is one of a named pipe: pywin32's own, which is no OSError."""
+    return type(error).__module__ == "pywintypes"
+
+
 def began(pid: int) -> str | None:
     """When a process began, in the system's own words; "" when it is gone, None where unknown.
 

@@ -89,11 +89,20 @@ def test_a_detached_run_has_a_card_that_goes_on(k: Kernel) -> None:
 
 
 def test_several_runs_are_waited_for(k: Kernel) -> None:
-    """The table of a wait is there too."""
-    k.run("import qwex_jupyter as qwex\nfor _ in '12': qwex.submit(['sleep', '0.2'])")
-    cell = k.run("%qwex wait --all")
+    """The table of a wait is there too, and in the end says how they ended."""
+    waits = ["bash", "-c", WAITS.format(go="go3")]
+    begin = f"two = [qwex.submit({waits!r}, name=f'waited{{n}}') for n in '12']"
+    k.run(f"import qwex_jupyter as qwex\n{begin}")
+    cell = k.begin("%qwex wait --all")
+    cell.until(lambda cell: "waited2" in cell.text)
+    (k.folder / "go3").touch()
+    cell.done()
     assert cell.status == "ok", cell.error
-    assert len(k.value("list(qwex.runs().status)").split(",")) >= 2
+    assert k.value("[str(run.status) for run in two]") == "['SUCCEEDED', 'SUCCEEDED']"
+    (table,) = cell.shown
+    for name in ("waited1", "waited2"):
+        (line,) = [line for line in table["text/plain"].splitlines() if name in line]
+        assert "succeeded" in line
 
 
 @pytest.mark.parametrize("line", ["%qwex monitor", "qwex.monitor()"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +29,26 @@ PARTS = [b"one\n", b"t" * 300_000, b"\x00\r\n\r\n", b"last"]
 def chunks(*parts: bytes) -> bytes:
     """Parts as HTTP sends them."""
     return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+def test_a_module_is_whole_when_its_import_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before, nor while it is being imported; without a word about that it isn't known."""
+    source = "from qwex_jupyter.system import compat\nwithin = compat.is_whole(__name__)"
+    (tmp_path / "qwex_begun.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not compat.is_whole("qwex_begun")
+    made = importlib.import_module("qwex_begun")
+    try:
+        assert made.within is False
+        assert compat.is_whole("qwex_begun")
+        monkeypatch.setattr(made, "__spec__", None)
+        assert not compat.is_whole("qwex_begun")
+        monkeypatch.setitem(sys.modules, "qwex_begun", None)
+        assert not compat.is_whole("qwex_begun")
+    finally:
+        sys.modules.pop("qwex_begun", None)
 
 
 class Server:

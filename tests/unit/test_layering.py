@@ -321,6 +321,10 @@ WRITERS: dict[str, dict[str, str]] = {
         "open:w": "pristine copies, and those in which a process works",
     },
     "disk.logs": {"os.open:w": "a log is written at its cursor"},
+    "system.files": {
+        "os.rename": "what the callers of `move` stand here for",
+        "os.replace": "the same, on Windows",
+    },
     "runners.local.supervisor": {
         "os.open:w": "supervisor.log, for its own traceback; /dev/null",
         "open:w": "supervisor.log",
@@ -338,13 +342,25 @@ _ALWAYS = {"os.link", "os.replace", "os.rename", "os.symlink", "os.truncate", "o
 _COPIES = {"shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.copytree", "shutil.move"}
 
 
-def writes(path: Path) -> set[str]:
-    """The kinds of writing call that stand in a file."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def _calls(text: str) -> Iterator[tuple[str, ast.Call]]:
+    """Each call of a file, and what is called; by `files.patient` that is its first argument."""
+    for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
+        if name not in ("files.patient", "patient") or not node.args:
+            yield name, node
+            continue
+        first, *rest = node.args
+        inner = ast.Call(func=first, args=rest, keywords=node.keywords)
+        for each in (first.body, first.orelse) if isinstance(first, ast.IfExp) else (first,):
+            yield ast.unparse(each), inner
+
+
+def writes(text: str) -> set[str]:
+    """The kinds of writing call that stand in a file's text."""
+    found = set()
+    for name, node in _calls(text):
         words = " ".join(map(ast.unparse, [*node.args, *(k.value for k in node.keywords)]))
         if name in _ALWAYS:
             found.add(name)
@@ -363,30 +379,51 @@ def writes(path: Path) -> set[str]:
             (".write_text", ".write_bytes", ".touch", ".hardlink_to", ".symlink_to")
         ):
             found.add(name.rpartition(".")[2])
-        elif name in ("os.open", "files.patient") and _may_write(path, words):
+        elif name == "os.open" and _may_write(text, words):
             found.add("os.open:w")
         elif name in ("open", "io.open") or (name.endswith(".open") and name != "os.open"):
             mode = next((k.value for k in node.keywords if k.arg == "mode"), None)
             mode = mode or (node.args[1] if len(node.args) > 1 else None)
-            text = "r" if mode is None else ast.unparse(mode).strip("'\"")
-            if name in ("open", "io.open") and set(text) & set("wax+"):
+            kind = "r" if mode is None else ast.unparse(mode).strip("'\"")
+            if name in ("open", "io.open") and set(kind) & set("wax+"):
                 found.add("open:w")
     return found
 
 
-def _may_write(path: Path, words: str) -> bool:
-    # Those of `system.files` say it by their names.
-    if kinds := re.findall(r"files\.([A-Z_]+)", words):
-        return not set(kinds) <= {"READ", "READ_LINKED", "SYNC"}
+def _may_write(text: str, words: str) -> bool:
     # Flags may stand in a variable of that file: then what the file says about flags counts.
-    named = "O_" in words
-    text = words if named else path.read_text()
-    return any(flag in text for flag in ("O_WRONLY", "O_RDWR", "O_CREAT"))
+    said = words if re.search(r"\bO_|\bfiles\.[A-Z]", words) else text
+    # Those of `system.files` say it by their names.
+    kinds = set(re.findall(r"\bfiles\.([A-Z_]+)", said)) - {"READ", "READ_LINKED", "SYNC"}
+    return bool(kinds) or any(flag in said for flag in ("O_WRONLY", "O_RDWR", "O_CREAT"))
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("os.replace('a', 'b')", {"os.replace"}),
+        ("files.patient(os.replace, 'a', 'b')", {"os.replace"}),
+        ("patient(os.replace if here else os.rename, a, b)", {"os.replace", "os.rename"}),
+        ("files.patient(shutil.copyfile, a, b)", {"shutil.copy"}),
+        ("files.patient(os.unlink, a)", set()),
+        ("files.patient(os.open, a, files.NEW)", {"os.open:w"}),
+        ("files.patient(os.open, a, files.READ)", set()),
+        ("flags = files.NEW\nos.open(a, flags)", {"os.open:w"}),
+        ("flags = os.O_CREAT\nos.open(a, flags)", {"os.open:w"}),
+        ("flags = files.READ\nos.open(a, flags)", set()),
+        ("os.open(a, files.MARK | files.READ)", {"os.open:w"}),
+        ("files.patient(open, a, 'wb')", {"open:w"}),
+        ("files.move(a, b)", {"os.rename"}),
+    ],
+)
+def test_a_writing_call_is_seen(text: str, kinds: set[str]) -> None:
+    """However it is written, by which helper of ours, and wherever its flags stand."""
+    assert writes(text) == kinds
 
 
 def test_all_json_of_a_run_is_written_in_one_room() -> None:
     """Outside facts.py nothing links, replaces or dumps; other writers are listed with reasons."""
-    found = {name_of(path): writes(path) for path in FILES}
+    found = {name_of(path): writes(path.read_text()) for path in FILES}
     found = {k: v for k, v in found.items() if v and not k.startswith(CONTRACT)}
     assert found == {name: set(reasons) for name, reasons in WRITERS.items()}
     assert {name for name, kinds in found.items() if "os.link" in kinds} == {

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import without
 
-from qwex_jupyter import api
+from qwex_jupyter import api, runners
+from qwex_jupyter.commands import doctor
 from qwex_jupyter.display.tables import Table
 from qwex_jupyter.errors import RunnerUnavailable
 from qwex_jupyter.manager.manager import RunManager
@@ -114,6 +115,51 @@ def test_what_is_installed_meanwhile_is_found(
     (tmp_path / "qwex_late.py").touch()
     assert libraries.trouble("qwex_late") == ""
     del sys.modules["qwex_late"]
+
+
+def test_what_is_there_waits_for_nobody_s_import() -> None:
+    """While another thread imports a library, one that is imported already is had at once."""
+    told: list[str] = []
+    asking = threading.Thread(target=lambda: told.append(libraries.trouble("pytest")), daemon=True)
+    with libraries._ONE:
+        asking.start()
+        asking.join(30)
+        assert told == [""]
+
+
+def test_a_broken_library_of_widgets_is_told_by_the_doctor(
+    manager: RunManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it is installed isn't enough: it is imported, and what went wrong is said."""
+    monkeypatch.setattr(runners, "names", lambda **_: [])
+    monkeypatch.setattr(doctor, "_PATIENCE", 60.0)
+    assert {check.name for check in doctor.examine(manager).checks} == {"history"}
+    (tmp_path / "anywidget.py").write_text("raise ImportError('made for another Python')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "anywidget")
+    found = {check.name: check for check in doctor.examine(manager).checks}["widgets"]
+    assert found.state == "failed"
+    (line,) = found.lines
+    assert line == (
+        "✗ widgets  The Python package anywidget can't be imported (made for another Python): "
+        "pip install -U anywidget, for live cards and the monitor."
+    )
+
+
+def test_the_doctor_waits_for_widgets_no_longer_than_for_others(
+    manager: RunManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where their import isn't done in time, that is said, as of a runner."""
+    over = threading.Event()
+    monkeypatch.setattr(runners, "names", lambda **_: [])
+    monkeypatch.setattr(doctor, "_PATIENCE", 0.05)
+    monkeypatch.setattr(libraries, "trouble", lambda *_: over.wait(60) and "")
+    try:
+        found = {check.name: check for check in doctor.examine(manager).checks}["widgets"]
+    finally:
+        over.set()
+    assert found.state == "silent"
+    assert found.lines == ["✗ widgets  It hasn't answered within 0.05 s; once more: %qwex doctor"]
 
 
 # -- each of them, and all three -------------------------------------------------------------

@@ -188,6 +188,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"resources": {"cpu": 1}}, "resources has no 'cpu': there are cpus, memory"),
     ({"resources": 5}, "resources=5: give"),
     ({"here": True, "workdir": "/"}, "here and workdir exclude each other"),
+    ({"cwd": "a/b"}, r"cwd='a/b' must be a whole path: os\.path\.abspath makes one\.$"),
     ({"files": ("a",), "here": True}, "files doesn't go with here or workdir"),
     ({"secrets": ("A",), "env": {"A": "1"}}, "given as secret and as plain env"),
     ({"options": {"network": 5}}, "must be text, not int"),

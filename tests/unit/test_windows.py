@@ -8,17 +8,23 @@ from __future__ import annotations
 import ntpath
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import windows
 
-from qwex_jupyter.disk import carry
-from qwex_jupyter.errors import RunnerUnavailable, SpecError
+from qwex_jupyter.disk import carry, removing
+from qwex_jupyter.errors import BackendUnreachable, RunnerUnavailable, SpecError
 from qwex_jupyter.manager.submission import mount_from
 from qwex_jupyter.model import verdict
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
-from qwex_jupyter.runners.docker import body, endpoint, settings
+from qwex_jupyter.model.status import End, RunStatus, Snapshot
+from qwex_jupyter.runners.container import http_stream
+from qwex_jupyter.runners.docker import body, endpoint, engine, settings
 from qwex_jupyter.system import files, process
 from qwex_jupyter.system import windows as room
 
@@ -30,6 +36,12 @@ _BEGAN = (
     "if os.path.exists(f'/proc/{pid}') else ''"
 )
 SAYS = "on Windows use Jupyter inside WSL 2, or take another place: --image for a container"
+
+
+def pipe_error() -> Exception:
+    """As pywin32 has it: no OSError."""
+    kind = type("error", (Exception,), {"__module__": "pywintypes"})
+    return kind(2, "CreateFile", "The system cannot find the file specified.")
 
 
 def told(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -201,7 +213,24 @@ print(main(["doctor"]), main(["runs"]))
     assert any(line.startswith("✗ local  ") and SAYS in line for line in lines)
     assert any(line.startswith("✗ docker  ") and "npipe:////./pipe/" in line for line in lines)
     assert any(line.startswith("✗ k8s  No Kubernetes here") for line in lines)
-    assert lines[-2:] == ["No runs.", "0 0"] or "No runs" in done.stdout
+    assert lines[-2:] == ["No runs.", "0 0"]
+
+
+def test_nobody_is_sent_to_where_the_next_refusal_is(tmp_path: Path) -> None:
+    """Without an engine a cluster is another place, and the other way round; this one is none."""
+    code = """
+from qwex_jupyter.cli import main
+print(main(["run", "--image=x", "true"]), main(["run", "--runner=k8s", "--image=x", "true"]))
+"""
+    nowhere = {"DOCKER_HOST": "tcp://127.0.0.1:1", "KUBECONFIG": str(tmp_path / "none")}
+    done = windows.python(code, LOCALAPPDATA=str(tmp_path), **nowhere)
+    assert told(done) == ["1 1"]
+    docker, k8s = done.stderr.splitlines()
+    assert docker.endswith(", or take a cluster: --runner=k8s.")
+    assert "or take another place: --runner=docker" in k8s
+    for line in (docker, k8s):
+        assert "local" not in line
+        assert "leave --image out" not in line
 
 
 @pytest.fixture
@@ -260,11 +289,8 @@ def test_an_engine_is_looked_for_at_its_pipe(there: None, monkeypatch: pytest.Mo
     found = endpoint.find_endpoint()
     assert (found.host, found.path) == (other, "")
 
-    class Missing(Exception):
-        """As pywintypes.error, which is no OSError."""
-
     def client(*_: object) -> None:
-        raise Missing("(2, 'CreateFile', 'The system cannot find the file specified.')")
+        raise pipe_error()
 
     monkeypatch.setattr(endpoint, "_client", client)
     with pytest.raises(RunnerUnavailable) as caught:
@@ -272,6 +298,73 @@ def test_an_engine_is_looked_for_at_its_pipe(there: None, monkeypatch: pytest.Mo
     said = f"No Docker at {other} (by DOCKER_HOST): (2, 'CreateFile', 'The system cannot find the "
     assert str(caught.value).startswith(said)
     assert "Start Docker Desktop, or point DOCKER_HOST" in str(caught.value)
+
+    def unread(*_: object) -> None:
+        raise AttributeError("'str' object has no attribute 'get'")
+
+    monkeypatch.setattr(endpoint, "_client", unread)
+    with pytest.raises(RunnerUnavailable, match=r"has no attribute 'get'\): mend config\.json in"):
+        endpoint.connect(found, 1.0)
+
+
+def test_an_engine_that_left_its_pipe_doesn_t_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question is asked once more, nothing else is; and no settings are blamed."""
+    asked: list[str] = []
+    troubles: list[Exception] = []
+
+    def request(method: str, *_: object, **__: object) -> Any:
+        asked.append(method)
+        if troubles:
+            raise troubles.pop()
+        return SimpleNamespace(status_code=200)
+
+    client = SimpleNamespace(base_url="http+docker://localnpipe", api_version="1", request=request)
+    one = engine.Engine()
+    monkeypatch.setattr(one, "client", lambda: client)
+    troubles[:] = [pipe_error()]
+    assert one.call("GET", "/_ping").status_code == 200
+    for method, tries in (("GET", 2), ("POST", 1)):
+        asked.clear()
+        troubles[:] = [pipe_error(), pipe_error()]
+        with pytest.raises(BackendUnreachable, match=r"doesn't answer \(\(2, 'CreateFile'"):
+            one.call(method, "/x")
+        assert asked == [method] * tries
+    troubles[:] = [AttributeError("of a setting")]
+    with pytest.raises(RunnerUnavailable, match="mend the docker client's settings"):
+        one.call("GET", "/_ping")
+
+
+def test_a_stream_whose_pipe_is_gone_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output and the progress of a pull: what came is kept, and the end is no end."""
+
+    class Source:
+        """What is read from a pipe."""
+
+        def __init__(self) -> None:
+            self.left = [b"3\r\n{}\n\r\n"]
+
+        def read1(self, most: int) -> bytes:
+            """A piece, and then nobody is there."""
+            if self.left:
+                return self.left.pop()
+            raise pipe_error()
+
+    def reply() -> Any:
+        made = SimpleNamespace(fp=Source())
+        return SimpleNamespace(headers={"Transfer-Encoding": "chunked"}, _fp=made)
+
+    pieces = http_stream.body(reply())
+    assert next(pieces) == b"{}\n"
+    with pytest.raises(EOFError):
+        next(pieces)
+    one = engine.Engine()
+    answer = SimpleNamespace(raw=reply(), close=lambda: None)
+    monkeypatch.setattr(one, "call", lambda *_, **__: answer)
+    monkeypatch.setattr(engine.login, "header", lambda image: {})
+    told_of = one.pull("x")
+    assert next(told_of) == {}
+    with pytest.raises(BackendUnreachable, match="went away"):
+        next(told_of)
 
 
 def test_a_pipe_is_of_windows() -> None:
@@ -335,3 +428,103 @@ def test_signals_have_the_names_of_linux() -> None:
     """A container's exit code 137 is a SIGKILL also for a system that has no such signal."""
     numbers = {int(one): one.name for one in verdict.signals.Signals if one < 32}
     assert dict(enumerate(verdict._OF_LINUX, 1)) == {**numbers, 29: "SIGIO"}
+
+
+@pytest.mark.parametrize(("image", "name"), [(None, "SIGBUS"), ("x", "SIGUSR1")])
+@pytest.mark.parametrize("number", [None, 10], ids=["returned", "ended"])
+def test_a_container_s_signals_are_those_of_linux(
+    monkeypatch: pytest.MonkeyPatch, image: str | None, name: str, number: int | None
+) -> None:
+    """Exit code 138 is a SIGUSR1 in a container also where 10 is SIGBUS, as on macOS."""
+    monkeypatch.setattr(verdict, "_HERE", {10: "SIGBUS", 30: "SIGUSR1"})
+    record = RunRecord(run_id="r", runner="x", status=RunStatus.RUNNING)
+    seen = Snapshot(RunStatus.RUNNING, end=End(138, number), observed_at=1.0)
+    assert name in record.concluded(seen, None, {"image": image}).message
+
+
+def test_what_a_scanner_holds_for_a_moment_is_removed(tmp_path: Path) -> None:
+    """A run, its place in the open list and what is noted of it go; so does what lies deeper."""
+    code = """
+import os, sys
+from qwex_jupyter.disk import awaited, logs, removing
+from qwex_jupyter.disk.folder import OPEN, RunFolder
+from qwex_jupyter.system import files
+home = sys.argv[1]
+run_id = "20260101-000000-aaaaaa"
+real = {name: getattr(os, name) for name in ("unlink", "rmdir")}
+tried = {}
+def held(name):
+    def call(path, **more):
+        path = os.fspath(path)
+        tried[path] = tried.get(path, 0) + 1
+        # More often than the removal of a whole tree tries by itself.
+        if tried[path] <= 4 and os.path.lexists(path):
+            raise PermissionError(13, "in use", path)
+        real[name](path, **more)
+    return call
+os.unlink, os.rmdir = held("unlink"), held("rmdir")
+run = os.path.join(home, "runs", run_id)
+for path in (f"runs/{run_id}/work/deep/a", f"runs/{run_id}/run.json", f"{OPEN}/{run_id}"):
+    os.makedirs(os.path.dirname(os.path.join(home, path)), exist_ok=True)
+    open(os.path.join(home, path), "wb").close()
+folder = RunFolder(run)
+for _ in range(3):
+    lease = logs.Lease(folder)
+    print(lease.acquire(), lease.keep({}, release=True))
+print(sorted(name for name in os.listdir(folder) if name.startswith("log.")))
+awaited.add(home, run_id)
+awaited.remove(home, run_id)
+print(awaited.listed(home))
+awaited.add(home, "20260101-000000-bbbbbb")
+awaited.sweep(home)
+print(awaited.listed(home))
+folder.leave_open_list()
+print(os.listdir(os.path.join(home, OPEN)))
+print(removing.remove(run), os.path.exists(run))
+"""
+    lines = told(windows.python(code, str(tmp_path)))
+    assert lines[:3] == ["True True"] * 3
+    assert lines[3:] == ["['log.2.json', 'log.3.json']", "[]", "[]", "[]", "None False"]
+
+
+def test_what_stays_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many files that can't be removed, the first alone is waited for, in each look."""
+    waited, tried = list[str](), list[str]()
+
+    def patient(call: Callable[[str], None], path: str) -> None:
+        waited.append(path)
+        call(path)
+
+    def refuse(path: str) -> None:
+        tried.append(path)
+        raise PermissionError(13, "in use", path)
+
+    monkeypatch.setattr(files, "patient", patient)
+    monkeypatch.setattr(os, "unlink", refuse)
+    monkeypatch.setattr(os, "listdir", lambda path: ["a", "b", "c"])
+    monkeypatch.setattr(removing, "_is_folder", lambda path: path == "run")
+    assert isinstance(removing.remove("run"), PermissionError)
+    assert tried == [os.path.join("run", name) for name in "abcabc"]
+    assert waited == [os.path.join("run", "a")] * 2
+
+
+def test_a_puller_has_no_window() -> None:
+    """It outlives its kernel by a group of its own, with a console that nobody sees."""
+    code = """
+import subprocess
+subprocess.CREATE_NEW_PROCESS_GROUP, subprocess.DETACHED_PROCESS = 0x200, 0x8
+subprocess.CREATE_NO_WINDOW = 0x8000000
+from qwex_jupyter.errors import SubmitFailed
+from qwex_jupyter.disk.folder import RunFolder
+from qwex_jupyter.runners.docker import puller
+def started(command, **more):
+    print(hex(more["creationflags"]))
+    raise OSError(2, "no")
+subprocess.Popen = started
+try:
+    puller.start("", {}, RunFolder("20260101-000000-aaaaaa"), {})
+except SubmitFailed as error:
+    print(str(error)[:40])
+"""
+    lines = told(windows.python(code))
+    assert lines == ["0x8000200", "The process that gets the image could no"]

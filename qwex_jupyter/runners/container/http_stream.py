@@ -14,7 +14,7 @@ from typing import Any
 
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.model.patience import Patience
-from qwex_jupyter.system import compat
+from qwex_jupyter.system import compat, windows
 
 # At most this much is read at once. Bytes.
 _PIECE = 1 << 18
@@ -32,6 +32,15 @@ def body(reply: Any) -> Iterator[bytes]:
         EOFError: It was cut.
         TimeoutError: Nothing came for long.
     """
+    try:
+        yield from _pieces(reply)
+    except Exception as error:
+        if windows.is_of_pipe(error):
+            raise EOFError("the pipe was closed") from error
+        raise
+
+
+def _pieces(reply: Any) -> Iterator[bytes]:
     try:
         source = compat.source_of(reply)
     except AttributeError:

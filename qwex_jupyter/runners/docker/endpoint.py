@@ -33,6 +33,8 @@ _PIPE = "npipe:////./pipe/docker_engine"
 _OTHERS = (
     "or leave --image out and run it here (local; for all cells: %config Qwex.runner = 'local')"
 )
+if windows.HERE:  # which runs nothing itself: that would be refused, too
+    _OTHERS = "or take a cluster: --runner=k8s"
 
 
 class Refused(Exception):
@@ -187,7 +189,7 @@ def connect(endpoint: Endpoint, timeout: float) -> tuple[Any, list[Any]]:
     except QwexError:
         raise
     except Exception as error:
-        if endpoint.host.startswith("npipe:"):
+        if windows.is_of_pipe(error):
             raise RunnerUnavailable(
                 f"No Docker at {endpoint.host} (by {endpoint.why}): {short(error)}. Start Docker "
                 f"Desktop, or point DOCKER_HOST or docker context use at an engine, {_OTHERS}."

@@ -22,7 +22,7 @@ from qwex_jupyter.runners.container.http_stream import objects
 from qwex_jupyter.runners.container.times import moment
 from qwex_jupyter.runners.docker import login, settings
 from qwex_jupyter.runners.docker.endpoint import Endpoint, Refused, connect, find_endpoint, short
-from qwex_jupyter.system import process
+from qwex_jupyter.system import process, windows
 
 # For an answer that makes a container, and between two lines of a pull: while a large layer is
 # unpacked there are none. Seconds.
@@ -150,19 +150,18 @@ class Engine:
                     stream=stream,
                 )
                 break
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-                broken = isinstance(error, requests.ConnectionError)
-                if method == "GET" and attempt == 1 and broken:
-                    continue
-                raise BackendUnreachable(
-                    f"{self._called} doesn't answer ({short(error)})."
-                ) from error
             except QwexError:
                 raise
             except Exception as error:
+                broken = isinstance(error, requests.ConnectionError) or windows.is_of_pipe(error)
+                if method == "GET" and attempt == 1 and broken:
+                    continue
+                silent = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+                said = f"({short(error)})"
+                if broken or isinstance(error, silent):
+                    raise BackendUnreachable(f"{self._called} doesn't answer {said}.") from error
                 raise RunnerUnavailable(
-                    f"{self._called} can't be asked ({short(error)}): mend the "
-                    "docker client's settings."
+                    f"{self._called} can't be asked {said}: mend the docker client's settings."
                 ) from error
         self._heard = time.monotonic()
         if answer.status_code >= 400:

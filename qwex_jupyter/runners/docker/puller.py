@@ -35,8 +35,10 @@ _BOOT = (
     "from qwex_jupyter.runners.docker.puller import main; main()"
 )
 _READY = b"+"
-# What has it outlive its kernel on Windows; elsewhere that is a session of its own.
-_APART = getattr(subprocess, "DETACHED_PROCESS", 0) | getattr(
+# What has it outlive its kernel on Windows; elsewhere that is a session of its own. The console
+# that nobody sees is for the interpreter which a virtual environment's one starts: without, Windows
+# would open a window for that.
+_APART = getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(
     subprocess, "CREATE_NEW_PROCESS_GROUP", 0
 )
 # How often it looks whether the run is still wanted, and how often it tells how far it is.

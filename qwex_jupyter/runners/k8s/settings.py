@@ -21,11 +21,12 @@ from qwex_jupyter.errors import RunnerUnavailable
 from qwex_jupyter.model.text import one_line, without_secrets
 from qwex_jupyter.runners.container import clients, proxies
 from qwex_jupyter.runners.container.times import moment
+from qwex_jupyter.system import windows
 
 # Streams and calls that share the connections.
 _CONNECTIONS = 16
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-OTHERS = "or take another place: --runner=docker, --runner=local"
+OTHERS = "or take another place: --runner=docker" + ("" if windows.HERE else ", --runner=local")
 # What took the place of the logins that kubectl has no more.
 _INSTEAD = {
     "gcp": "gke-gcloud-auth-plugin (gcloud container clusters get-credentials NAME)",
