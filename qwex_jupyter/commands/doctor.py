@@ -96,15 +96,16 @@ def examine(manager: RunManager) -> Findings:
     until = time.monotonic() + _PATIENCE
     answers: dict[str, list[str]] = {name: [] for name in runners.names(installed=True)}
     threads = {name: _beside(_ask, manager, name, lines) for name, lines in answers.items()}
-    widgets: list[str] = []
-    importing = _beside(_try_widgets, widgets)
     live = manager.recover(within=_PATIENCE)
-    for thread in (*threads.values(), importing):
+    for thread in threads.values():
         thread.join(max(0.0, until - time.monotonic()))
     free = say_bytes(shutil.disk_usage(manager.history.home).free)
     checks = [_check("history", [f"{_GOOD} history  {manager.history.home} ({free} free)"])]
-    heard = _heard("widgets", widgets, importing)
-    checks += [heard] if any(heard.lines) else []  # there are no words for what just works
+    # Its import takes longer than it is worth here; whoever shows a card has tried it.
+    if lacks := libraries.known_trouble(libraries.WIDGETS):
+        checks.append(
+            _check("widgets", [f"{_BAD} widgets  {lacks}, for live cards and the monitor."])
+        )
     checks += [_heard(name, answers[name], thread) for name, thread in threads.items()]
     return Findings(checks, len(live))
 
@@ -134,13 +135,6 @@ def _check(name: str, found: Sequence[str], *, silent: bool = False) -> Check:
     else:
         state = "partly" if any(line.lstrip().startswith(_BAD) for line in lines) else "ok"
     return Check(name, state, lines)
-
-
-def _try_widgets(lines: list[str]) -> None:
-    """Puts into a list what keeps cards from being live; that it is missing needs no import."""
-    name = libraries.WIDGETS
-    if lacks := libraries.missing(name) or libraries.trouble(name):
-        lines.append(f"{_BAD} widgets  {lacks}, for live cards and the monitor.")
 
 
 def _ask(manager: RunManager, name: str, lines: list[str]) -> None:

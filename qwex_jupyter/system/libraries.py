@@ -18,6 +18,8 @@ from qwex_jupyter.system import compat
 # What live cards and the monitor are made with.
 WIDGETS = "anywidget"
 _ONE = threading.Lock()
+# What was wrong with a library that is there, when this process last tried to import it.
+_broken: dict[str, str] = {}
 
 
 def missing(package: str, *, brought_by: str = "") -> str:
@@ -43,19 +45,23 @@ def missing(package: str, *, brought_by: str = "") -> str:
     return f"The Python package {package} isn't installed: pip install {brought_by or package}"
 
 
+def known_trouble(package: str) -> str:
+    """What is wrong with a library, as far as it is known without an import; as `missing`."""
+    return missing(package) or _broken.get(package, "")
+
+
 def trouble(package: str, *, brought_by: str = "") -> str:
     """Imports a library, unless it is there; what is wrong with it, as `missing` says it."""
     if compat.is_whole(package):
         return ""  # a card isn't to wait until another thread has imported something else
     with _ONE:
+        _broken.pop(package, None)
         if lacks := missing(package, brought_by=brought_by):
             return lacks
         try:
             importlib.import_module(package)
         except Exception as error:  # noqa: BLE001 - what is installed may be broken in any way
             why = " ".join(str(error).split()) or type(error).__name__
-            project = brought_by or package
-            return (
-                f"The Python package {package} can't be imported ({why}): pip install -U {project}"
-            )
-    return ""
+            mend = f"pip install -U {brought_by or package}"
+            _broken[package] = f"The Python package {package} can't be imported ({why}): {mend}"
+        return _broken.get(package, "")
