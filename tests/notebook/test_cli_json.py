@@ -210,7 +210,8 @@ def test_prune_says_of_each_what_became_of_it(env: dict[str, str]) -> None:
 
 def test_the_doctor_tells_versions_and_no_secret(env: dict[str, str]) -> None:
     """``doctor --json`` has what a report of a mistake needs, and no password of an address."""
-    own = {**env, "DOCKER_HOST": "tcp://me:hunter2@127.0.0.1:1", "QWEX_TOKEN": "hunter2"}
+    address = "tcp://me:hu@hunter2@127.0.0.1:1"
+    own = {**env, "DOCKER_HOST": address, "QWEX_TOKEN": "hunter2"}
     done = qwex(own, "doctor", "--json")
     (value,) = _values(done.stdout)
     assert b"hunter2" not in done.stdout + done.stderr
@@ -225,6 +226,34 @@ def test_the_doctor_tells_versions_and_no_secret(env: dict[str, str]) -> None:
         assert set(check) == {"name", "state", "lines"}
         mark = {"ok": "✓", "partly": "✓", "failed": "✗"}.get(check["state"], "")
         assert check["lines"][0].startswith(mark)
+
+
+def test_no_error_shows_a_password(env: dict[str, str], tmp_path: Path) -> None:
+    """What a run is refused with names engine and cluster without the login in their address."""
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://me:hunter2@127.0.0.1:1"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c"}}],
+        "current-context": "x",
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    own = {
+        **env,
+        "DOCKER_HOST": "tcp://me:hunter2@127.0.0.1:1",
+        "KUBECONFIG": str(tmp_path / "config"),
+    }
+    for runner in ("docker", "k8s"):
+        done = qwex(own, "run", "--json", "--runner", runner, "--image", "x", "true")
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert "127.0.0.1:1" in _values(done.stderr)[-1]["error"]["message"]
+        assert b"hunter2" not in done.stderr
+
+
+def test_the_doctor_leaves_a_next_step_as_it_is(env: dict[str, str]) -> None:
+    """What an address may look like is advice, and no secret."""
+    (value,) = _said({**env, "DOCKER_HOST": "foo:bar@x:1"}, "doctor", "--json")
+    (line,) = next(check["lines"] for check in value["checks"] if check["name"] == "docker")
+    assert line.endswith("or ssh://USER@HOST.")
+    assert "bar" not in line
 
 
 def test_an_ended_history_has_every_status_by_the_schema(env: dict[str, str]) -> None:

@@ -32,6 +32,17 @@ def proxy_for(url: str) -> str:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
+def has_a_port(url: str) -> bool:
+    """Whether an address has a port that is one, or needs none.
+
+    Where a password holds a ``/`` it hasn't, and what a library says of that quotes the password.
+    """
+    try:
+        return urlsplit(url).port != -1
+    except ValueError:
+        return False
+
+
 def is_here(url: str) -> bool:
     """Whether a server is one of this machine, by its address."""
     host = (urlsplit(url).hostname or "").rstrip(".")
