@@ -17,7 +17,7 @@ from qwex_jupyter.commands import as_json, options, shells, stdio
 from qwex_jupyter.commands.codes import INTERRUPTED, NO_CODE, NO_READER, USAGE
 from qwex_jupyter.commands.stdio import Unwritable, note, say
 from qwex_jupyter.commands.terminal import Terminal, in_a_shell
-from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
+from qwex_jupyter.errors import AmbiguousRun, QwexError, RunInterrupted, RunNotFound, SpecError
 from qwex_jupyter.system import compat
 
 _JSON = "--json"
@@ -35,13 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, Unwritable) and error.nobody_reads:
             return NO_READER  # `| head` has what it wanted
         return _failed(words, error, NO_CODE)
+    except RunInterrupted as error:
+        return _failed(words, error, INTERRUPTED)
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
         _flush()
 
 
-def _failed(words: list[str], error: Exception, code: int) -> int:
+def _failed(words: list[str], error: BaseException, code: int) -> int:
     """Says on stderr why there is no answer, or no whole one."""
     text = in_a_shell(error)
     wants_json = options.asks_json(*_verb_of(words))

@@ -107,7 +107,11 @@ class Terminal(Verbs):
         """Hands a run over, and passes its output and its exit code on."""
         run = self.manager.hand_over(prepared)
         if args.detach:
-            self.answer(run.record, run.handle)
+            try:
+                self.answer(run.record, run.handle)
+            except Unwritable:
+                self.note(f"{run.handle} was submitted, and goes on")
+                raise
             return 0
         if not args.quiet:
             self.note(run.handle)
