@@ -149,7 +149,7 @@ class Qwex(Configurable):
         variable = _variable(name)
         text = os.environ.get(variable)
         configured = getattr(self, name)
-        if text is None:
+        if not text:  # an empty one is as good as none
             return configured
         trait: Any = self.traits()[name]
         try:
@@ -185,7 +185,7 @@ def setting(name: str) -> Any:
 def origin(name: str) -> str:
     """Where a setting has its value from, for a text about a wrong one."""
     variable = _variable(name)
-    if variable in os.environ:
+    if os.environ.get(variable):
         return f"{variable} in the environment"
     return f"Qwex.{name} of the settings"
 

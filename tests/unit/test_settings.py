@@ -43,6 +43,18 @@ def test_the_environment_counts_before_the_file_and_this_before_what_is_declared
     assert (config.setting("job_ttl"), config.setting("grace")) == ("5m", "1s")
 
 
+@pytest.mark.parametrize("name", ["grace", "timeout", "runner", "raise_error", "profiles"])
+def test_an_empty_variable_is_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """``QWEX_GRACE=`` is as if it weren't set, and so for every setting."""
+    (folder / "ipython_config.py").write_text("c.Qwex.timeout = '2h'\n")
+    before = config.setting(name)
+    monkeypatch.setenv(f"QWEX_{name.upper()}", "")
+    assert config.setting(name) == before
+    assert config.origin(name) == f"Qwex.{name} of the settings"
+
+
 def test_what_a_notebook_has_configured_counts_before_the_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
