@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 from qwex_jupyter._version import __version__
@@ -27,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     stdio.settle()
+    shown, warnings.showwarning = warnings.showwarning, partial(_warn, words)
     try:
         return _main(words)
     except (SpecError, RunNotFound, AmbiguousRun) as error:
@@ -40,7 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
+        warnings.showwarning = shown
         _flush()
+
+
+def _warn(words: list[str], message: Warning | str, *_: object, **__: object) -> None:
+    """Says what Python or a library warns of, as a note."""
+    text = " ".join(str(message).split())
+    wants_json = options.asks_json(*_verb_of(words))
+    note(as_json.line({"note": text}) if wants_json else f"qwex: {text}")
 
 
 def _failed(words: list[str], error: BaseException, code: int) -> int:

@@ -237,6 +237,31 @@ def test_the_doctor_tells_versions_and_no_secret(env: dict[str, str]) -> None:
         assert check["lines"][0].startswith(mark)
 
 
+def test_a_next_step_of_a_notebook_is_one_of_a_shell(env: dict[str, str]) -> None:
+    """A secret that isn't set, and a backend that isn't there, are mended by lines of a shell."""
+    done = qwex(env, "run", "--json", "--secret", "TOK", "true")
+    assert "set it with read -rs TOK; export TOK " in _values(done.stderr)[-1]["error"]["message"]
+    (value,) = _said({**env, "DOCKER_HOST": "unix:///nosuch"}, "doctor", "--json")
+    (line,) = next(check["lines"] for check in value["checks"] if check["name"] == "docker")
+    assert "for all cells: export QWEX_RUNNER=local)" in line
+
+
+def test_a_warning_is_a_note(env: dict[str, str], tmp_path: Path) -> None:
+    """What a library warns of, here of a setting that there isn't, is a note like any other."""
+    folder = tmp_path / "profile_default"
+    folder.mkdir()
+    (folder / "ipython_config.py").write_text("c.Qwex.k8s_timeout = '5m'\n")
+    own = {**env, "IPYTHONDIR": str(tmp_path)}
+    done = qwex(own, "run", "--json", "--dry-run", "true")
+    (noted,) = _values(done.stderr)
+    assert done.returncode == 0
+    assert "k8s_timeout" in noted["note"]
+    done = qwex(own, "run", "--dry-run", "true")
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("qwex: ")
+    assert "k8s_timeout" in line
+
+
 def test_no_error_shows_a_password(env: dict[str, str], tmp_path: Path) -> None:
     """What a run is refused with names engine and cluster without the login in their address."""
     config = {
