@@ -149,13 +149,15 @@ class Qwex(Configurable):
         variable = _variable(name)
         text = os.environ.get(variable)
         configured = getattr(self, name)
-        if not text:  # an empty one is as good as none
+        if text is None:
             return configured
         trait: Any = self.traits()[name]
         try:
             given = literal_eval(text) if isinstance(trait, Dict) else trait.from_string(text)
             return trait.validate(self, given)
         except (TraitError, ValueError, SyntaxError, TypeError) as error:
+            if not text:
+                return configured  # an empty one that means nothing is as good as none
             allowed = trait.info()
             raise SpecError(f"{variable}={text!r} can't be used: give {allowed}.") from error
 
@@ -185,7 +187,7 @@ def setting(name: str) -> Any:
 def origin(name: str) -> str:
     """Where a setting has its value from, for a text about a wrong one."""
     variable = _variable(name)
-    if os.environ.get(variable):
+    if variable in os.environ:
         return f"{variable} in the environment"
     return f"Qwex.{name} of the settings"
 
