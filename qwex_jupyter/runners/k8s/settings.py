@@ -327,7 +327,8 @@ def _header(value: str, what: str) -> str:
 
 def _choose_proxy(configuration: Any, named: str) -> None:
     """The cluster's own ``proxy-url`` holds for any address; the environment's as Go has it."""
-    configuration.proxy = named or proxies.proxy_for(configuration.host) or None
+    proxy = proxies.usable(named, "proxy-url") if named else proxies.proxy_for(configuration.host)
+    configuration.proxy = proxy or None
     configuration.no_proxy = ""
 
 
