@@ -183,6 +183,12 @@ def test_a_completion_disturbs_nobody(env: dict[str, str]) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
+@pytest.mark.parametrize("line", ["", " "])
+def test_of_an_empty_line_nothing_is_offered(tmp_path: Path, line: str) -> None:
+    """A line in which not even the program stands yet is no mistake."""
+    assert candidates(RunManager(str(tmp_path / "home")), line, {}) == []
+
+
 @pytest.mark.once
 def test_the_page_says_how() -> None:
     """The lines that a user puts into a shell's file stand in the page, and in the overview."""
