@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 from qwex_jupyter._version import __version__
@@ -17,7 +19,7 @@ from qwex_jupyter.commands import as_json, options, shells, stdio
 from qwex_jupyter.commands.codes import INTERRUPTED, NO_CODE, NO_READER, USAGE
 from qwex_jupyter.commands.stdio import Unwritable, note, say
 from qwex_jupyter.commands.terminal import Terminal, in_a_shell
-from qwex_jupyter.errors import AmbiguousRun, QwexError, RunNotFound, SpecError
+from qwex_jupyter.errors import AmbiguousRun, QwexError, RunInterrupted, RunNotFound, SpecError
 from qwex_jupyter.system import compat
 
 _JSON = "--json"
@@ -27,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     stdio.settle()
+    shown, warnings.showwarning = warnings.showwarning, partial(_warn, words)
     try:
         return _main(words)
     except (SpecError, RunNotFound, AmbiguousRun) as error:
@@ -35,13 +38,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, Unwritable) and error.nobody_reads:
             return NO_READER  # `| head` has what it wanted
         return _failed(words, error, NO_CODE)
+    except RunInterrupted as error:
+        return _failed(words, error, INTERRUPTED)
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
+        warnings.showwarning = shown
         _flush()
 
 
-def _failed(words: list[str], error: Exception, code: int) -> int:
+def _warn(words: list[str], message: Warning | str, *_: object, **__: object) -> None:
+    """Says what Python or a library warns of, as a note."""
+    text = " ".join(str(message).split())
+    wants_json = options.asks_json(*_verb_of(words))
+    note(as_json.line({"note": text}) if wants_json else f"qwex: {text}")
+
+
+def _failed(words: list[str], error: BaseException, code: int) -> int:
     """Says on stderr why there is no answer, or no whole one."""
     text = in_a_shell(error)
     wants_json = options.asks_json(*_verb_of(words))

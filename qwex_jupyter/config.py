@@ -156,6 +156,8 @@ class Qwex(Configurable):
             given = literal_eval(text) if isinstance(trait, Dict) else trait.from_string(text)
             return trait.validate(self, given)
         except (TraitError, ValueError, SyntaxError, TypeError) as error:
+            if not text:
+                return configured  # an empty one that means nothing is as good as none
             allowed = trait.info()
             raise SpecError(f"{variable}={text!r} can't be used: give {allowed}.") from error
 

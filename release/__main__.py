@@ -38,6 +38,8 @@ def main() -> int:
         print("\n".join(wrong) or f"{asked.ref} may be released from {asked.repository}.")
         return int(bool(wrong))
     if asked.verb == "recipe":
+        if not asked.sdist.is_file():
+            parser.error(f"{asked.sdist} is no file: name the sdist, as build has made it")
         print(recipe(asked.sdist), end="")
         return 0
     from environment import environment
@@ -71,7 +73,7 @@ def problems(root: Path, ref: str, repository: str) -> Iterator[str]:
         yield f"{ref} is no tag: push the tag v{ours}."
     elif ref != f"{TAG}v{ours}":
         yield (
-            f"The tag {ref.removeprefix(TAG)} isn't the version {ours} of qwex_jupyter/_version.py:"
+            f"The tag {ref.removeprefix(TAG)} isn't v{ours}, as qwex_jupyter/_version.py has it:"
             " change one of them."
         )
     if not notes(root, ours):

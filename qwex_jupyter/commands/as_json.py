@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,9 +18,11 @@ _LONGEST = 64 * 1024
 
 
 def line(value: object) -> str:
-    """A value in one line, whose every character the stream can take."""
-    encoding = (sys.stdout.encoding or "").lower().replace("_", "-")
-    return json.dumps(value, ensure_ascii=encoding not in ("utf-8", "utf8"))
+    """A value in one line of ASCII: any stream can take it, and no reader sees another line's end.
+
+    Many take U+2028 or U+0085 for one (Python's ``splitlines``).
+    """
+    return json.dumps(value)
 
 
 def of_run(record: RunRecord) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def of_run(record: RunRecord) -> dict[str, Any]:
     return {**record.to_json(), "handle": record.handle, "duration": record.duration()}
 
 
-def of_error(error: Exception, message: str, code: int) -> dict[str, Any]:
+def of_error(error: BaseException, message: str, code: int) -> dict[str, Any]:
     """What ends ``qwex`` itself.
 
     Args:

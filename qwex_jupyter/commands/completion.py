@@ -15,6 +15,7 @@ from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.runners.argv import PROGRAMS
 
+_PLAIN = re.compile(r"[\w@%+=:,./-]+")
 _RUN_VERBS = ("show", "logs", "attach", "wait", "cancel", "rerun", "delete")
 
 
@@ -34,9 +35,13 @@ def candidates(
         not_here: Options that are of another front end.
     """
     before = [word for word in re.split("[ \t]+", line) if word]
+    if not before:
+        return []
     last = "" if line.endswith((" ", "\t")) else before.pop()
     cell = before[0].startswith("%%") if before else False
     words = before[1:]
+    while words[:1] and words[0] in table.TERMINAL_ONLY and words[0] not in not_here:
+        del words[0]  # it may stand in front of the verb
     if not cell and not words:
         return [verb for verb in [*table.VERBS, *table.ALIASES] if verb.startswith(last)]
     verb = "run" if cell else words[0]
@@ -48,8 +53,8 @@ def candidates(
             its = words if cell else words[1:]
             runner = _runner_in(its, parser)
             parser = table.parser_of(verb, runner)
-            if verb == "run" and last.startswith("-") and split_command(its, parser)[1]:
-                return []  # an option of the command's own
+            if verb == "run" and split_command([*its, "--x"], parser)[1]:
+                return []  # a word of the command's own
     except QwexError:
         return []
     option, equals, value = last.partition("=")
@@ -58,7 +63,7 @@ def candidates(
     if parser.flags.get(option):
         lead = f"{option}=" if equals else ""
         values = _values(manager, parser, option, profiles)
-        return [lead + word for word in values if word.startswith(value)]
+        return [lead + word for word in _plain(values) if word.startswith(value)]
     found: Iterable[str] = ()
     if last.startswith("-"):
         refused = {*not_here, *(_refused_by(runner) if runner else ())}
@@ -67,7 +72,12 @@ def candidates(
         found = _runs(manager)
     elif cell:
         found = [name for name in PROGRAMS if shutil.which(name)]
-    return [word for word in found if word.startswith(last)]
+    return [word for word in _plain(found) if word.startswith(last)]
+
+
+def _plain(words: Iterable[str]) -> list[str]:
+    """Those that may stand in a line as they are: no quotes are added, and no shell runs any."""
+    return [word for word in words if _PLAIN.fullmatch(word)]
 
 
 def _runner_in(words: Sequence[str], parser: table.Parser) -> str | None:

@@ -35,7 +35,7 @@ class Check:
     Attributes:
         name: The history, or a runner.
         state: ``ok``; ``partly``, where something of it doesn't work; ``failed``; or ``silent``
-            where nothing, or not all, was said in time.
+            where nothing was said, or not all in time.
         lines: What was found, a sentence or a table each.
     """
 
@@ -46,7 +46,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the doctor found. It holds no secret.
+    """What the doctor found. It holds no login and no query of an address.
 
     Attributes:
         checks: What was looked at.
@@ -118,16 +118,19 @@ def _beside(call: Callable[..., None], *words: object) -> threading.Thread:
 
 def _heard(name: str, lines: Sequence[str], thread: threading.Thread) -> Check:
     """What a thread has put into a list, and whether it isn't through."""
-    silent = thread.is_alive()
+    silent = thread.is_alive()  # asked first: what it says until it ends is all there then
     found = list(lines)
     if silent:
         slow = f"hasn't answered within {_PATIENCE:g} s; once more: %qwex doctor"
         found.append(f"    the rest {slow}" if found else f"{_BAD} {name}  It {slow}")
+    elif not found:
+        silent = True
+        found.append(f"{_BAD} {name}  It says nothing of itself: ask who made that runner.")
     return _check(name, found, silent=silent)
 
 
 def _check(name: str, found: Sequence[str], *, silent: bool = False) -> Check:
-    lines = [without_secrets(plain(line)) for line in "\n".join(found).split("\n")]
+    lines = [plain(line) for line in "\n".join(found).split("\n")]
     if silent:
         state = "silent"
     elif lines[0].startswith(_BAD):
@@ -145,5 +148,5 @@ def _ask(manager: RunManager, name: str, lines: list[str]) -> None:
     except QwexError as error:
         lines.append(f"    {error}" if lines else f"{_BAD} {name}  {error}")
     except Exception as error:  # noqa: BLE001 - a doctor who falls ill is of no use
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = without_secrets(" ".join(str(error).split())) or type(error).__name__
         lines.append(f"    could not be examined: {why}" if lines else f"{_BAD} {name}  {why}")

@@ -17,8 +17,11 @@ from qwex_jupyter.manager.manager import RunManager
 _SCRIPTS = {
     "bash": r"""
 _qwex() {
-    local IFS=$'\n'
-    COMPREPLY=($(qwex completion bash "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
+    local word
+    COMPREPLY=()
+    while IFS= read -r word; do
+        COMPREPLY+=("$word")
+    done < <(qwex completion bash "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
 }
 complete -o default -F _qwex qwex
 """,
@@ -27,7 +30,12 @@ complete -o default -F _qwex qwex
 _qwex() {
     local -a found
     found=(${(f)"$(qwex completion zsh "${(j: :)words[1,CURRENT]}" 2>/dev/null)"})
-    (( $#found )) && compadd -a found || _files
+    if (( $#found )); then
+        compadd -a found
+    else
+        [[ $words[CURRENT] == --*=* ]] && compset -P '*='
+        _files
+    fi
 }
 compdef _qwex qwex
 """,

@@ -9,12 +9,18 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 
 from qwex_jupyter.disk.logs import STDOUT
 
 _NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+
+# Notes come from other threads too, and none may begin within a line of the program's.
+_turn = threading.Lock()
+_unfinished = False
 
 
 class Unwritable(Exception):
@@ -61,9 +67,14 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Says something beside the output, on stderr. That nobody can read it ends nothing."""
-    with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+    """Says something beside the output, on stderr, in lines of its own.
+
+    That nobody can read it ends nothing.
+    """
+    global _unfinished
+    with _turn, suppress(OSError):
+        begin, _unfinished = "\n" if _unfinished and text else "", False
+        print(f"{begin}{text}", file=sys.stderr, flush=True)
 
 
 def pass_on(output: Iterable[tuple[str, bytes]], written: dict[str, int] | None = None) -> None:
@@ -75,10 +86,25 @@ def pass_on(output: Iterable[tuple[str, bytes]], written: dict[str, int] | None 
     for stream, data in output:
         view = memoryview(data)
         while view:
-            try:
-                done = os.write(1 if stream == STDOUT else 2, view)
-            except OSError as error:
-                raise Unwritable(error) from error
+            done = _write(stream, view)
             view = view[done:]
             if written is not None:
                 written[stream] += done
+
+
+def _write(stream: str, view: memoryview) -> int:
+    """Writes some of it, and remembers whether stderr is within a line; how much that was.
+
+    Raises:
+        Unwritable: It can't be.
+    """
+    global _unfinished
+    try:
+        if stream == STDOUT:
+            return os.write(1, view)
+        with _turn:
+            done = os.write(2, view)
+            _unfinished = done > 0 and view[done - 1] != ord("\n")
+            return done
+    except OSError as error:
+        raise Unwritable(error) from error

@@ -15,7 +15,7 @@ from qwex_jupyter.model.declaration import COMMON, Declaration, Option
 
 VERBS = {
     "run": "run a command",
-    "runs": "the history, a DataFrame (ps, ls)",
+    "runs": "the history: in a notebook a DataFrame, in a terminal a table (ps, ls)",
     "show": "all that is known of a run (inspect, describe)",
     "logs": "its output; -f until it ends",
     "attach": "watch it live, as its own cell did",
@@ -98,10 +98,13 @@ _RUN: tuple[_Option, ...] = (
     _option("--start-timeout", metavar="TIME", help="give up when it has not started by then"),
     _option("--grace", metavar="TIME", help="between the nice and the hard way of stopping (10s)"),
     _each("-l", "--label", metavar="NAME=VALUE", help="a label"),
-    _flag("-d", "--detach", "--bg", help="return the Run at once"),
+    _flag("-d", "--detach", "--bg", help="hand it over and return at once"),
     _option(*NOTEBOOK_ONLY, dest="as_name", metavar="VAR", help="bind the Run to this variable"),
     _flag("--quiet", help="show nothing while it goes well"),
-    _flag("--no-raise-error", help="a failed or stopped run raises nothing"),
+    _flag(
+        "--no-raise-error",
+        help="a failed or stopped run raises nothing; in a terminal the exit code is 0",
+    ),
     _flag("--dry-run", help="show exactly what would be handed over"),
     _option("--profile", metavar="NAME", help="options from Qwex.profiles"),
     _common("keep", _flag),

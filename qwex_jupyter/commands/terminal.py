@@ -32,13 +32,17 @@ from qwex_jupyter.model.status import RunStatus
 # The commands of a notebook as a text of ours names them, and what a shell has for them.
 _IN_A_SHELL = {"%%qwex?": "qwex run --help", "%%qwex": "qwex run", "%qwex": "qwex"}
 _OURS = re.compile(r"(?<!\S)(?:%%qwex\?|%%?qwex(?= ))")
+_SETTING = re.compile(r"%config Qwex\.(\w+) = '([^']*)'")
+_TYPED = re.compile(r"os\.environ\['(\w+)'\] = getpass\.getpass\(\)")
 # So many runs are listed when nobody says how many.
 _ROWS = 50
 
 
 def in_a_shell(text: object) -> str:
     """A text of ours, written for a notebook, for a shell. What isn't ours may say the same."""
-    return _OURS.sub(lambda found: _IN_A_SHELL[found[0]], str(text))
+    text = _OURS.sub(lambda found: _IN_A_SHELL[found[0]], str(text))
+    text = _SETTING.sub(lambda found: f"export QWEX_{found[1].upper()}={found[2]}", text)
+    return _TYPED.sub(r"read -rs \1; export \1", text)
 
 
 class Terminal(Verbs):
@@ -107,7 +111,11 @@ class Terminal(Verbs):
         """Hands a run over, and passes its output and its exit code on."""
         run = self.manager.hand_over(prepared)
         if args.detach:
-            self.answer(run.record, run.handle)
+            try:
+                self.answer(run.record, run.handle)
+            except Unwritable:
+                self.note(f"{run.handle} was submitted, and goes on")
+                raise
             return 0
         if not args.quiet:
             self.note(run.handle)

@@ -46,7 +46,7 @@ def mistakes_of(name: str) -> Iterator[None]:
     except (*_OF_THE_CONTRACT, OSError):
         raise
     except Exception as error:
-        text = without_secrets(one_line(f"{type(error).__name__}: {error}"))
+        text = one_line(without_secrets(f"{type(error).__name__}: {error}"))
         raise BackendUnreachable(f"The {name} runner can't tell how it is ({text}).") from error
 
 

@@ -48,7 +48,7 @@ def values(spec: JobSpec) -> dict[str, str]:
     for name in spec.secrets:
         if name not in os.environ:
             raise SpecError(
-                f"--secret {name}: there is no such variable in this kernel's environment: "
+                f"--secret {name}: there is no such variable in the environment here: "
                 f"set it with os.environ[{name!r}] = getpass.getpass() and run this again."
             )
         values[name] = os.environ[name]

@@ -43,6 +43,7 @@ from qwex_jupyter.model.declaration import Declaration, Promises
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, Snapshot
+from qwex_jupyter.model.text import without_secrets
 from qwex_jupyter.runners import honoured_by
 
 Plan = dict[str, Any]
@@ -268,7 +269,7 @@ class Runner(ABC):
             QwexError: It can't be used; what was said before stands.
         """
         self.check()
-        yield f"✓ {self.name}  {self.identity()}"
+        yield f"✓ {self.name}  {without_secrets(self.identity())}"
 
     def close(self) -> None:  # noqa: B027 - most have none
         """Gives back the connections that it holds; it opens them again when it is asked."""

@@ -140,6 +140,10 @@ def test_settings_that_can_not_be_read(config: Path, text: str) -> None:
         "tcp://",
         "unix://",
         "me:my-password@host:2375",
+        "me:my@my-password@host:2375",
+        "tcp://me:my/my-password@host:2375",
+        "ssh://me:my/my-password@host",
+        "foo://me:my@my-password@host",
         "fd://x",
         "nonsense",
         "npipe:////./pipe/docker_engine",
@@ -152,6 +156,17 @@ def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch, host: str) -> 
         find_endpoint()
     assert "my-password" not in str(caught.value)
     assert "(by DOCKER_HOST)" in str(caught.value)
+    assert "or ssh://USER@HOST." in str(caught.value)
+
+
+@pytest.mark.parametrize("login", ["me:hunter2", "me:hu@hunter2", "me:1/hunter2"])
+def test_an_address_is_shown_without_its_login(monkeypatch: pytest.MonkeyPatch, login: str) -> None:
+    """What can't be reached is called by its address, and the login in it is masked."""
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://{login}@127.0.0.1:1?token=hunter2")
+    engine = Engine()
+    with pytest.raises(QwexError, match=r"tcp://\*\*\*@127\.0\.0\.1:1\?\*\*\*") as caught:
+        engine.info()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_context_without_an_address(config: Path) -> None:

@@ -42,6 +42,28 @@ def test_where_it_is(at: Cluster, server: Server) -> None:
     assert server.asked == []
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:hunter2@127.0.0.1:1",
+        "https://me:hu@hunter2@127.0.0.1:1",
+        "https://127.0.0.1:1/api?token=hunter2",
+        "https://me:hu/hunter2@127.0.0.1:1",
+    ],
+)
+def test_an_address_is_shown_without_what_logs_in(
+    at: Cluster, tmp_path: Path, address: str
+) -> None:
+    """A server that can't be reached, or whose address is none, is called without its login."""
+    write(tmp_path / "config", address, {"token": "one"})
+    with pytest.raises((BackendUnreachable, RunnerUnavailable), match=r"\*\*\*") as caught:
+        at.call("GET", "/version")
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    if isinstance(caught.value, BackendUnreachable):
+        assert "hunter2" not in at.where.identity
+
+
 def test_credentials_that_are_refused_are_renewed_once(
     at: Cluster, server: Server, tmp_path: Path
 ) -> None:

@@ -540,6 +540,18 @@ def test_a_dry_run_can_be_run_by_hand(manager: RunManager, tmp_path: Path) -> No
     assert done.stdout == f"it's $5 two  words\n{tmp_path}\n"
 
 
+def test_a_dry_run_names_files_of_variables(manager: RunManager, tmp_path: Path) -> None:
+    """What ``--env-file`` would add is named by its file, without a value, and is a comment."""
+    path = tmp_path / "ef"
+    path.write_text("TOKEN=hunter2\n")
+    runner = manager.runner("local")
+    spec = JobSpec(**{**sh("echo ok").to_json(), "env_files": (str(path),)})
+    text = runner.show(runner.plan(spec, "20260101-000000-bcdfgh"))
+    assert f"# to be added to env, with the values they have here: {path}\n" in text
+    assert "hunter2" not in text
+    assert subprocess.run(["sh"], input=text, capture_output=True, text=True).stdout == "ok\n"
+
+
 def test_the_last_time_is_that_of_the_same_command(manager: RunManager) -> None:
     """How long a run took the last time is told of the same command, and of successes only."""
     first = end(manager.submit(sh("sleep 0.2")))

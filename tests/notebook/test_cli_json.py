@@ -19,6 +19,7 @@ from kernel import PATIENCE, end_runs, environment, qwex
 from local_helpers import until
 
 import qwex_jupyter
+from qwex_jupyter.commands import stdio
 from qwex_jupyter.commands.table import ALIASES, VERBS
 
 PAGE = ROOT / "docs" / "scripts.md"
@@ -167,6 +168,14 @@ def test_output_is_lines_that_are_whole_together(env: dict[str, str], tmp_path: 
     assert _is_run(record)
 
 
+def test_no_character_ends_a_line_of_json(env: dict[str, str]) -> None:
+    """What other readers take for a line's end is an escape within a value."""
+    odd = "a\u2028b\u2029c\u0085d\x0be"
+    qwex(env, "run", "--quiet", "--name", "odd", "printf", "%s", odd)
+    (value,) = _said(env, "logs", "odd", "--json")
+    assert value["text"] == odd
+
+
 def test_an_encoding_that_lacks_a_character_costs_none(env: dict[str, str]) -> None:
     """Where the stream can't take a character, JSON has it as an escape."""
     qwex(env, "run", "--quiet", "--name", "umlaut", "-l", "who=Jörg", "true")
@@ -217,7 +226,8 @@ def test_prune_says_of_each_what_became_of_it(env: dict[str, str]) -> None:
 
 def test_the_doctor_tells_versions_and_no_secret(env: dict[str, str]) -> None:
     """``doctor --json`` has what a report of a mistake needs, and no password of an address."""
-    own = {**env, "DOCKER_HOST": "tcp://me:hunter2@127.0.0.1:1", "QWEX_TOKEN": "hunter2"}
+    address = "tcp://me:hu@hunter2@127.0.0.1:1"
+    own = {**env, "DOCKER_HOST": address, "QWEX_TOKEN": "hunter2"}
     done = qwex(own, "doctor", "--json")
     (value,) = _values(done.stdout)
     assert b"hunter2" not in done.stdout + done.stderr
@@ -234,6 +244,59 @@ def test_the_doctor_tells_versions_and_no_secret(env: dict[str, str]) -> None:
         assert check["lines"][0].startswith(mark)
 
 
+def test_a_next_step_of_a_notebook_is_one_of_a_shell(env: dict[str, str]) -> None:
+    """A secret that isn't set, and a backend that isn't there, are mended by lines of a shell."""
+    done = qwex(env, "run", "--json", "--secret", "TOK", "true")
+    assert "set it with read -rs TOK; export TOK " in _values(done.stderr)[-1]["error"]["message"]
+    (value,) = _said({**env, "DOCKER_HOST": "unix:///nosuch"}, "doctor", "--json")
+    (line,) = next(check["lines"] for check in value["checks"] if check["name"] == "docker")
+    assert "for all cells: export QWEX_RUNNER=local)" in line
+
+
+def test_a_warning_is_a_note(env: dict[str, str], tmp_path: Path) -> None:
+    """What a library warns of, here of a setting that there isn't, is a note like any other."""
+    folder = tmp_path / "profile_default"
+    folder.mkdir()
+    (folder / "ipython_config.py").write_text("c.Qwex.k8s_timeout = '5m'\n")
+    own = {**env, "IPYTHONDIR": str(tmp_path)}
+    done = qwex(own, "run", "--json", "--dry-run", "true")
+    (noted,) = _values(done.stderr)
+    assert done.returncode == 0
+    assert "k8s_timeout" in noted["note"]
+    done = qwex(own, "run", "--dry-run", "true")
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("qwex: ")
+    assert "k8s_timeout" in line
+
+
+def test_no_error_shows_a_password(env: dict[str, str], tmp_path: Path) -> None:
+    """What a run is refused with names engine and cluster without the login in their address."""
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://me:hunter2@127.0.0.1:1"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c"}}],
+        "current-context": "x",
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    own = {
+        **env,
+        "DOCKER_HOST": "tcp://me:hunter2@127.0.0.1:1",
+        "KUBECONFIG": str(tmp_path / "config"),
+    }
+    for runner in ("docker", "k8s"):
+        done = qwex(own, "run", "--json", "--runner", runner, "--image", "x", "true")
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert "127.0.0.1:1" in _values(done.stderr)[-1]["error"]["message"]
+        assert b"hunter2" not in done.stderr
+
+
+def test_the_doctor_leaves_a_next_step_as_it_is(env: dict[str, str]) -> None:
+    """What an address may look like is advice, and no secret."""
+    (value,) = _said({**env, "DOCKER_HOST": "foo:bar@x:1"}, "doctor", "--json")
+    (line,) = next(check["lines"] for check in value["checks"] if check["name"] == "docker")
+    assert line.endswith("or ssh://USER@HOST.")
+    assert "bar" not in line
+
+
 def test_an_ended_history_has_every_status_by_the_schema(env: dict[str, str]) -> None:
     """What ``runs --json`` prints of runs in every condition fits the schema."""
     own = {**env, "QWEX_HOME": env["QWEX_HOME"] + "-all"}
@@ -242,7 +305,9 @@ def test_an_ended_history_has_every_status_by_the_schema(env: dict[str, str]) ->
     qwex(own, "run", "--quiet", "--timeout", "0.2s", "--grace", "0", "sleep", "600")
     for _ in range(2):
         qwex(own, "run", "-d", "sleep", "600")
-    assert _said(own, "cancel", "--json")[0]["status"] == "CANCELLED"
+    (stopped,) = _said(own, "cancel", "--json")
+    (ended,) = _said(own, "wait", "--json", stopped["handle"], code=143)
+    assert ended["status"] == "CANCELLED"
     (bad,) = _said(own, "run", "--json", "--quiet", "true")
     Path(own["QWEX_HOME"], "runs", bad["run_id"], "run.json").write_text("{")
     until(lambda: "RUNNING" in {run["status"] for run in _said(own, "runs", "--json")})
@@ -275,6 +340,72 @@ def test_ctrl_c_of_watching_is_130(env: dict[str, str], verb: str) -> None:
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "the run goes on" in _values(err)[-1]["note"]
+
+
+@pytest.mark.parametrize("words", [["run"], ["rerun", "-d"]])
+def test_ctrl_c_of_handing_over_is_told(env: dict[str, str], words: list[str]) -> None:
+    """A run that is cancelled before anybody knows of it is named, and ends with 130."""
+    own = {**env, "QWEX_HOME": f"{env['QWEX_HOME']}-{'-'.join(words)}"}
+    (first,) = _said(own, "run", "-d", "--json", "--name", "slow", "sleep", "600")
+    its = [first["handle"]] if words[0] == "rerun" else ["--name", "other", "sleep", "600"]
+    line = [sys.executable, "-c", _IS_INTERRUPTED, words[0], "--json", *words[1:], *its]
+    done = subprocess.run(line, env=own, capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (130, b"")
+    error = _values(done.stderr)[-1]["error"]
+    (other,) = (run for run in _said(own, "runs", "--json") if run["handle"] != first["handle"])
+    assert error == {
+        "type": "RunInterrupted",
+        "message": f"{other['name']} ({other['handle']}) was cancelled",
+        "exit_code": 130,
+    }
+    qwex(own, "wait", other["handle"])
+    assert _said(own, "show", "--json", other["handle"])[0]["status"] == "CANCELLED"
+    end_runs(own)
+
+
+# ``qwex``, which gets a Ctrl-C while it hands a run over.
+_IS_INTERRUPTED = """
+import os, signal, sys
+from qwex_jupyter import cli
+from qwex_jupyter.manager.manager import RunManager
+hand_over = RunManager._hand_over
+def interrupted(*more):
+    run = hand_over(*more)
+    os.kill(os.getpid(), signal.SIGINT)
+    return run
+RunManager._hand_over = interrupted
+sys.exit(cli.main())
+"""
+
+
+def test_what_we_say_begins_a_line(env: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    """Behind a program's unfinished line on stderr a note, and an error, are lines of their own."""
+    done = qwex(env, "run", "--quiet", "sh", "-c", "printf 50%% >&2; exit 3")
+    first, last = done.stderr.splitlines()
+    assert (done.returncode, first) == (3, b"50%")
+    assert last.startswith(b"qwex: ")
+    for data, before in ((b"50%", "50%\n"), (b"a\n", "a\n"), (b"a\nb", "a\nb\n"), (b"", "")):
+        stdio.pass_on([("stderr", data)])
+        stdio.note("x")
+        stdio.note("y")
+        assert capfd.readouterr().err == f"{before}x\ny\n"
+
+
+def _to(stdout: Any, env: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[bytes]:
+    """`qwex` with its answers going there."""
+    line = [sys.executable, "-m", "qwex_jupyter.cli", *words]
+    return subprocess.run(line, env=env, stdout=stdout, stderr=subprocess.PIPE, timeout=PATIENCE)
+
+
+def test_a_detached_run_that_nobody_hears_of_is_noted(env: dict[str, str]) -> None:
+    """Where stdout can't take the answer of ``run -d``, its handle is on stderr."""
+    with open("/dev/full", "w") as full:
+        done = _to(full, env, "run", "--json", "-d", "sleep", "600")
+    noted, error = _values(done.stderr)
+    assert (done.returncode, error["error"]["type"]) == (1, "Unwritable")
+    handle, _, rest = noted["note"].partition(" ")
+    assert rest == "was submitted, and goes on"
+    assert _said(env, "show", "--json", handle)[0]["status"] in ("PENDING", "RUNNING")
 
 
 # ``qwex``, which says when it begins to watch a run.

@@ -34,6 +34,8 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     folder = os.path.dirname(sys.executable)
     made = {**made, "PATH": os.pathsep.join([folder, made["PATH"]])}
     assert qwex(made, "run", "--quiet", "--name", "finished-run", "true").returncode == 0
+    profiles = {"plain-one": "", "größer": "", "my prof": "", "$(touch x)": "", "a*": ""}
+    made["QWEX_PROFILES"] = repr(profiles)
     yield made
     end_runs(made)
 
@@ -54,7 +56,7 @@ def _bash(env: Mapping[str, str], line: str, cwd: Path) -> list[str]:
         env=env, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=True,
     )  # fmt: skip
     assert "complete -o default -F _qwex qwex" in done.stderr
-    return done.stdout.split()
+    return [word for word in done.stdout.splitlines() if word]
 
 
 def _quoted(word: str) -> str:
@@ -73,11 +75,31 @@ def _quoted(word: str) -> str:
         ("qwex runs --status ", set(RunStatus)),
         ("qwex ps --status F", {"FAILED"}),
         ("qwex logs finished", {"finished-run"}),
+        ("qwex --json sho", {"show"}),
+        ("qwex --json runs --status F", {"FAILED"}),
+        ("qwex run -- --", set()),
+        ("qwex run -- --runner ", set()),
+        ("qwex run python --runner ", set()),
+        ("qwex run --profile ", {"plain-one", "größer"}),
     ],
 )
 def test_bash_offers(env: dict[str, str], line: str, offered: set[str], tmp_path: Path) -> None:
     """Bash offers verbs, options, their values and runs, and files where nothing of that fits."""
     assert set(_bash(env, line, tmp_path)) == offered
+
+
+def test_bash_takes_a_word_as_it_is(env: dict[str, str], tmp_path: Path) -> None:
+    """What is offered is a word a line: bash neither divides it nor takes it for a pattern."""
+    (tmp_path / "axb").touch()
+    shim = tmp_path / "bin" / "qwex"
+    shim.parent.mkdir()
+    real = shutil.which("qwex", path=env["PATH"])
+    shim.write_text(
+        f"#!/bin/sh\n[ $# = 2 ] && exec {real} \"$@\"\nprintf '%s\\n' 'a*b' 'c d' 'e\\f'\n"
+    )
+    shim.chmod(0o755)
+    own = {**env, "PATH": os.pathsep.join([str(shim.parent), env["PATH"]])}
+    assert _bash(own, "qwex show ", tmp_path) == ["a*b", "c d", "e\\f"]
 
 
 def test_each_verb_offers_its_options(env: dict[str, str], tmp_path: Path) -> None:
@@ -106,6 +128,7 @@ def test_a_shell_completes_at_tab(env: dict[str, str], shell: str, tmp_path: Pat
     """At a TAB the shell itself writes the rest of a verb, an option's value and a run's name."""
     need(shell, shell)
     words, setup = _SETUP[shell]
+    (tmp_path / "subfolder").mkdir()
     pid, terminal = pty.fork()
     if pid == 0:  # pragma: no cover - becomes another program
         os.chdir(tmp_path)
@@ -131,6 +154,7 @@ def test_a_shell_completes_at_tab(env: dict[str, str], shell: str, tmp_path: Pat
             ("qwex runs --status F", "qwex runs --status FAILED"),
             ("qwex run --runner=doc", "qwex run --runner=docker"),
             ("qwex show finished", "qwex show finished-run"),
+            *((("qwex run --workdir=sub", "--workdir=subfolder"),) if shell != "tcsh" else ()),
         ):
             seen = ""
             os.write(terminal, f"{typed}\t".encode())
@@ -153,9 +177,16 @@ def test_another_shell_is_told_which_there_are(env: dict[str, str]) -> None:
 def test_a_completion_disturbs_nobody(env: dict[str, str]) -> None:
     """Where nothing can be offered, nothing is said."""
     own = {**env, "QWEX_HOME": "/dev/null/home"}
-    for line in ("qwex logs ", "qwex frobnicate --", "qwex run --runner=no --", "qwex"):
+    lines = ("qwex logs ", "qwex frobnicate --", "qwex run --runner=no --", "qwex", "", " ")
+    for line in lines:
         done = qwex(own, "completion", "bash", line)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("line", ["", " "])
+def test_of_an_empty_line_nothing_is_offered(tmp_path: Path, line: str) -> None:
+    """A line in which not even the program stands yet is no mistake."""
+    assert candidates(RunManager(str(tmp_path / "home")), line, {}) == []
 
 
 @pytest.mark.once

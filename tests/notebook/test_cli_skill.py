@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import skill
 import yaml
-from kernel import PATIENCE, end_runs, environment
+from kernel import PATIENCE, end_runs, environment, qwex
 
 from qwex_jupyter.commands.options import asks_json
 from qwex_jupyter.commands.table import ALIASES, VERBS, parser_of
@@ -71,6 +72,32 @@ def test_what_it_writes_are_verbs_and_options() -> None:
             if word.startswith("-"):
                 assert word in parser_of(verb).flags, line
         assert asks_json(verb, rest) == ("--json" in rest), line
+
+
+@pytest.mark.once
+def test_it_has_no_words_of_a_notebook() -> None:
+    """What options and verbs do is said as it is in a terminal."""
+    assert not re.search(r"the Run\b|raises nothing \||%config|getpass", PAGE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_run_whose_tool_call_is_killed_goes_on(
+    env: dict[str, str], number: signal.Signals
+) -> None:
+    """Only Ctrl-C cancels: any other signal that ends a foreground ``qwex run`` leaves its run."""
+    own = {**env, "QWEX_HOME": f"{env['QWEX_HOME']}-{number.name}"}
+    words = ["run", "--json", "--name", number.name, "sh", "-c", "echo up; exec sleep 600"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "qwex_jupyter.cli", *words],
+        env=own, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == -number
+    run = json.loads(qwex(own, "show", "--json", number.name).stdout)
+    assert run["status"] == "RUNNING"
+    end_runs(own)
 
 
 def test_its_way_leads_to_the_end_of_a_run(env: dict[str, str], tmp_path: Path) -> None:

@@ -60,8 +60,9 @@ def test_what_is_right_may_be_released(checkout: Path) -> None:
 
 def test_another_tag_is_refused(checkout: Path) -> None:
     """A tag that isn't the version, and what is no tag, are refused in one sentence."""
-    (said,) = release.problems(checkout, "refs/tags/v9.9.9", REPOSITORY)
-    assert said.startswith(f"The tag v9.9.9 isn't the version {qwex_jupyter.__version__} of ")
+    for tag in ("v9.9.9", qwex_jupyter.__version__):
+        (said,) = release.problems(checkout, f"refs/tags/{tag}", REPOSITORY)
+        assert said.startswith(f"The tag {tag} isn't v{qwex_jupyter.__version__}, as ")
     (said,) = release.problems(checkout, "refs/heads/main", REPOSITORY)
     assert said == f"refs/heads/main is no tag: push the tag v{qwex_jupyter.__version__}."
 
@@ -97,6 +98,15 @@ def test_the_command_says_no() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.startswith("refs/heads/main is no tag: push the tag v")
+
+
+def test_an_sdist_that_is_not_there_is_said() -> None:
+    """``python3 release recipe`` of no file ends in a sentence."""
+    command = [sys.executable, str(ROOT / "release"), "recipe", "/nosuch.tar.gz"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "/nosuch.tar.gz is no file: name the sdist" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_this_version_is_in_the_changelog() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qwex_jupyter.runners.container.proxies import NAMES, proxy_for
+from qwex_jupyter.errors import RunnerUnavailable
+from qwex_jupyter.runners.container.proxies import NAMES, proxy_for, usable
 
 PROXY = "http://proxy.example.com:3128"
 
@@ -78,3 +79,13 @@ def test_whom_it_spares(
     monkeypatch.setenv("HTTPS_PROXY", PROXY)
     monkeypatch.setenv("NO_PROXY", spared)
     assert proxy_for(url) == ("" if is_spared else PROXY)
+
+
+def test_a_proxy_whose_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ``/`` in its password cuts an address in two: it is refused, and no part of it is shown."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hu/nter2@proxy.example.com:3128")
+    with pytest.raises(RunnerUnavailable, match=r"http://\*\*\*@proxy\.example\.com:3128 \(by the"):
+        proxy_for("https://10.0.0.1:6443")
+    with pytest.raises(RunnerUnavailable, match=r"The proxy http://\*\*\*@h:1 \(by proxy-url\)"):
+        usable("http://me:hu/nter2@h:1", "proxy-url")
+    assert usable(PROXY, "proxy-url") == PROXY

@@ -43,6 +43,19 @@ def test_the_environment_counts_before_the_file_and_this_before_what_is_declared
     assert (config.setting("job_ttl"), config.setting("grace")) == ("5m", "1s")
 
 
+def test_an_empty_variable_is_none_where_it_means_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``QWEX_GRACE=`` is as if it weren't set; ``QWEX_TIMEOUT=`` is no timeout, as it says."""
+    lines = {"grace": "3s", "timeout": "2h", "raise_error": False, "profiles": {"a": "b"}}
+    text = "".join(f"c.Qwex.{name} = {value!r}\n" for name, value in lines.items())
+    (folder / "ipython_config.py").write_text(f"{text}c.Qwex.job_ttl = '3h'\n")
+    for name in (*lines, "job_ttl", "display"):
+        before = config.setting(name)
+        monkeypatch.setenv(f"QWEX_{name.upper()}", "")
+        assert config.setting(name) == ("" if name == "timeout" else before)
+
+
 def test_what_a_notebook_has_configured_counts_before_the_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

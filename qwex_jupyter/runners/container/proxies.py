@@ -10,6 +10,9 @@ import ipaddress
 import os
 from urllib.parse import urlsplit
 
+from qwex_jupyter.errors import RunnerUnavailable
+from qwex_jupyter.model.text import without_secrets
+
 _PORTS = {"http": 80, "https": 443}
 # What the choice is made of.
 NAMES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
@@ -20,6 +23,9 @@ def proxy_for(url: str) -> str:
 
     Args:
         url: The server's address, ``https://10.0.0.1:6443``.
+
+    Raises:
+        RunnerUnavailable: It has no address that can be used.
     """
     server = urlsplit(url)
     proxy = _either("HTTPS_PROXY" if server.scheme == "https" else "HTTP_PROXY")
@@ -29,7 +35,36 @@ def proxy_for(url: str) -> str:
     port = server.port or _PORTS.get(server.scheme, 0)
     if any(_spares(word.strip().lower(), host, port) for word in _either("NO_PROXY").split(",")):
         return ""
-    return proxy if "://" in proxy else f"http://{proxy}"
+    return usable(proxy if "://" in proxy else f"http://{proxy}", "the environment")
+
+
+def usable(proxy: str, by: str) -> str:
+    """A proxy's address, where it is one.
+
+    Args:
+        proxy: It.
+        by: What names it, in words.
+
+    Raises:
+        RunnerUnavailable: It is none. What logs in isn't shown.
+    """
+    if has_a_port(proxy):
+        return proxy
+    raise RunnerUnavailable(
+        f"The proxy {without_secrets(proxy)} (by {by}) has no address that can be used: write "
+        "http://HOST:PORT, with %2F for a / in its password."
+    )
+
+
+def has_a_port(url: str) -> bool:
+    """Whether an address has a port that is one, or needs none.
+
+    Where a password holds a ``/`` it hasn't, and what a library says of that quotes the password.
+    """
+    try:
+        return urlsplit(url).port != -1
+    except ValueError:
+        return False
 
 
 def is_here(url: str) -> bool:

@@ -23,7 +23,7 @@ def examine(engine: Engine, history: str, folder: Callable[[str], RunFolder]) ->
     """
     api = str(engine.client().api_version)
     kind = "Podman" if engine.podman else "Docker"
-    at = f"at {engine.endpoint.host}, by {engine.endpoint.why}"
+    at = f"at {engine.endpoint.shown}, by {engine.endpoint.why}"
     info = engine.info()
     yield f"✓ docker  {kind} {info.get('ServerVersion')}, API {api}, {at}"
     options = info.get("SecurityOptions") or []

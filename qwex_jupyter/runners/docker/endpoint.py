@@ -65,6 +65,11 @@ class Endpoint:
     tls: Any = False
 
     @property
+    def shown(self) -> str:
+        """The address as a text has it: without what logs in there."""
+        return without_secrets(self.host)
+
+    @property
     def path(self) -> str:
         """The path of a socket on this machine, "" for an engine elsewhere."""
         return self.host.removeprefix("unix://") if self.host.startswith("unix://") else ""
@@ -173,7 +178,7 @@ def connect(endpoint: Endpoint, timeout: float) -> tuple[Any, list[Any]]:
 
     if endpoint.path and not os.path.exists(endpoint.path):
         raise RunnerUnavailable(
-            f"No Docker at {endpoint.host} (by {endpoint.why}): there is no such socket. "
+            f"No Docker at {endpoint.shown} (by {endpoint.why}): there is no such socket. "
             f"Start the engine, {_OTHERS}."
         )
     try:
@@ -191,7 +196,7 @@ def connect(endpoint: Endpoint, timeout: float) -> tuple[Any, list[Any]]:
     except Exception as error:
         if windows.is_of_pipe(error):
             raise RunnerUnavailable(
-                f"No Docker at {endpoint.host} (by {endpoint.why}): {short(error)}. Start Docker "
+                f"No Docker at {endpoint.shown} (by {endpoint.why}): {short(error)}. Start Docker "
                 f"Desktop, or point DOCKER_HOST or docker context use at an engine, {_OTHERS}."
             ) from error
         raise RunnerUnavailable(
@@ -225,7 +230,7 @@ def _client(endpoint: Endpoint, version: str, timeout: float) -> Any:
 
 def _cannot_connect(endpoint: Endpoint, error: Exception) -> Exception:
     text = str(error)
-    where = f"the Docker engine at {endpoint.host} (by {endpoint.why})"
+    where = f"the Docker engine at {endpoint.shown} (by {endpoint.why})"
     if "SSHHTTPAdapter" in text or "paramiko" in text:
         return RunnerUnavailable(
             f"To reach {where}, docker's Python package needs one more: pip install paramiko."

@@ -87,7 +87,7 @@ class Engine:
     @property
     def _called(self) -> str:
         """How it is called in a sentence."""
-        return f"The engine at {self.endpoint.host}"
+        return f"The engine at {self.endpoint.shown}"
 
     def check(self) -> None:
         """Returns when it answers now, or did a moment ago.

@@ -37,7 +37,7 @@ class Reader(log_reader.Reader):
         self._engine, self._name_of = engine, name_of
 
     def host(self) -> str:
-        return f"The engine at {self._engine.endpoint.host}"
+        return f"The engine at {self._engine.endpoint.shown}"
 
     def writer(self, log: RunLog, stored: dict[str, Any]) -> Writer:
         return Writer(log, Position(stored))

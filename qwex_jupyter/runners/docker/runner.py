@@ -92,7 +92,7 @@ class DockerRunner(Runner):
     def foreign(self, identity: str) -> tuple[Reason, str]:
         return Reason.BACKEND_UNREACHABLE, (
             f"It runs in another engine ({identity.removeprefix('docker://')}) than "
-            f"{self._engine.endpoint.host}, which answers now (by {self._engine.endpoint.why}): "
+            f"{self._engine.endpoint.shown}, which answers now (by {self._engine.endpoint.why}): "
             "point DOCKER_HOST or docker context use at that one."
         )
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwex_jupyter.errors import RunnerUnavailable, SpecError
+from qwex_jupyter.model.text import without_secrets
+from qwex_jupyter.runners.container.proxies import has_a_port
 from qwex_jupyter.system import windows
 
 _PLATFORM = re.compile(r"\w+(/[\w.]+){0,2}", re.ASCII)
@@ -131,8 +133,10 @@ def address(host: str, by: str) -> str:
         RunnerUnavailable: It is none. What logs in isn't shown.
     """
     schemes = (*_SCHEMES, "npipe://") if windows.HERE else _SCHEMES
-    if not host.startswith(schemes) or host.endswith("://"):
-        shown = re.sub(r"(://|^)[^/@]*@", r"\1***@", host)
+    if not host.startswith(schemes) or host.endswith("://") or not has_a_port(host):
+        shown = without_secrets(host)
+        if "://" not in shown:
+            shown = re.sub("^.*@", "***@", shown)
         raise RunnerUnavailable(
             f"{shown!r} (by {by}) is no address of an engine: write "
             "unix:///var/run/docker.sock, tcp://HOST:PORT or ssh://USER@HOST."

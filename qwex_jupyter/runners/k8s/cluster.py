@@ -143,7 +143,7 @@ class Cluster:
     @property
     def called(self) -> str:
         """How it is called in a sentence."""
-        return f"The API server at {self._where.host or 'this address'}"
+        return f"The API server at {self._where.shown or 'this address'}"
 
     def close(self) -> None:
         """Closes the connections; the next call opens them again."""

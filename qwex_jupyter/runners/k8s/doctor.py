@@ -83,7 +83,7 @@ def examine(
     where = cluster.where
     version = cluster.ask("/version").get("gitVersion", "?")
     yield (
-        f"✓ k8s  Kubernetes {version} at {where.host}, namespace {where.namespace}, by {where.why}"
+        f"✓ k8s  Kubernetes {version} at {where.shown}, namespace {where.namespace}, by {where.why}"
     )
     verbs = [(group, resource, verb) for group, resource, many, _ in RULES for verb in many]
     may = _asked([partial(_may, cluster, *what) for what in verbs])

@@ -97,7 +97,7 @@ class K8sRunner(Runner):
         space, host = _place_in(identity)
         where = self._cluster.where
         return Reason.BACKEND_UNREACHABLE, (
-            f"It runs in the namespace {space} of {host}, and {where.namespace} of {where.host} "
+            f"It runs in the namespace {space} of {host}, and {where.namespace} of {where.shown} "
             f"is chosen now (by {where.why}): kubectl config use-context, or KUBECONFIG."
         )
 

@@ -53,9 +53,14 @@ class Where:
     why: str = ""
 
     @property
+    def shown(self) -> str:
+        """The server's address as a text has it: without what logs in there."""
+        return without_secrets(self.host)
+
+    @property
     def identity(self) -> str:
         """The text that stands in ``spec.json``."""
-        return f"k8s://{self.namespace}@{self.host}#{self.authority}"
+        return f"k8s://{self.namespace}@{self.shown}#{self.authority}"
 
 
 def made_of() -> tuple[Any, ...]:
@@ -179,6 +184,13 @@ def _by_kubeconfig(
             f"The cluster {chosen['cluster']!r} of the kubeconfig has no server: kubectl config "
             f"set-cluster {chosen['cluster']} --server=https://..., or choose another --context."
         )
+    server = str(cluster["server"])
+    if not proxies.has_a_port(server):
+        raise RunnerUnavailable(
+            f"The cluster {chosen['cluster']!r} of the kubeconfig has a server whose address is "
+            f"none ({without_secrets(server)}): write https://HOST:PORT, with what logs in under "
+            f"its user, {OTHERS}."
+        )
     expires = math.inf
     persist = merger.save_changes
     if user is not None:
@@ -268,7 +280,7 @@ def _log_in(user: Any, cluster: Any, name: str) -> float:
             ) from error
         except Exception as error:
             if last:
-                why = without_secrets(one_line(str(error)))
+                why = one_line(without_secrets(str(error)))
                 raise RunnerUnavailable(
                     f"The kubeconfig's user {name!r} logs in by {plugin}, which failed ({why}): "
                     f"log in again as for kubectl, {OTHERS}."
@@ -316,7 +328,8 @@ def _header(value: str, what: str) -> str:
 
 def _choose_proxy(configuration: Any, named: str) -> None:
     """The cluster's own ``proxy-url`` holds for any address; the environment's as Go has it."""
-    configuration.proxy = named or proxies.proxy_for(configuration.host) or None
+    proxy = proxies.usable(named, "proxy-url") if named else proxies.proxy_for(configuration.host)
+    configuration.proxy = proxy or None
     configuration.no_proxy = ""
 
 

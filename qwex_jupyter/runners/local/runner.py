@@ -115,13 +115,19 @@ class LocalRunner(Runner):
             "path": path,
             "copying": copying,
             "files": spec.has_own_folder,
+            "env_files": list(spec.env_files),
             "umask": process.umask(),
             "limits": limits.here(),
         }
 
     def show(self, plan: Plan) -> str:
         """A line for a shell, before it the copies and the script that it needs."""
-        line = "\n".join([*plan["copying"], shell_line(plan["argv"], plan["env"], plan["cwd"])])
+        added = [
+            f"# to be added to env, with the values they have here: {path}"
+            for path in plan["env_files"]
+        ]
+        line = shell_line(plan["argv"], plan["env"], plan["cwd"])
+        line = "\n".join([*added, *plan["copying"], line])
         if plan["script"] is None:
             return line
         path = plan["path"]
