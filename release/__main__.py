@@ -76,6 +76,10 @@ def problems(root: Path, ref: str, repository: str) -> Iterator[str]:
             f"The tag {ref.removeprefix(TAG)} isn't v{ours}, as qwex_jupyter/_version.py has it:"
             " change one of them."
         )
+    for name in ("recipe/recipe.yaml", "CITATION.cff"):
+        found = re.search(r"^ *version: \"?([^\"\s]+)", _text(root / name), re.MULTILINE)
+        if found is None or found[1] != ours:
+            yield f"{name} has another version than {ours}: write that into it."
     if not notes(root, ours):
         yield f"CHANGELOG.md says nothing under '## {ours} - DATE': write what changed."
     if notes(root, "Unreleased"):

@@ -23,6 +23,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+if sys.version_info < (3, 11):  # noqa: UP036 - whoever has an older one is told
+    sys.exit(f"python3 tests needs Python 3.11 or newer, and this is {sys.version.split()[0]}.")
 sys.path.insert(0, str(Path(__file__).resolve().parent / "rigs"))
 import clusters
 import engines

@@ -78,7 +78,8 @@ class Job:
             self.args = argv[argv.index(path) + 1 :]
             known = argv[0] == INTERPRETER
         if not known:
-            self._finish(None, Reason.COMMAND_NOT_FOUND, f"{argv[0]!r} could not be run: no word")
+            told = f"{argv[0]!r} could not be run: this knows only {', '.join(WORDS)}"
+            self._finish(None, Reason.COMMAND_NOT_FOUND, told)
         self.advance()
 
     def advance(self) -> End | None:

@@ -124,15 +124,21 @@ def test_the_python_of_the_readme_runs(home: str) -> None:
         assert done.stdout.split() == ["FAILED", "3", "hello"]
 
 
-def test_the_runner_of_the_page_passes_the_contract(tmp_path: Path) -> None:
-    """The blocks of "Write your own runner" are a package, which is found and does as it says."""
+def runner_of_the_page(folder: Path) -> dict[str, str]:
+    """Writes the blocks of "Write your own runner" as the files that they are; their texts."""
     text = section(ROOT / "CONTRIBUTING.md", "Write your own runner")
     files = {}
     for _, block in BLOCK.findall(text):
         name, _, rest = block.removeprefix("# ").partition("\n")
         files[name] = rest
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(rest)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(rest)
+    return files
+
+
+def test_the_runner_of_the_page_passes_the_contract(tmp_path: Path) -> None:
+    """The blocks of "Write your own runner" are a package, which is found and does as it says."""
+    files = runner_of_the_page(tmp_path)
     project = tomllib.loads(files["pyproject.toml"])["project"]
     # As pip installs it.
     (tmp_path / "it.dist-info").mkdir()
@@ -154,6 +160,22 @@ def test_the_runner_of_the_page_passes_the_contract(tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         assert said in done.stdout
+
+
+@pytest.mark.once
+@pytest.mark.tier("all")
+def test_the_runner_of_the_page_can_be_installed(tmp_path: Path) -> None:
+    """Pip installs those files as they stand there, and the runner is found by its name."""
+    runner_of_the_page(tmp_path)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    there = ["--no-deps", "--target", str(tmp_path / "site"), str(tmp_path)]
+    done = subprocess.run([*pip, *there], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "QWEX_HOME": str(tmp_path / "home")}
+    line = ["run", "--quiet", "--runner=mine", "--queue", "night", "env", "QUEUE"]
+    command = [sys.executable, "-m", "qwex_jupyter.cli", *line]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "night\n"), done.stderr
 
 
 def test_the_verbs_of_the_readme_exist() -> None:

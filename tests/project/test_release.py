@@ -37,7 +37,8 @@ _spec.loader.exec_module(release)
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """What the check reads, as it is when a version may be released."""
-    for name in ("pyproject.toml", "qwex_jupyter/_version.py"):
+    read = ("pyproject.toml", "qwex_jupyter/_version.py", "recipe/recipe.yaml", "CITATION.cff")
+    for name in read:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "CHANGELOG.md").write_text(
@@ -65,6 +66,14 @@ def test_another_tag_is_refused(checkout: Path) -> None:
         assert said.startswith(f"The tag {tag} isn't v{qwex_jupyter.__version__}, as ")
     (said,) = release.problems(checkout, "refs/heads/main", REPOSITORY)
     assert said == f"refs/heads/main is no tag: push the tag v{qwex_jupyter.__version__}."
+
+
+@pytest.mark.parametrize("name", ["recipe/recipe.yaml", "CITATION.cff"])
+def test_a_version_that_was_forgotten_is_named(checkout: Path, name: str) -> None:
+    """Each file that has the version must have that one."""
+    change(checkout / name, qwex_jupyter.__version__, "9.9.9")
+    (said,) = release.problems(checkout, TAG, REPOSITORY)
+    assert said.startswith(f"{name} has another version than {qwex_jupyter.__version__}: ")
 
 
 def test_changes_that_nobody_wrote_down_are_refused(checkout: Path) -> None:

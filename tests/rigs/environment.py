@@ -66,13 +66,17 @@ def environment(
 ) -> str:
     """The interpreter of a virtual environment in which this checkout is installed.
 
-    Made once and kept in the checkout; made anew when what it is made from has changed.
+    Made once and kept in the checkout; made anew when what it is made from has changed. One that
+    somebody else made is left alone.
 
     Args:
         name: The folder's name.
         extras: Extras of the package, like ``[test]``.
         constraints: A pip constraints file.
         version: The Python; None for any that is supported.
+
+    Raises:
+        SystemExit: A folder of that name is there, and wasn't made by this.
     """
     folder = ROOT / name
     interpreter = folder / "bin" / "python"
@@ -84,8 +88,12 @@ def environment(
     stamp, state = folder / "made-of", hashlib.sha256(made_of).hexdigest()
     if stamp.exists() and stamp.read_text() == state and _works(str(interpreter)):
         return str(interpreter)
+    if folder.exists() and not stamp.exists():
+        raise SystemExit(f"{folder} wasn't made by these tests, and they want one there: move it.")
     say(f"installing into {name} (Python {version or base}); this takes a minute or two")
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
+    stamp.touch()  # from here on it is ours, however far it comes
     _make_venv(base, folder)
     words = ["-c", str(constraints)] if constraints else []
     install(str(interpreter), [*words, "-e", f"{ROOT}{extras}"])
