@@ -114,7 +114,7 @@ class Terminal(Verbs):
             try:
                 self.answer(run.record, run.handle)
             except Unwritable:
-                self.note(f"{run.handle} was submitted, and goes on")
+                self.note(f"{run.handle} was submitted all the same")
                 raise
             return 0
         if not args.quiet:

@@ -85,7 +85,7 @@ def test_an_answer_that_can_t_be_written_is_one_line(
     *before, said = [line for line in done.stderr.splitlines() if len(line.split()) > 2]
     assert done.returncode == 1
     assert len(before) == (1 if verb.startswith("run -d") else 0)
-    assert all(re.fullmatch(r"qwex: \w{6} was submitted, and goes on", line) for line in before)
+    assert all(re.fullmatch(r"qwex: \w{6} was submitted all the same", line) for line in before)
     if "--json" in verb:
         said = f"qwex: {json.loads(said)['error']['message']}"
     assert said.startswith("qwex: its output can't be written: ")

@@ -404,7 +404,7 @@ def test_a_detached_run_that_nobody_hears_of_is_noted(env: dict[str, str]) -> No
     noted, error = _values(done.stderr)
     assert (done.returncode, error["error"]["type"]) == (1, "Unwritable")
     handle, _, rest = noted["note"].partition(" ")
-    assert rest == "was submitted, and goes on"
+    assert rest == "was submitted all the same"
     assert _said(env, "show", "--json", handle)[0]["status"] in ("PENDING", "RUNNING")
 
 
