@@ -221,7 +221,7 @@ def test_a_terminal_goes_there(place: Place) -> None:
     assert done.returncode == 3
     assert "nice" in place.run(env, "qwex", "runs").stdout
     assert "--niceness N" in place.run(env, "qwex", "run", "--help", "--runner=nice").stdout
-    assert "✓ nice  nice://" in place.run(env, "qwex", "doctor").stdout
+    until(lambda: "✓ nice  nice://" in place.run(env, "qwex", "doctor").stdout)
     done = place.run(env, "qwex", "run", "--runner=local", "--niceness", "4", "true")
     assert (done.returncode, done.stdout) == (64, "")
     assert "--niceness: the local runner can't do this" in done.stderr

@@ -19,6 +19,7 @@ import json, os, sys
 import qwex_jupyter as qwex
 from qwex_jupyter.api import manager
 from qwex_jupyter.cli import main
+from qwex_jupyter.commands import doctor
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.runners.docker import body, runner
 here, image, pulled = sys.argv[1:]
@@ -48,6 +49,7 @@ try:
 except QwexError as error:
     found["mounting"] = [type(error).__name__, None, str(error)]
 print(json.dumps(found))
+doctor._PATIENCE = 60.0
 print(main(["doctor"]), main(["prune", "--yes"]), os.listdir(m.history.runs_folder))
 """
 

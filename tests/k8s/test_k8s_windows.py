@@ -16,6 +16,7 @@ import json, os, sys
 import qwex_jupyter as qwex
 from qwex_jupyter.api import manager
 from qwex_jupyter.cli import main
+from qwex_jupyter.commands import doctor
 here, image = sys.argv[1:]
 m = manager()
 def end(made):
@@ -31,6 +32,7 @@ while long.logs() != "up\n":
     m.output.fetch(long.run_id)
 long.cancel()
 print(json.dumps([end(first), end(long), first.record.message]))
+doctor._PATIENCE = 60.0
 print(main(["doctor"]), main(["prune", "--yes"]), os.listdir(m.history.runs_folder))
 """
 

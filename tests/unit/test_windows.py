@@ -202,6 +202,8 @@ def test_a_local_run_is_refused_and_the_doctor_goes_on(tmp_path: Path) -> None:
     """With no image and no runner named that is the answer; nothing is written of such a run."""
     code = """
 from qwex_jupyter.cli import main
+from qwex_jupyter.commands import doctor
+doctor._PATIENCE = 60.0
 print(main(["run", "true"]), main(["run", "--dry-run", "true"]), flush=True)
 print(main(["doctor"]), main(["runs"]))
 """
