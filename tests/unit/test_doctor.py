@@ -23,6 +23,7 @@ def examined(
 ) -> Callable[[Callable[[], Iterator[str]]], doctor.Check]:
     """Has the doctor look at one runner, which says of itself what it is given."""
     monkeypatch.setattr(doctor.runners, "names", lambda **_: ["mine"])
+    monkeypatch.setattr(doctor, "_PATIENCE", 60.0)
 
     def look(examine: Callable[[], Iterator[str]]) -> doctor.Check:
         manager: Any = SimpleNamespace(
