@@ -50,16 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _warn(words: list[str], message: Warning | str, *_: object, **__: object) -> None:
     """Says what Python or a library warns of, as a note."""
     text = " ".join(str(message).split())
-    wants_json = options.asks_json(*_verb_of(words))
-    note(as_json.line({"note": text}) if wants_json else f"qwex: {text}")
+    _note(words, text, {"note": text})
 
 
 def _failed(words: list[str], error: BaseException, code: int) -> int:
     """Says on stderr why there is no answer, or no whole one."""
     text = in_a_shell(error)
-    wants_json = options.asks_json(*_verb_of(words))
-    note(as_json.line(as_json.of_error(error, text, code)) if wants_json else f"qwex: {text}")
+    _note(words, text, as_json.of_error(error, text, code))
     return code
+
+
+def _note(words: list[str], text: str, value: object) -> None:
+    """Says something on stderr in a text, or as a value where the line asks for JSON."""
+    wants_json = options.asks_json(*_verb_of(words))
+    note(as_json.line(value) if wants_json else f"qwex: {text}")
 
 
 def entry() -> NoReturn:

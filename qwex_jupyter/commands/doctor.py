@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import Any
 
 from qwex_jupyter import runners
@@ -77,6 +76,8 @@ class Findings:
 
 def versions() -> dict[str, str]:
     """The versions of what this package needs and of what shows it; of what is there."""
+    from importlib import metadata  # of the first cell's time it would be a tenth
+
     try:
         needed = [word for word in metadata.requires(_OURS) or () if "extra ==" not in word]
     except metadata.PackageNotFoundError:

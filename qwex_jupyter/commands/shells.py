@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qwex_jupyter import config
 from qwex_jupyter.commands.completion import candidates
 from qwex_jupyter.commands.table import NOTEBOOK_ONLY
 from qwex_jupyter.errors import QwexError, SpecError
@@ -66,6 +65,8 @@ def answer(words: Sequence[str]) -> str:
 
 
 def _found(shell: str, line: str) -> list[str]:
+    from qwex_jupyter import config  # it brings traitlets, which most verbs don't need
+
     try:
         profiles = config.setting("profiles")
         found = candidates(RunManager(), line, profiles, not_here=NOTEBOOK_ONLY)

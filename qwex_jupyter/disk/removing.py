@@ -30,8 +30,7 @@ def remove(path: str) -> OSError | None:
         for name in sorted(names, key=_turn):
             if name == RUN and trouble is not None:
                 break
-            inside = os.path.join(path, name)
-            found = _one(inside) if trouble is None else _one(inside, patiently=False)
+            found = _one(os.path.join(path, name), patiently=trouble is None)
             trouble = found or trouble
         if trouble is None or attempt == 2:
             break

@@ -302,12 +302,12 @@ def test_without_room_for_a_rename_it_is_removed_in_place(
             Path(run.log.folder, SPEC).write_text("{")
         left = step
 
-        def die(path: str) -> OSError | None:
+        def die(path: str, **how: bool) -> OSError | None:
             nonlocal left
             if not left:
                 raise KeyboardInterrupt
             left -= 1
-            return one(path)
+            return one(path, **how)
 
         with monkeypatch.context() as patch:
             patch.setattr(removing, "_one", die)
@@ -339,9 +339,9 @@ def test_what_nfs_holds_for_an_open_file_is_gone(
     assert not list(manager.history.records())
 
 
-def _spare_nfs(one: Callable[[str], OSError | None]) -> Callable[[str], OSError | None]:
-    def spare(path: str) -> OSError | None:
-        return None if ".nfs" in path else one(path)
+def _spare_nfs(one: Callable[..., OSError | None]) -> Callable[..., OSError | None]:
+    def spare(path: str, **how: bool) -> OSError | None:
+        return None if ".nfs" in path else one(path, **how)
 
     return spare
 

@@ -81,12 +81,13 @@ def _notebook(manager: RunManager) -> NotebookVerbs:
     return NotebookVerbs(lambda: manager, shell, {})
 
 
-def test_wait_says_it_in_a_notebook(gone: Run) -> None:
-    """``%qwex wait`` says beside its answer why nothing new is known of a run."""
+@pytest.mark.parametrize("line", ["wait --timeout 60", "logs -f"])
+def test_a_notebook_says_it(gone: Run, line: str) -> None:
+    """``%qwex wait``, and ``logs -f`` of a console, say once why nothing new is known of a run."""
     verbs = _notebook(RunManager(gone.manager.history.home))
     noted: list[str] = []
     verbs.note = lambda text, **_: noted.append(text)  # type: ignore[method-assign]
-    waiting = threading.Thread(target=lambda: verbs.line(f"wait --timeout 60 {gone.handle}"))
+    waiting = threading.Thread(target=lambda: verbs.line(f"{line} {gone.handle}"))
     waiting.start()
     until(lambda: noted)
     assert noted[0].startswith(WHY)
@@ -95,21 +96,6 @@ def test_wait_says_it_in_a_notebook(gone: Run) -> None:
     waiting.join(PATIENCE)
     assert not waiting.is_alive()
     assert len(noted) == 1
-
-
-def test_logs_say_it_in_a_console(gone: Run) -> None:
-    """``%qwex logs -f`` of a terminal's IPython says why nothing new is known of a run."""
-    verbs = _notebook(RunManager(gone.manager.history.home))
-    noted: list[str] = []
-    verbs.note = lambda text, **_: noted.append(text)  # type: ignore[method-assign]
-    following = threading.Thread(target=lambda: verbs.line(f"logs -f {gone.handle}"))
-    following.start()
-    until(lambda: noted)
-    assert noted[0].startswith(WHY)
-    folder = gone.manager.history.folder(gone.run_id)
-    folder.conclude(gone.manager.history.spec_fact(gone.run_id), _ended(), None)
-    following.join(PATIENCE)
-    assert not following.is_alive()
 
 
 def _ended() -> Snapshot:

@@ -97,6 +97,23 @@ print([n for n in ("docker", "kubernetes", "pandas", "numpy", "ipywidgets", "IPy
     assert second == "[]"
 
 
+def test_a_verb_imports_only_what_it_needs() -> None:
+    """Neither the terminal nor a notebook's verbs bring in what only the doctor or a setting needs.
+
+    The metadata of packages takes a tenth of a first cell's time, and traitlets a third of what
+    a terminal takes to start.
+    """
+    code = """
+import sys
+import qwex_jupyter.cli, qwex_jupyter.commands.base
+print([n for n in ("importlib.metadata", "traitlets", "IPython", "pandas") if n in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[]\n"
+
+
 def test_submit_wait_get_and_logs(here: Path) -> None:
     """A run is handed over, waited for, found again by handle and name, and read."""
     run = qwex.submit(["sh", "-c", "echo out; echo err >&2"], name="both")
