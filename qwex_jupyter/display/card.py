@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from qwex_jupyter.disk.logs import STREAMS, RunLog
 from qwex_jupyter.display import terminal
+from qwex_jupyter.display.colours import to_html
 from qwex_jupyter.display.format import as_of, doing, missing_of, one_line
+from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.text import plain
 from qwex_jupyter.model.units import say_bytes, say_count
@@ -71,7 +73,7 @@ class Card:
 
 def log_view(log: RunLog, lines: int = SAVED_LINES, streams: Sequence[str] = STREAMS) -> LogView:
     """The end of the output on disk, stdout before stderr; it is read from its end."""
-    screen = terminal.Screen(lines)
+    screen = Screen(lines)
     begins = {stream: log.where_last(stream, lines, _READ) for stream in streams}
     counted = sum(begins.values()) <= _COUNTED
     for stream, begin in begins.items():
@@ -105,7 +107,7 @@ def limit_of(card: Card) -> int:
 
 def bounded(lines: Sequence[str], limit: int) -> list[str]:
     """As many last lines as fit into so many bytes of HTML; of one too long, its beginning."""
-    kept = terminal.last_within(lines, limit, lambda line: len(terminal.to_html(line).encode()))
+    kept = terminal.last_within(lines, limit, lambda line: len(to_html(line).encode()))
     if lines and not kept:
         # Without its colours, as a cut could go through one of them.
         return [f"{plain(lines[-1])[: limit // 8]}…"]

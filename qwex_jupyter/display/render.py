@@ -10,7 +10,6 @@ import html
 import re
 from collections.abc import Sequence
 
-from qwex_jupyter.display import terminal
 from qwex_jupyter.display.card import (
     DETACHED_LINES,
     LIVE_LINES,
@@ -22,6 +21,7 @@ from qwex_jupyter.display.card import (
     limit_of,
     told_below,
 )
+from qwex_jupyter.display.colours import to_html
 from qwex_jupyter.display.format import GLYPHS, UNREACHABLE, doing, facts_of, moment
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.text import plain, short
@@ -115,7 +115,7 @@ def _log_html(card: Card) -> str:
 
 def _newest_html(lines: Sequence[str], rows: int, overflow: str = "hidden") -> str:
     """Lines in so many rows: the newest show, also where long ones wrap, the oldest may not."""
-    text = terminal.to_html("\n".join(lines))
+    text = to_html("\n".join(lines))
     return (
         f'<div style="{_SMALL};{_MONO};margin:2px 0;display:flex;flex-direction:column-reverse;'
         f'max-height:{1.35 * rows:g}em;overflow:{overflow}">'

@@ -34,6 +34,7 @@ class RunRecord:
         status: A `RunStatus`.
         reason: A `Reason`, "" for none.
         message: Cause and next step, one sentence.
+        cause: What a headline says of an end that is no success; "" while it lives.
         exit_code: What the process returned; 128+N for signal N; None when none did.
         name: What the user called it, "" for nothing.
         image: The container image, "" for none.
@@ -68,6 +69,7 @@ class RunRecord:
     status: RunStatus = RunStatus.PENDING
     reason: str = ""
     message: str = ""
+    cause: str = ""
     exit_code: int | None = None
     name: str = ""
     image: str = ""

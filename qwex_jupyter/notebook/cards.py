@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter import runners
 from qwex_jupyter.disk import logs
-from qwex_jupyter.display import terminal
 from qwex_jupyter.display.card import DETACHED_LINES, Card, LogView, log_view
+from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.notebook.twin import Twin
 from qwex_jupyter.system import frontend
@@ -138,7 +138,7 @@ class Cards:
         if record.status.final:
             view = log_view(log, streams=shown.streams)
             return Card(record, view, now=now, compact=True)
-        screen = terminal.Screen()
+        screen = Screen()
         for stream in shown.streams:
             screen.feed("", log.last(stream, within=_COMPACT_BYTES))
         view = LogView(screen.tail(DETACHED_LINES))

@@ -9,6 +9,7 @@ from typing import IO
 from qwex_jupyter.display import terminal
 from qwex_jupyter.display.card import LIVE_LINES, Card, card_text
 from qwex_jupyter.display.format import one_line
+from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason
 from qwex_jupyter.model.text import plain
@@ -63,7 +64,7 @@ class Stream(View):
         self._room, self._left = float(_STREAM_PER_SECOND), _STREAM_TOTAL
         self._refilled = time.monotonic()
         self._output = Written()
-        self._skipped = terminal.Screen(LIVE_LINES)
+        self._skipped = Screen(LIVE_LINES)
         self._path = ""
         self._begun = self._stopping = self._left_out = False
         self._doing, self._say_at = "", 0.0
@@ -121,7 +122,7 @@ class Stream(View):
 
     def _say_skipped(self, last: int) -> None:
         """Says how much wasn't shown since this was last said, and shows the last of it."""
-        skipped, self._skipped = self._skipped, terminal.Screen(LIVE_LINES)
+        skipped, self._skipped = self._skipped, Screen(LIVE_LINES)
         if not skipped.bytes:
             return
         self._end_line()

@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.disk import logs
-from qwex_jupyter.display import terminal
 from qwex_jupyter.display.card import Card, LogView
 from qwex_jupyter.display.format import lost_output
 from qwex_jupyter.display.publish import is_captured, publish
+from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.display.tables import new_place
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import RunStatus
@@ -56,7 +56,7 @@ class Pane(View):
     def __init__(self, shell: Any, manager: RunManager) -> None:
         self._streams: Sequence[str] = logs.STREAMS
         self._manager, self._twin = manager, Twin(manager, shell.display_pub)
-        self._screen = terminal.Screen()
+        self._screen = Screen()
         self._painted: Card | None = None
         self._tokens, self._refilled = _BURST, time.monotonic()
         self._dirty, self._begun = False, time.monotonic()

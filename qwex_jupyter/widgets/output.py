@@ -7,11 +7,12 @@ the newest, and is told how many lines it wasn't given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.disk.logs import STREAMS, RunLog, Tail
 from qwex_jupyter.display import terminal
+from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.system.flag import Flag
 from qwex_jupyter.widgets.rate import EVERY, pulse
@@ -41,10 +42,11 @@ class Output:
         self, manager: RunManager, run_id: str, send: Callable[[dict[str, Any]], None]
     ) -> None:
         self._manager, self._run_id, self._send = manager, run_id, send
-        self._screen = terminal.Screen(2 * _FIRST)
+        self._screen = Screen(2 * _FIRST)
         self._lock = threading.Lock()
         # How many finished lines were sent, and the unfinished ones behind them.
-        self._sent, self._open, self._said_end = 0, [""], False
+        self._sent, self._said_end = 0, False
+        self._open: Sequence[str] = [""]
         self._skipped, self._ended = 0, False
         self._over = Flag()
         threading.Thread(target=self._run, name="qwex-output", daemon=True).start()

@@ -14,7 +14,7 @@ from fetched import axe
 from local_helpers import until
 from monitor_page import BEGAN, MonitorPage, many, record
 
-from qwex_jupyter.display import terminal
+from qwex_jupyter.display.colours import to_html
 from qwex_jupyter.display.format import one_line, table_text, took
 from qwex_jupyter.model.status import RunStatus
 
@@ -723,7 +723,7 @@ def test_output_keeps_two_thousand_lines(page: MonitorPage) -> None:
 
 
 def test_colours_are_those_of_the_terminal(page: MonitorPage) -> None:
-    """Of any colour codes the page makes the same runs of text as terminal.py."""
+    """Of any colour codes the page makes the same runs of text as display/colours.py."""
     rng = random.Random(6)
     codes = [*map(str, (0, 1, 2, 3, 4, 9, 22, 23, 24, 29, 31, 36, 39, 42, 49, 90, 107))]
     codes += ["38;5;3", "38;5;100", "48;5;240", "38;2;1;2;300", "38;5", "1;4;9;33", ""]
@@ -759,7 +759,7 @@ def _joined(nodes: list[list[Any]]) -> list[list[Any]]:
 def _expected(line: str) -> list[list[Any]]:
     nodes = []
     for style, marked, bare in re.findall(
-        r'<span style="([^"]*)">([^<]*)</span>|([^<]+)', terminal.to_html(line)
+        r'<span style="([^"]*)">([^<]*)</span>|([^<]+)', to_html(line)
     ):
         css = dict(part.split(":", 1) for part in style.split(";") if part)
         text = (marked or bare).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")

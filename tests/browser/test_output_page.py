@@ -10,7 +10,7 @@ import monitor_page
 import pytest
 from monitor_page import MonitorPage, record
 
-from qwex_jupyter.display import terminal
+from qwex_jupyter.display.colours import to_html
 
 pytest_plugins = ["browser"]
 pytestmark = pytest.mark.browser
@@ -27,7 +27,7 @@ def page(chromium: Any) -> Iterator[MonitorPage]:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_grounds_of_the_page_can_be_read(page: MonitorPage, theme: str) -> None:
-    """On a light page and on a dark one, what has a ground has the colours of terminal.py."""
+    """On a light page and on a dark one, what has a ground has the colours of cards."""
     page.web.evaluate(
         "light => document.body.dataset.jpThemeLight = light", str(theme == "light").lower()
     )
@@ -43,7 +43,7 @@ def test_grounds_of_the_page_can_be_read(page: MonitorPage, theme: str) -> None:
         " return [color, backgroundColor, opacity].map(String); })"
     )
     for line, looks in zip(lines, found, strict=True):
-        css = dict(re.findall(r"([a-z-]+):(#\w+)", terminal.to_html(line)))
+        css = dict(re.findall(r"([a-z-]+):(#\w+)", to_html(line)))
         wanted = [_rgb(css[name]) for name in ("color", "background-color")]
         assert looks == [*wanted, "1"], repr(line)
 

@@ -17,7 +17,8 @@ from qwex_jupyter.commands import verbs
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.display.card import Card, LogView, card_text, log_view
 from qwex_jupyter.display.render import card_html
-from qwex_jupyter.display.terminal import LINE_LIMIT, Screen
+from qwex_jupyter.display.screen import Screen
+from qwex_jupyter.display.terminal import LINE_LIMIT
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec

@@ -19,7 +19,7 @@ from qwex_jupyter.display.format import (
     table_text,
 )
 from qwex_jupyter.display.render import card_html
-from qwex_jupyter.display.terminal import Screen
+from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.units import clock

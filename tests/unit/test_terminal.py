@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwex_jupyter.display.terminal import LINE_LIMIT, Screen, Text, clean, readable, to_html
+from qwex_jupyter.display.colours import readable, to_html
+from qwex_jupyter.display.screen import Screen
+from qwex_jupyter.display.terminal import LINE_LIMIT, Text, clean
 from qwex_jupyter.model.text import plain
 
 RED, END = "\x1b[31m", "\x1b[0m"

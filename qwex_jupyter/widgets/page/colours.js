@@ -1,5 +1,5 @@
 // @ts-check
-// The colours of a run's output, by the rules of terminal.py. Part of monitor.js.
+// The colours of a run's output, by the rules of display/colours.py. Part of monitor.js.
 
 const SGR = /\x1b\[([0-9:;]{0,200})m/g;
 
