@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 
+from qwex_jupyter import runners
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.text import plain, short
@@ -177,8 +178,9 @@ def details(record: RunRecord, log_path: str) -> dict[str, str]:
         "cpu time": clock(record.cpu_time),
         "peak memory": say_bytes(record.peak_memory) if record.peak_memory else "",
         "image digest": record.image_digest,
-        "backend": record.identity,
-        "backend's id": record.uid,
+        # Front ends make a link of `local://...`, which leads nowhere.
+        "runs on": record.identity.replace("://", " ", 1),
+        runners.uid_is(record.runner): record.uid,
         "labels": ", ".join(f"{k}={v}" for k, v in record.labels.items()),
         "output": log_path,
     }

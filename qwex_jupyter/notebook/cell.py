@@ -38,8 +38,8 @@ _STOP_PATIENCE = 1.0
 _CLOCK_PAUSE = 0.25
 # By how often the interrupt button was pressed.
 _STOP_NOTES = (
-    "stop with ■ (I, I)",
-    f"{STOPPING} ■ again to stop it at once",
+    "interrupt the kernel to stop it",
+    f"{STOPPING} interrupt again to stop it at once",
     "stopping at once…",
 )
 # Where the grace is the backend's own.
@@ -239,7 +239,7 @@ def attach(manager: RunManager, run: Run, view: View, *, only: str | None = None
         view: Where it is shown.
         only: Of its output only this stream.
     """
-    note = "■ (I, I) ends only the watching"
+    note = "interrupting the kernel ends only the watching"
     if only:
         view.narrow(only)
     with held() as presses:

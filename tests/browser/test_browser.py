@@ -144,7 +144,7 @@ def test_the_stop_button_cancels(lab: Opener) -> None:
     said = re.compile(r"^pid (\d+)$", re.MULTILINE)
     shown = notebook.until(1, lambda text: bool(said.search(text)) and "running" in text)
     pid = int(said.findall(shown)[0])
-    assert "stop with ■" in shown
+    assert "interrupt the kernel to stop it" in shown
     notebook.stop()
     notebook.wait()
     shown = notebook.until(1, "RunInterrupted")

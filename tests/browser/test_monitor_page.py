@@ -539,7 +539,7 @@ def test_a_name_stands_in_one_line_beside_what_it_means(page: MonitorPage, width
         LISTS,
     )
     page.click("[role=row][data-run]")
-    names = ("cpu time", "peak memory", "image digest", "backend's id", "git commit")
+    names = ("cpu time", "peak memory", "image digest", "container id", "git commit")
     _about(page, page.cursor(), facts=[[name, "sha256:" + "0" * 64] for name in names])
     page.click("summary")
     page.click("[aria-label=Keys]")
@@ -598,7 +598,7 @@ def test_a_busy_kernel_is_told_and_forgotten(page: MonitorPage) -> None:
     page.pass_time(1)
     assert page.shows(".banner:not(.question)")
     assert "The kernel is busy" in page.text(".banner:not(.question)")
-    assert "■" in page.text(".banner:not(.question)")
+    assert "Interrupt the kernel" in page.text(".banner:not(.question)")
     for wish in page.web.evaluate("() => window.sent"):
         page.tell({"kind": "ack", "number": wish["number"]})
     assert not page.shows(".banner:not(.question)")

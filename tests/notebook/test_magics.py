@@ -482,7 +482,7 @@ def test_a_detached_cell_returns_at_once_with_a_live_card(k: Kernel) -> None:
     card, _ = cell.display_ids  # the other is the widget's
     assert k.value("(_.name, _.status.final)") == "('bg', False)"
     handle = k.value("__import__('qwex_jupyter').get('bg').handle").strip("'")
-    assert f"%qwex attach {handle} · logs · cancel" in cell.text
+    assert f"watch it: %qwex attach {handle}, stop it: %qwex cancel {handle}" in cell.text
     assert f"%qwex attach {handle}" in cell.html
     (k.folder / "bg.go").touch()
     seen: list[dict[str, object]] = []
@@ -509,17 +509,18 @@ def test_every_word_for_detaching_works(k: Kernel, option: str) -> None:
     assert k.value("r.wait(60).exit_code") == "0"
 
 
-def test_a_card_says_what_the_run_ends_with(k: Kernel) -> None:
-    """On a hub and in a batch job the card says that the run ends with it."""
+def test_the_doctor_says_what_runs_end_with(k: Kernel) -> None:
+    """On a hub and in a batch job the doctor says that runs end with it; no card does."""
     try:
         for variable, words in (
-            ("JUPYTERHUB_USER", "it ends with this JupyterHub server"),
-            ("SLURM_JOB_ID", "it ends with the Slurm job 4711"),
+            ("JUPYTERHUB_USER", "its runs end with this JupyterHub server"),
+            ("SLURM_JOB_ID", "its runs end with the Slurm job 4711"),
         ):
             k.run(f"import os; os.environ[{variable!r}] = '4711'")
             cell = k.run("%%qwex -d --as r\nsleep 600")
-            assert words in cell.everything
+            assert "ends with" not in cell.everything
             k.run("r.cancel(0).wait(60, check=False)")
+            assert words in k.run("%qwex doctor").everything
             k.run(f"del os.environ[{variable!r}]")
     finally:
         k.run("os.environ.pop('JUPYTERHUB_USER', 0), os.environ.pop('SLURM_JOB_ID', 0)")

@@ -116,14 +116,14 @@ def test_durations_read_well(seconds: float | None, text: str) -> None:
 
 def test_a_live_card_has_status_clock_tail_and_moment() -> None:
     """While it lives: status, name, command, where, clock, the last lines, and as of when."""
-    card = Card(RECORD, _view(40), note="stop with ■ (I, I)", now=NOW)
+    card = Card(RECORD, _view(40), note="interrupt the kernel to stop it", now=NOW)
     text, page = card_text(card), _page(card)
     for made in (text, page.text):
         assert "◐ running" in made
         assert "train" in made
         assert "python: import time" in made
         assert "local · k3x9qd · 0:00:4" in made
-        assert "40 lines · 1.09 KiB · stop with ■ (I, I)" in made
+        assert "40 lines · 1.09 KiB · interrupt the kernel to stop it" in made
         assert "as of 2026-11-23 16:30:45 UTC" in made
         assert re.findall(r"^ *(\d{6}) x", made, re.MULTILINE)[-1] == "000039"
     assert len(re.findall(r"(\d{6}) x", page.text)) == 15

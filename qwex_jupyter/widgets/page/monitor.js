@@ -279,7 +279,7 @@ class Monitor {
     this.banner.hidden = state === "live";
     this.banner.dataset.state = state;
     if (state === "busy") {
-      this.banner.replaceChildren("The kernel is busy: this waits until its cell has ended. Press ■ (I, I) to stop that cell first.");
+      this.banner.replaceChildren("The kernel is busy: this waits until its cell has ended. Interrupt the kernel to stop that cell first.");
     } else if (state === "gone") {
       this.banner.replaceChildren("The kernel was restarted or has ended; this is what was known then. ",
         button("Bring it back (Enter)", { onclick: () => this.comeBack() }));
