@@ -11,6 +11,7 @@ import fetched
 import old_kernel
 import pytest
 from converted import FORMATS, convert
+from judged import findings
 from monitor_page import many, put
 
 from qwex_jupyter.manager.manager import RunManager
@@ -378,9 +379,7 @@ def test_in_the_dark_it_can_be_read(request: pytest.FixtureRequest, kind: str) -
     script, why = fetched.axe()
     if script is None:
         pytest.skip(why)
-    notebook.web.evaluate(script.read_text())
-    found = notebook.web.evaluate("() => axe.run('.qwex-monitor').then(r => r.violations)")
-    assert [each["id"] for each in found] == []
+    assert findings(notebook.web, script, {"include": ".qwex-monitor"}) == []
 
 
 def test_notebook_7_shows_output_live_and_cancels(notebook7: Opener) -> None:

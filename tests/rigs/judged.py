@@ -40,9 +40,11 @@ def findings(web: Any, script: Path, where: Mapping[str, str]) -> list[str]:
         where: Selectors: ``include``, of what is looked at, and ``exclude``.
     """
     web.evaluate(script.read_text())
+    # A front end's body has no height, and axe takes all in it for hidden.
+    web.evaluate("() => { document.body.style.minHeight = '100vh'; }")
     found = web.evaluate(_RUN, dict(where))
     assert found["judged"], "axe judged the contrast of no text"
-    wrong = [f"{name}: {nodes[:3]}" for name, nodes in found["wrong"]]
+    wrong = [f"{name}: {node}" for name, nodes in found["wrong"] for node in nodes]
     # Of a glyph alone axe can't tell; their colours have a test of their own.
     unsure = [(text, why) for text, why in found["open"] if re.search(r"\w", text)]
     return wrong + [f"its contrast isn't known: {text!r}: {why}" for text, why in unsure]

@@ -358,5 +358,15 @@ def test_details_are_one_fact_a_line() -> None:
     ):
         assert line in text
     assert text.endswith("  script\n    a\n    b")
+    # What looks like an address leads nowhere, and each id is called what it is.
+    placed = replace(record, identity="docker://4F:2A", uid="ab12", runner="docker")
+    text = details_text(placed, {}, "/h")
+    assert "://" not in text
+    assert re.search(r"^  container id +ab12$", text, re.MULTILINE)
+    assert re.search(
+        r"^  its id there +ab12$",
+        details_text(replace(placed, runner="else"), {}, "/h"),
+        re.MULTILINE,
+    )
     lost = replace(record, missing="its pod is gone", log_missing={"stdout": -1, "stderr": -1})
     assert "  Output is missing: its pod is gone.\n" in details_text(lost, {}, "/h")

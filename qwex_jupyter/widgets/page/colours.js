@@ -57,7 +57,7 @@ function onAPage(colour) {
     if (dark ? shade >= DARKEST : shade <= LIGHTEST) high = middle;
     else low = middle + 1;
   }
-  const made = `color-mix(in srgb, ${rgb(mixed(low))} 65%, currentcolor)`;
+  const made = `color-mix(in srgb, ${rgb(mixed(low))} var(--q-share), currentcolor)`;
   if (onPages.size > 2000) onPages.clear();
   onPages.set(key, made);
   return made;
