@@ -877,6 +877,27 @@ def test_it_fits_where_it_is(chromium: Any, width: int) -> None:
         assert (seen == narrow) is (width < 620)
 
 
+@pytest.mark.parametrize("width", [1400, 700])
+def test_what_is_the_same_in_all_rows_is_said_once(chromium: Any, width: int) -> None:
+    """The runner that all runs have stands above the table, and its room is the command's."""
+    with monitor_page.monitor_page(chromium, width=width) as page:
+        one = record(0, "RUNNING")
+        page.begin([one, record(1)])
+
+        def room() -> float:
+            box = page.web.locator("[role=row][data-run] .command").first.bounding_box()
+            return float(box["width"]) if box else 0.0
+
+        assert not page.shows("[role=columnheader].runner")
+        assert "all local" in page.text(".tools")
+        before = room()
+        assert before > (600 if width > 1000 else 120)
+        page.change(replace(record(2), runner="k8s"))
+        assert page.shows("[role=columnheader].runner")
+        assert "all" not in page.text(".tools").split()
+        assert room() < before
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing(chromium: Any, dark: bool) -> None:
     """Axe has no finding: table, details, output in colours, question, keys, empty state."""

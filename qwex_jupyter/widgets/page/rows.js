@@ -108,6 +108,7 @@ class Rows {
     /** @type {Row[]} */
     this.shown = [];
     this.images = false; // whether any has one
+    this.runner = ""; // that of all of them
     /** @type {Row[] | null} */
     this._ordered = null;
     /** @type {[keyof Row | null, string][]} */
@@ -206,6 +207,8 @@ class Rows {
       });
       this._ordered = keyed.map(({ row }) => row);
       this.images = this._ordered.some((row) => Boolean(row.image));
+      const first = this._ordered[0]?.runner ?? "";
+      this.runner = this._ordered.every((row) => row.runner === first) ? first : "";
     }
     this.shown = this.filtered ? this._ordered.filter((row) => this._passes(row)) : this._ordered;
   }
