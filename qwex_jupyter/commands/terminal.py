@@ -81,6 +81,10 @@ class Terminal(Verbs):
         """Its message names commands as a shell has them."""
         return replace(record, message=in_a_shell(record.message))
 
+    def _tell(self, record: RunRecord) -> None:
+        """Says why a run didn't succeed."""
+        self.note("\n".join(self.worded(record).told), ours=False)
+
     def take(self, args: argparse.Namespace) -> None:
         """Takes ``--json``, and refuses the option that only a notebook has."""
         self._json = args.json
@@ -126,8 +130,7 @@ class Terminal(Verbs):
                 pass_on([(STDOUT, b"\n")])  # the record is a line of its own
             self.answer(record)
         elif record.status is not RunStatus.SUCCEEDED:
-            told = record if record.log_missing else record.below_its_output()
-            self.note(self.worded(told).sentence, ours=False)
+            self._tell(record if record.log_missing else record.below_its_output())
         code = self._code(run)
         return 0 if args.no_raise_error else code
 

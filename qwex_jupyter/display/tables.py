@@ -133,7 +133,7 @@ class Table:
 
     def _row(self, record: RunRecord) -> str:
         glyph, colour = GLYPHS[record.status]
-        why = record.message if record.status is not RunStatus.SUCCEEDED else ""
+        why = record.cause or ("" if record.status.final else record.message)
         command = short(record.command, 70)
         cells = [
             (_ONE_LINE, f'<code style="{_MONO}">{html.escape(record.handle)}</code>'),

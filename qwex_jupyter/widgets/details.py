@@ -45,7 +45,7 @@ def about(manager: RunManager, run_id: str) -> dict[str, Any]:
     return {
         "run": run_id,
         "title": plain(record.title),
-        "message": plain(record.message),
+        "message": plain(record.next_step),
         "facts": [[name, plain(value)] for name, value in facts.items()],
         "asked": [[name, _say(spec.get(name))] for name in _ASKED if spec.get(name)],
         "script": plain(script[:_SCRIPT]) + ("\n…" if len(script) > _SCRIPT else ""),

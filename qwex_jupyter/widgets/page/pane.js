@@ -99,8 +99,9 @@ class Pane {
       h("span", { class: "quiet" }, [row.runner, row.image, row.name && row.handle].filter(Boolean).join(" · ") + exit));
     const seen = row.seen ? ` Last seen ${utc(row.seen)}.` : "";
     this.why.replaceChildren();
-    if (row.message || row.reason) {
-      this.why.append(h("b", { class: row.status }, row.reason ? `${row.reason}: ` : ""), row.message + seen);
+    const why = isLive(row) ? row.reason : row.cause;
+    if (row.message || why) {
+      this.why.append(h("b", { class: row.status }, why && row.message ? `${why}. ` : why), row.message + seen);
     }
     if (before && !isLive(row)) this.asked = this.actions.ask({ kind: "about", runs: [row.run] });
   }
