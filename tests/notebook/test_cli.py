@@ -318,6 +318,22 @@ def test_prune_lists_and_then_deletes(env: dict[str, str]) -> None:
     end_runs(own)
 
 
+def test_who_waits_is_told_the_cause(env: dict[str, str]) -> None:
+    """``run``, ``wait``, ``attach`` and ``show`` say the same words of a failure, first of all."""
+    own = {**env, "QWEX_HOME": env["QWEX_HOME"] + "-causes"}
+    script = ("python3", "-c", "{}['lr']")
+    cause = "KeyError: 'lr'"
+    done = qwex(own, "run", "--name", "bad", *script)
+    handle = json.loads(qwex(own, "show", "bad", "--json").stdout)["handle"]
+    end = f"qwex: {cause}\nbad ({handle}) failed · "
+    assert done.stderr.decode().endswith(f"{end}qwex rerun {handle}\n")
+    for verb in ("wait", "attach"):
+        said = qwex(own, verb, "bad").stderr.decode()
+        assert said.endswith(f"{end}Read qwex logs {handle}, then qwex rerun {handle}\n"), verb
+    assert qwex(own, "show", "bad").stdout.decode().startswith(f"✗ failed  {cause}   bad  python3 ")
+    assert json.loads(qwex(own, "wait", "bad", "--json").stdout)["cause"] == cause
+
+
 def test_what_a_user_wrote_is_said_as_it_is(env: dict[str, str]) -> None:
     """Commands of ours are named as a shell has them, and a script that names such stays."""
     own = {**env, "QWEX_HOME": env["QWEX_HOME"] + "-words"}
@@ -326,8 +342,9 @@ def test_what_a_user_wrote_is_said_as_it_is(env: dict[str, str]) -> None:
     assert done.stdout == b"write %%qwex? or %qwex logs\n"
     handle = json.loads(qwex(own, "show", "words", "--json").stdout)["handle"]
     shown = qwex(own, "show", "words").stdout.decode()
-    assert f"Its last lines say why; all of them: qwex logs {handle}\n" in shown
-    assert shown.count(script) == 2  # in the first line, and as the command
+    assert f"Read qwex logs {handle}, then qwex rerun {handle}\n" in shown
+    assert shown.startswith("✗ failed  exit code 3, last line: write %%qwex? or %qwex logs ")
+    assert shown.count(script) == 1  # as the command
     assert qwex(own, "logs", "words").stdout == done.stdout
     assert script in qwex(own, "prune").stdout.decode()
     assert "qwex run --help" in qwex(own, "run", "--no-such-option").stderr.decode()
