@@ -86,7 +86,7 @@ class Terminal(Verbs):
         if self._json:
             self.answer(record)
         elif record.status.final and record.status is not RunStatus.SUCCEEDED:
-            self.note("\n".join(self.worded(record).told), ours=False)
+            self.note(" · ".join(self.worded(record).told), ours=False)
 
     def take(self, args: argparse.Namespace) -> None:
         """Takes ``--json``, and refuses the option that only a notebook has."""

@@ -23,7 +23,7 @@ GLYPHS = {
 UNREACHABLE = (Reason.BACKEND_UNREACHABLE, Reason.HOST_UNREACHABLE)
 _SHARE = re.compile(r"([0-9]{1,3})%")
 # So much of a command stands beside a cause.
-_BESIDE = 40
+_BESIDE = 60
 # An overrun below this is what a stop takes. Seconds.
 _WORTH_SAYING = 2.0
 

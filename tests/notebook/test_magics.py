@@ -143,7 +143,7 @@ def test_a_failure_can_be_had_without_an_error(k: Kernel) -> None:
     cell = k.run("%%qwex --no-raise-error\nnosuchcommand")
     assert cell.status == "ok"
     assert "✗ failed" in cell.text
-    assert "the command 'nosuchcommand' was not found" in cell.text
+    assert "nosuchcommand: command not found · cell line " in cell.text
     assert k.value("_.exit_code") == "127"
 
 

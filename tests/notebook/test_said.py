@@ -305,7 +305,9 @@ def test_where_all_stands_above_nobody_is_sent_elsewhere(lines: int, all_above: 
 def test_a_terminal_that_has_shown_all_says_so(k: Kernel) -> None:
     """``qwex run`` and plain text, which passed all of it on, send nobody to the log."""
     done = qwex(k.env, "run", "sh", "-c", "echo why; exit 3")
-    assert re.search(rb"qwex: exit code 3, last line: why\n\w{6} failed .+ qwex rerun", done.stderr)
+    assert re.search(
+        rb"qwex: exit code 3, last line: why .+ \w{6} failed .+ qwex rerun", done.stderr
+    )
     assert b"logs" not in done.stderr
     out = k.run("%%qwex --no-raise-error\necho why; exit 3", stdin=False).stream()
     assert re.search(r"✗ failed  exit code 3, last line: why   .*\n  %qwex rerun \w{6}\n", out)

@@ -242,7 +242,7 @@ class Grid {
     // Of what was cancelled the status says it all.
     const why = row.status === "CANCELLED" ? "" : isLive(row) ? row.reason : row.cause;
     setText(parts.why, [why, row.progress].filter(Boolean).join(" "));
-    parts.status.title = [isLive(row) ? row.reason : row.cause, row.message].filter(Boolean).join(". ");
+    parts.status.title = [isLive(row) ? row.reason : row.cause, row.message].filter(Boolean).join(isLive(row) ? ": " : ". ");
     for (const field of /** @type {const} */ (["name", "runner", "image", "command"])) {
       setText(parts[field], row[field]);
       parts[field].title = row[field];

@@ -102,7 +102,8 @@ class Pane {
     this.why.replaceChildren();
     const why = isLive(row) ? row.reason : row.cause;
     if (row.message || why) {
-      this.why.append(h("b", { class: row.status }, why && row.message ? `${why}. ` : why), row.message + seen);
+      const stop = isLive(row) ? ": " : ". ";
+      this.why.append(h("b", { class: row.status }, why && row.message ? why + stop : why), row.message + seen);
     }
     if (before && !isLive(row)) this.asked = this.actions.ask({ kind: "about", runs: [row.run] });
   }
