@@ -24,6 +24,7 @@ from qwex_jupyter.display.card import (
 )
 from qwex_jupyter.display.colours import FILLED, LINE, QUIET, WARN, to_html
 from qwex_jupyter.display.format import GLYPHS, UNREACHABLE, doing, facts_of, moment
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.text import plain, short
 from qwex_jupyter.model.units import say_bytes, say_count
@@ -46,7 +47,7 @@ def card_html(card: Card) -> str:
     _, colour = GLYPHS[record.status]
     if record.status.final:
         shown = len(bounded(card.log.lines[-SAVED_LINES:], _SAVED_BYTES))
-        foot = _cause_html(told_below(card, shown))
+        foot = _advice_html(told_below(card, shown))
     else:
         foot = _foot_html(card)
     place = f" qwex-card-{card.place}" if card.place else ""
@@ -75,7 +76,8 @@ def _header_html(card: Card) -> str:
         ticks = f'<span class="qwex-clock">{ticks}</span>'
     return (
         '<div style="display:flex;gap:0 14px;flex-wrap:wrap;align-items:baseline">'
-        f'<b style="white-space:nowrap">{status_html(record.status)}</b> {name}'
+        f'<b style="white-space:nowrap">{status_html(record.status)}</b> '
+        f"{_cause_html(record)}{name}"
         # It takes the room that is left, and gives way before the facts do.
         '<code style="flex:1 1 14em;min-width:0;overflow:hidden;text-overflow:ellipsis;'
         f'white-space:nowrap;background:none;padding:0;{_MONO};{_SMALL}" title="{command}">'
@@ -120,21 +122,19 @@ def _newest_html(lines: Sequence[str], rows: int, overflow: str = "hidden") -> s
     )
 
 
-def _cause_html(card: Card) -> str:
-    """Below the output of what has ended: the cause, then the next step."""
-    record = card.record
+def _cause_html(record: RunRecord) -> str:
+    """Beside the status of what has ended: why; "" where there is nothing to say."""
+    if not record.cause:
+        return ""
     weight = "normal" if record.status is RunStatus.CANCELLED else "bold"
-    parts = []
-    for index, line in enumerate(advice_on(card)):
-        if index == 0 and record.message:
-            cause, stop, step = line.partition(". ")
-            parts.append(
-                f'<div style="margin-top:2px"><span style="font-weight:{weight}">'
-                f"{html.escape(cause + stop.strip())}</span> {_step_html(step)}</div>"
-            )
-        else:
-            parts.append(f'<div style="{QUIET};{_SMALL}">{_step_html(line)}</div>')
-    return "".join(parts)
+    look = f"font-weight:{weight};word-break:break-word"
+    return f'<span style="{look}">{html.escape(plain(record.cause))}</span> '
+
+
+def _advice_html(card: Card) -> str:
+    """Below the output of what has ended: the next step, and what is missing."""
+    quiet = f"{QUIET};{_SMALL}"
+    return "".join(f'<div style="{quiet}">{_step_html(line)}</div>' for line in advice_on(card))
 
 
 def _foot_html(card: Card) -> str:

@@ -133,7 +133,7 @@ class Table:
         return [line, self.note] if self.note else [line]
 
     def _row(self, record: RunRecord) -> str:
-        why = record.message if record.status is not RunStatus.SUCCEEDED else ""
+        why = record.cause or ("" if record.status.final else record.message)
         command = short(record.command, 70)
         cells = [
             (_ONE_LINE, f'<code style="{_MONO}">{html.escape(record.handle)}</code>'),

@@ -45,7 +45,7 @@ def about(manager: RunManager, run_id: str) -> dict[str, Any]:
     return {
         "run": run_id,
         "title": plain(record.title),
-        "message": plain(record.message),
+        "message": plain(record.next_step),
         "facts": [[name, plain(value)] for name, value in facts.items()],
         "asked": [[name, said] for name in _ASKED if (said := _say(spec.get(name) or ""))],
         "script": plain(script[:_SCRIPT]) + ("\n…" if len(script) > _SCRIPT else ""),

@@ -52,13 +52,11 @@ def _about(page: MonitorPage, *runs: str, **more: Any) -> None:
 
 @pytest.mark.tier("quick")
 def test_a_row_says_what_is_known_of_a_run(page: MonitorPage) -> None:
-    """A row has handle, status with its reason, name, runner, times, exit code and command."""
-    made = record(
-        0, "FAILED", name="train", reason="OutOfMemory", message="Killed.", image="python:3.12"
-    )
+    """A row has handle, status with its cause, name, runner, times, exit code and command."""
+    made = record(0, "FAILED", name="train", cause="Killed", message="Killed.", image="python:3.12")
     row = page.begin([made]).table()[0]
     assert row["run"] == made.handle
-    assert row["status"] == "✗ failed OutOfMemory"
+    assert row["status"] == "✗ failed Killed"
     assert (row["name"], row["runner"], row["image"]) == ("train", "local", "python:3.12")
     assert (row["time"], row["exit"], row["command"]) == ("2s", "1", "python train.py --seed 0")
     assert page.text(".count") == "1 run"
@@ -381,7 +379,7 @@ def test_a_run_has_one_duration(page: MonitorPage, lengths: list[float]) -> None
     said = []
     for one in records:
         text = one_line(one)
-        assert text.endswith(f" · {took(one, BEGAN)} · exit 0")
+        assert text.endswith(f" · {took(one, BEGAN)}")
         assert f"  {took(one, BEGAN)} " in table_text([one], BEGAN)
         said.append(took(one, BEGAN))
     assert page.column("time") == said[::-1]
@@ -577,14 +575,19 @@ def test_a_rerun_is_selected_when_it_comes(page: MonitorPage) -> None:
 def test_the_cause_is_read_at_once(page: MonitorPage) -> None:
     """Selecting a failed run shows its cause and next step without an answer of the kernel."""
     made = record(
-        *(0, "FAILED"), reason="OutOfMemory", message="Killed for memory. Try %qwex rerun x."
+        *(0, "FAILED"),
+        reason="OutOfMemory",
+        cause="Killed for memory",
+        message="Killed for memory. Try %qwex rerun x.",
     )
     page.begin([made])
     page.web.evaluate("() => { window.busy = true; }")
     page.click("[role=row][data-run]")
-    assert page.text(".why") == "OutOfMemory: Killed for memory. Try %qwex rerun x."
+    assert page.text(".why") == "Killed for memory. Try %qwex rerun x."
     assert "✗ failed" in page.text(".title")
-    assert "exit 1" in page.text(".title")
+    assert "exit" not in page.text(".title")  # 1 tells nothing
+    page.change(replace(made, exit_code=137))
+    assert "exit 137" in page.text(".title")
 
 
 def test_a_busy_kernel_is_told_and_forgotten(page: MonitorPage) -> None:
@@ -1009,13 +1012,13 @@ def test_a_whole_that_says_something_else_reaches_the_rows(page: MonitorPage) ->
     page.click("[role=row][data-run]")
     page.press("Escape")
     page.click("[role=row][data-run]")
-    failed = record(0, "FAILED", reason="OutOfMemory", message="Killed.")
+    failed = record(0, "FAILED", cause="Killed", message="Killed. Try again.")
     failed = replace(failed, run_id=waits.run_id)
     page.tell({"kind": "whole", **monitor_page.whole([failed], number=5)})
-    assert page.column("status") == ["✗ failed OutOfMemory"]
+    assert page.column("status") == ["✗ failed Killed"]
     assert page.column("exit") == ["1"]
     assert "✗ failed" in page.text(".title")
-    assert page.text(".why") == "OutOfMemory: Killed."
+    assert page.text(".why") == "Killed. Try again."
 
 
 def _rerun_under_a_filter(page: MonitorPage) -> tuple[Any, Any]:
@@ -1244,15 +1247,15 @@ def test_who_says_no_has_done_nothing(page: MonitorPage) -> None:
 
 
 def test_tooltips_say_the_whole(page: MonitorPage) -> None:
-    """Over a row stand the run id, the reason's sentence, and start and submit in UTC."""
-    made = record(0, "FAILED", reason="OutOfMemory", message="Killed for memory.", image="i:1")
+    """Over a row stand the run id, cause and next step, and start and submit in UTC."""
+    made = record(0, "FAILED", cause="Killed", message="Killed. Try again.", image="i:1")
     page.begin([made, record(1, "PENDING", reason="Pulling", progress="40 of 90 MB")])
 
     def over(column: str, row: int = 1) -> str:
         return str(page.web.get_attribute(f"[data-run] >> nth={row} >> .{column}", "title"))
 
     assert over("run") == made.run_id
-    assert over("status") == "OutOfMemory: Killed for memory."
+    assert over("status") == "Killed. Try again."
     assert (over("image"), over("command")) == ("i:1", made.command)
     assert over("started") == "2026-09-21 14:13:20 UTC"
     assert over("started", 0) == "submitted 2026-09-21 14:13:21 UTC"

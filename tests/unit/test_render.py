@@ -43,7 +43,8 @@ FAILED = replace(
     status=RunStatus.FAILED,
     exit_code=3,
     reason=Reason.NON_ZERO_EXIT,
-    message="Exit code 3. Its last lines say why; all of them: %qwex logs k3x9qd",
+    message="Exit code 3. Read %qwex logs k3x9qd, then %qwex rerun k3x9qd",
+    cause="ZeroDivisionError: division by zero · cell line 3",
 )
 EVIL = (
     "<script>alert('x')</script>\"' onload=\"x "
@@ -226,7 +227,7 @@ def test_a_success_folds_its_output() -> None:
     assert "✓ succeeded" in page.text
     assert "1,204 lines, " in page.text
     assert "last 200 shown" in page.text
-    assert "exit 0" in page.text
+    assert "exit" not in page.text
 
 
 def test_a_failure_is_open_with_cause_and_next_step() -> None:
@@ -237,8 +238,12 @@ def test_a_failure_is_open_with_cause_and_next_step() -> None:
     for made in (page.text, text):
         assert "✗ failed" in made
         assert "001203 x" in made
-        assert "NonZeroExit: Exit code 3. Its last lines say why" in made
-        assert "%qwex logs k3x9qd" in made
+        first = made.partition("output: ")[0] if made == page.text else made.split("\n")[0]
+        assert re.match(r"✗ failed +ZeroDivisionError: division by zero · cell line 3 ", first)
+        assert first.endswith("41s · exit 3")
+        assert "Read %qwex logs k3x9qd, then %qwex rerun k3x9qd" in made
+        assert made.count("ZeroDivisionError") == 1
+        assert "NonZeroExit" not in made and "Exit code" not in made
 
 
 def test_what_was_lost_of_the_output_is_said() -> None:
@@ -334,8 +339,9 @@ def test_the_greeting_names_run_and_time() -> None:
 
 def test_what_ended_unseen_is_greeted_with_its_cause() -> None:
     """One line says how a run ended that no kernel saw end, why, and where its output is."""
-    assert ended_meanwhile(replace(FAILED, message="Exit code 3.")) == (
-        "train (k3x9qd) failed meanwhile after 41s: NonZeroExit: Exit code 3 · %qwex logs k3x9qd"
+    assert ended_meanwhile(FAILED) == (
+        "train (k3x9qd) failed meanwhile after 41s: ZeroDivisionError: division by zero · "
+        "cell line 3 · %qwex logs k3x9qd"
     )
     done = replace(RECORD, status=RunStatus.SUCCEEDED, elapsed=3.0, message="")
     assert ended_meanwhile(done).startswith("train (k3x9qd) succeeded meanwhile after 3s ·")

@@ -9,6 +9,7 @@
  * @property {string} run
  * @property {string} status
  * @property {string} reason
+ * @property {string} cause
  * @property {string} name
  * @property {string} runner
  * @property {string} image
@@ -73,7 +74,7 @@ const COLUMNS = [
   { name: "command", title: "command", key: (row) => row.command || null },
 ];
 /** @type {(keyof Row)[]} */
-const SEARCHED = ["run", "status", "reason", "name", "runner", "image", "command", "notebook",
+const SEARCHED = ["run", "status", "reason", "cause", "name", "runner", "image", "command", "notebook",
   "labels", "message", "exit"];
 
 /** Field by field as it came, to one object for each row. @param {Packed} packed @returns {Row[]} */
