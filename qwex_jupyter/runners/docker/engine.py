@@ -210,7 +210,8 @@ class Engine:
             answer = self.call(
                 "GET", f"/containers/{name}/archive", params={"path": path}, stream=True
             )
-            with answer, tarfile.open(fileobj=answer.raw, mode="r|") as tar:
+            # Docker's engines compress it, as the library lets them.
+            with answer, tarfile.open(fileobj=answer.raw, mode="r|*") as tar:
                 entry = tar.next()
                 file = tar.extractfile(entry) if entry is not None and entry.isreg() else None
                 return file.read(_MOST_READ).decode("utf-8", "replace") if file else ""
