@@ -120,13 +120,13 @@ class Verbs:
         # Its options were parsed, so it is a verb, and each has a method of its name.
         return getattr(self, name)(args)
 
-    def run(self, words: list[str], cell: str | None = None) -> Any:
-        """Runs a command, or what stands in a cell."""
+    def run(self, words: list[str], cell: str | None = None, above: int = 0) -> Any:
+        """Runs a command, or what stands in a cell below so many other lines."""
         args, command = options.parse_run(words, profile=self._profile)
         if args.help:
             return self.say(options.help_text("run", args.runner))
         self.take(args)
-        spec = options.make_spec(args, command, cell, self.manager.set_for_all())
+        spec = options.make_spec(args, command, cell, self.manager.set_for_all(), above)
         chosen = self.manager.choose(spec, args.runner)
         return self._start(args, spec, chosen)
 

@@ -248,7 +248,11 @@ def spec_values(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_spec(
-    args: argparse.Namespace, command: Sequence[str], cell: str | None, defaults: Mapping[str, Any]
+    args: argparse.Namespace,
+    command: Sequence[str],
+    cell: str | None,
+    defaults: Mapping[str, Any],
+    above: int = 0,
 ) -> JobSpec:
     """The spec of a line and, for a cell magic, its body.
 
@@ -257,6 +261,7 @@ def make_spec(
         command: The interpreter, or with no cell the program, and its arguments.
         cell: The body of the cell; None for a line magic.
         defaults: Fields for what the line doesn't set.
+        above: How many lines of the cell stand above its body.
 
     Raises:
         SpecError: A value is wrong.
@@ -264,7 +269,7 @@ def make_spec(
     values = {**defaults, **spec_values(args)}
     values["resources"] = Resources(**values.get("resources", {}))
     values["env"] = _without_taken(args.env, values.get("env", {}))
-    spec = JobSpec(command=tuple(command), script=cell, **values)
+    spec = JobSpec(command=tuple(command), script=cell, lines_above=above, **values)
     return spec if cell is None else replace(spec, script_name=f"cell.{ending(interpreter(spec))}")
 
 

@@ -9,6 +9,7 @@ from qwex_jupyter.disk.logs import STREAMS, RunLog
 from qwex_jupyter.display import terminal
 from qwex_jupyter.display.colours import to_html
 from qwex_jupyter.display.format import as_of, doing, missing_of, one_line
+from qwex_jupyter.display.paths import short_lines
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.text import plain
@@ -82,7 +83,8 @@ def log_view(log: RunLog, lines: int = SAVED_LINES, streams: Sequence[str] = STR
         screen.feed_whole(stream, mark)
         for data in log.pieces(stream, begin):
             screen.feed_whole(stream, data)
-    return LogView(screen.tail(lines), screen.count if counted else None, screen.bytes)
+    shown = short_lines(screen.tail(lines), log.folder)
+    return LogView(shown, screen.count if counted else None, screen.bytes)
 
 
 def card_text(card: Card) -> str:

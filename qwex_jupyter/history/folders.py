@@ -28,6 +28,7 @@ from qwex_jupyter.history import reading
 from qwex_jupyter.model.record import RunRecord, is_run_id
 from qwex_jupyter.model.run_ids import STEP, first_id
 from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.runners.argv import script_text
 from qwex_jupyter.system import files
 from qwex_jupyter.system.process import check_platform
 
@@ -119,7 +120,7 @@ class RunFolders:
             self.mark_open(run_id)
             os.mkdir(making, 0o700)
             if spec.script is not None:
-                _write_new(os.path.join(making, spec.script_name), spec.script.encode())
+                _write_new(os.path.join(making, spec.script_name), script_text(spec).encode())
             for stream in STREAMS:
                 _write_new(making.log(stream), b"")
             if spec.has_own_folder:

@@ -21,6 +21,8 @@ _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 # A script larger than this is data. Bytes.
 MOST_SCRIPT = 4 * 1024**2
+# What stands above it is one line, and those that it goes on in.
+_MOST_ABOVE = 1000
 
 
 def parse_env(words: Iterable[str]) -> dict[str, str | None]:
@@ -85,6 +87,8 @@ class JobSpec:
             else it goes last.
         script: The text of the cell, None when the command is all.
         script_name: The file name the script gets in the run's folder.
+        lines_above: So many lines of the cell stand above its script (the ``%%qwex`` line). The
+            script gets as many blank ones, so that what is said of a line names the cell's own.
         image: A container image; None for none.
         name: What the user calls it; need not be unique.
         env: Variables; None as value means: the one the submitting process has.
@@ -129,6 +133,7 @@ class JobSpec:
     options: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
     files_of: str | None = None
+    lines_above: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.command, str):
@@ -180,6 +185,10 @@ class JobSpec:
             raise SpecError("command is empty: give a program and its arguments.")
         if self.command and not self.command[0]:
             raise SpecError("command starts with an empty word: give a program.")
+        if type(self.lines_above) is not int or not 0 <= self.lines_above <= _MOST_ABOVE:
+            raise SpecError(
+                f"lines_above={self.lines_above!r} isn't a number of lines up to {_MOST_ABOVE}."
+            )
         if not re.fullmatch(r"[\w.-]+", self.script_name) or self.script_name.startswith("."):
             raise SpecError(f"script_name={self.script_name!r} must be a plain file name.")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.disk import logs
 from qwex_jupyter.display.card import DETACHED_LINES, Card, LogView, log_view
+from qwex_jupyter.display.paths import short_lines
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.notebook.twin import Twin
@@ -136,7 +137,7 @@ class Cards:
         screen = Screen()
         for stream in shown.streams:
             screen.feed("", log.last(stream, within=_COMPACT_BYTES))
-        view = LogView(screen.tail(DETACHED_LINES))
+        view = LogView(short_lines(screen.tail(DETACHED_LINES), log.folder))
         return Card(record, view, note=shown.note, now=now, compact=True)
 
     def _run(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qwex_jupyter.disk.logs import STREAMS, Tail
 from qwex_jupyter.display import terminal
+from qwex_jupyter.display.paths import Pieces
 from qwex_jupyter.errors import QwexError, RunFailed, RunInterrupted, RunNotFound
 from qwex_jupyter.model.cause import of_message
 from qwex_jupyter.model.record import RunRecord
@@ -259,12 +260,16 @@ def print_on(run: Run, tail: int | None, only: str | None) -> None:
         only: Only this stream.
     """
     texts = {stream: terminal.Text() for stream in STREAMS if only in (None, stream)}
+    shown = {stream: Pieces(run.log.folder) for stream in texts}
     offsets = {} if tail is None else {s: run.log.where_last(s, tail) for s in texts}
     try:
         for stream, data in run.follow(offsets):
             if stream in texts:
-                sys.stdout.write(held_by(sys.stdout, texts[stream].feed(data)))
+                text = shown[stream].feed(texts[stream].feed(data))
+                sys.stdout.write(held_by(sys.stdout, text))
                 sys.stdout.flush()
+        for pieces in shown.values():
+            sys.stdout.write(held_by(sys.stdout, pieces.feed("", last=True)))
     except KeyboardInterrupt:
         tell("\nNo longer watched; the run goes on.")
     except (OSError, ValueError) as error:

@@ -71,12 +71,19 @@ class QwexMagic:
         names = {**self.shell.user_ns, **locals_of_caller()}
         verbs = NotebookVerbs(_manager, self.shell, names)
         try:
-            answer = verbs.line(line) if cell is None else verbs.body(line, cell)
+            answer = verbs.line(line) if cell is None else verbs.body(line, cell, self._blank())
         except (SpecError, RunNotFound, AmbiguousRun) as error:
             raise UsageError(str(error)) from None
         if cell is None and not line.strip():
             _greet()
         return answer
+
+    def _blank(self) -> int:
+        """How many blank lines the cell begins with, which IPython leaves out and pages number."""
+        history = getattr(self.shell, "history_manager", None)
+        whole = str((getattr(history, "input_hist_raw", None) or [""])[-1])
+        before, found, _ = whole.partition("%%qwex")
+        return before.count("\n") if found and not before.strip() else 0
 
 
 def _manager() -> RunManager:

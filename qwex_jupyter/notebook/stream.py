@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import IO
 
 from qwex_jupyter.display import terminal
 from qwex_jupyter.display.card import LIVE_LINES, Card, card_text
 from qwex_jupyter.display.format import one_line
+from qwex_jupyter.display.paths import Pieces, short_lines
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason
@@ -32,12 +35,19 @@ class Written:
 
     def __init__(self) -> None:
         self._texts: dict[str, terminal.Text] = {}
+        self._pieces: dict[str, Pieces] = {}
+        # The run's folder, once it has one: until then nothing of it can be said.
+        self.folder = ""
         self.mid_line = False
 
     def write(self, stream: str, data: bytes, *, last: bool = False) -> None:
         """Writes what is whole by now."""
         target: IO[str] = sys.stderr if stream == "stderr" else sys.stdout
-        if text := self._texts.setdefault(stream, terminal.Text()).feed(data, last=last):
+        text = self._texts.setdefault(stream, terminal.Text()).feed(data, last=last)
+        if self.folder:
+            pieces = self._pieces.setdefault(stream, Pieces(self.folder))
+            text = pieces.feed(text, last=last)
+        if text:
             target.write(held_by(target, text))
             target.flush()
             self.mid_line = not text.endswith("\n")
@@ -71,7 +81,7 @@ class Stream(View):
 
     def where(self, path: str) -> None:
         """Learns where all of the output is, to tell it beside what isn't shown."""
-        self._path = path
+        self._path, self._output.folder = path, os.path.dirname(path)
 
     def output(self, stream: str, data: bytes) -> None:
         """Writes what fits of the next bytes, and counts the others."""
@@ -126,9 +136,10 @@ class Stream(View):
         if not skipped.bytes:
             return
         self._end_line()
-        lines = skipped.tail(last) if last else []
+        lines: Sequence[str] = skipped.tail(last) if last else []
         count = say_count(skipped.count - len(lines), "line")
         where = f", all of them: {self._path}" if self._path else ""
+        lines = short_lines(lines, self._output.folder)
         text = "\n".join([f"… {count} skipped{where}", *lines])
         tell(text)
 

@@ -62,13 +62,13 @@ class NotebookVerbs(Verbs):
             return self.say(options.overview())
         return self.do(verb, split("".join(rest), self._names))
 
-    def body(self, line: str, body: str) -> Any:
-        """Runs what stands in a cell, below its line."""
-        body = plain_ends(body)
+    def body(self, line: str, body: str, blank: int = 0) -> Any:
+        """Runs what stands in a cell, below its line, which may stand below blank ones."""
+        body, above = plain_ends(body), blank + 1
         while _goes_on(line):
             more, _, body = body.partition("\n")
-            line = line[:-1] + more
-        return self.run(split(line, self._names), body)
+            line, above = line[:-1] + more, above + 1
+        return self.run(split(line, self._names), body, above)
 
     def say(self, text: str, *, ours: bool = True) -> None:
         """Prints an answer."""

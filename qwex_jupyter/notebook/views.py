@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qwex_jupyter.disk import logs
 from qwex_jupyter.display.card import Card, LogView
 from qwex_jupyter.display.format import lost_output
+from qwex_jupyter.display.paths import short_lines
 from qwex_jupyter.display.publish import is_captured, publish
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.display.tables import new_place
@@ -118,7 +119,8 @@ class Pane(View):
 
     def _card(self, record: RunRecord, note: str, last_time: float | None = None) -> Card:
         screen = self._screen
-        log = LogView(screen.tail(200), screen.count, screen.bytes)
+        folder = self._manager.history.folder(record.run_id) if record.run_id else ""
+        log = LogView(short_lines(screen.tail(200), folder), screen.count, screen.bytes)
         return Card(record, log, note=note, now=time.time(), last_time=last_time)
 
     def _look(self) -> Card:

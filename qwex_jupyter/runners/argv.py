@@ -72,6 +72,11 @@ def ending(words: Sequence[str]) -> str:
     The last word that names a program of scripts decides, because others run it for us: ``env``,
     ``nice -n 5``, ``uv run``. What stands behind the script are its own arguments.
     """
+    return _program(words) or "sh"
+
+
+def _program(words: Sequence[str]) -> str | None:
+    """`ending` of words that name a program of scripts; None for others."""
     before = words[: words.index("-")] if "-" in words else words
     for word in reversed(before):
         # The one argument that a #! line has may be the words for env.
@@ -81,7 +86,19 @@ def ending(words: Sequence[str]) -> str:
                 return "py"
             if (known := PROGRAMS.get(name.rstrip("0123456789."))) is not None:
                 return known
-    return "sh"
+    return None
+
+
+def script_text(spec: JobSpec) -> str:
+    """The script as it is written for what runs it: with its lines where the cell has them.
+
+    One that begins with ``#!`` has to do so. Nor is it known of just any program that a blank
+    line means nothing to it: to PHP it is output.
+    """
+    script = spec.script or ""
+    words = interpreter(spec)
+    known = not words or _program(words) is not None
+    return script if script.startswith("#!") or not known else "\n" * spec.lines_above + script
 
 
 def is_python(spec: JobSpec) -> bool:

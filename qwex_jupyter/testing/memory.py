@@ -26,7 +26,7 @@ from qwex_jupyter.disk.logs import STREAMS, Lease, RunLog
 from qwex_jupyter.errors import RunNotFound
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
-from qwex_jupyter.runners.argv import script_argv
+from qwex_jupyter.runners.argv import script_argv, script_text
 from qwex_jupyter.runners.base import Plan, Runner, still_live
 from qwex_jupyter.system import process
 from qwex_jupyter.testing.declared import DECLARED
@@ -74,7 +74,7 @@ class MemoryRunner(Runner):
             "name": f"qwex-{run_id}",
             "argv": script_argv(spec, path, lambda: [INTERPRETER]),
             "env": {**ours, **spec.env, **dict.fromkeys(spec.secrets)},
-            "script": spec.script,
+            "script": None if spec.script is None else script_text(spec),
             "path": path if spec.script is not None else None,
             "memory": spec.resources.memory,
             "timeout": spec.timeout,

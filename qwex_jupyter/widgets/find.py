@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from qwex_jupyter.disk.logs import STREAMS, RunLog
-from qwex_jupyter.display import terminal
+from qwex_jupyter.display import paths, terminal
 from qwex_jupyter.model.text import plain
 
 # Of each stream so much is searched, its end.
@@ -54,6 +54,7 @@ def find(log: RunLog, text: str, over: Callable[[], bool]) -> dict[str, Any] | N
             if _may_have(block, wanted):
                 for place, line in enumerate(block.split(b"\n")):
                     text = terminal.last_state(line.decode("utf-8", "replace"))
+                    text = paths.short(text, log.folder)
                     if wanted in plain(text).lower():
                         count += 1
                         places.append((stream, at, number + place if number else None))
@@ -92,7 +93,9 @@ def lines_at(log: RunLog, stream: str, offset: int, number: int | None) -> dict[
     text = data.removesuffix(b"\n").decode("utf-8", "replace")
     return {
         "stream": stream,
-        "lines": [terminal.shown(line) for line in text.split("\n")] if data else [],
+        "lines": [
+            paths.short(terminal.shown(line), log.folder) for line in text.split("\n") if data
+        ],
         "number": None if number is None else number - before,
         "here": before,
         "begin": begin,
@@ -128,8 +131,9 @@ def _lines(data: bytes) -> list[bytes]:
 def _may_have(block: bytes, wanted: str) -> bool:
     """Whether the lines must be looked at one by one."""
     text = block.decode("utf-8", "replace")
-    # What a terminal obeys may stand within the text that is read.
-    return "\x1b" in text or "\r" in text or wanted in text.lower()
+    # What a terminal obeys may stand within the text that is read, and what is shown otherwise.
+    odd = any(mark in text for mark in ("\x1b", "\r", paths.MARK))
+    return odd or wanted in text.lower()
 
 
 def _line_at(log: RunLog, stream: str, offset: int) -> int:

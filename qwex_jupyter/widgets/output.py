@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.disk.logs import STREAMS, RunLog, Tail
 from qwex_jupyter.display import terminal
+from qwex_jupyter.display.paths import short_lines
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.system.flag import Flag
@@ -43,6 +44,7 @@ class Output:
     ) -> None:
         self._manager, self._run_id, self._send = manager, run_id, send
         self._screen = Screen(2 * _FIRST)
+        self._folder = manager.history.folder(run_id)
         self._lock = threading.Lock()
         # How many finished lines were sent, and the unfinished ones behind them.
         self._sent, self._said_end = 0, False
@@ -91,7 +93,7 @@ class Output:
         with self._lock:
             count = self._screen.count
             finished = self._screen.finished
-            lines = self._screen.tail(min(count - self._sent, _FIRST))
+            lines = short_lines(self._screen.tail(min(count - self._sent, _FIRST)), self._folder)
             open_lines = lines[len(lines) - (count - finished) :] if count > finished else []
             if (
                 finished == self._sent

@@ -11,7 +11,7 @@ from somewhere import Somewhere
 
 from qwex_jupyter.errors import SpecError
 from qwex_jupyter.model.spec import JobSpec
-from qwex_jupyter.model.status import Reason, RunStatus
+from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
 
 
 class ContainerOptions:
@@ -68,6 +68,44 @@ class ContainerOptions:
         run = there.end("", "echo one\nfalse\necho two")
         assert (run.status, run.exit_code) == (RunStatus.FAILED, 1)
         assert run.logs("stdout") == "one\n"
+
+    @pytest.mark.parametrize(
+        ("line", "first"),
+        [
+            ("", "true"),
+            ("--read-only -u 1234", "true"),
+            ("bash -eu -o pipefail - 'a b'", '[ "$#$1" = "1a b" ]'),
+            ("-e BASH_ENV=/none bash -e", '[ "$BASH_ENV" = /none ]'),
+            ("--entrypoint ''", "#!/bin/bash -e"),
+        ],
+    )
+    def test_a_failing_bash_script_tells_line_and_command(
+        self, there: Somewhere, line: str, first: str
+    ) -> None:
+        """The first command that ended it, and the script sees nothing of how that is known."""
+        script = f"{first}\nenv | grep -e QWEX_BASH -e bash_env || f() {{\n  (exit 5)\n}}\nf\n"
+        run = there.end(f"--keep {line}", script, of="bash")
+        answer = there.manager.runner(there.runner).poll([run.run_id])[run.run_id]
+        assert isinstance(answer, Snapshot)
+        assert (answer.evidence.get("failed"), run.exit_code, run.logs()) == (
+            {"line": 3, "command": "( exit 5 )"},
+            5,
+            "",
+        )
+        assert "qwex.failed" not in answer.backend_message
+        run.delete()
+
+    def test_a_bash_script_that_ends_well_or_by_itself_names_no_command(
+        self, there: Somewhere
+    ) -> None:
+        """Nor does one whose image has no bash."""
+        script = "false || true\nexit 5"
+        for of in ("bash", "busybox"):
+            run = there.end("--keep", script, of=of)
+            answer = there.manager.runner(there.runner).poll([run.run_id])[run.run_id]
+            assert isinstance(answer, Snapshot)
+            assert (run.exit_code, "failed" in answer.evidence) == (5, False)
+            run.delete()
 
     def test_a_first_line_names_the_interpreter(self, there: Somewhere) -> None:
         """A ``#!`` line wins over the default, with one argument, and is read here."""

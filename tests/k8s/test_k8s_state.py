@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
+from qwex_jupyter.disk import facts
+from qwex_jupyter.disk.folder import RunFolder
+from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
 from qwex_jupyter.model.verdict import Verdict, conclude
 from qwex_jupyter.runners.container.times import moment
 from qwex_jupyter.runners.k8s import objects
@@ -690,3 +692,32 @@ def test_what_is_made_has_not_begun() -> None:
     assert not objects.begun(pod(PULLING))
     assert not objects.begun(pod())
     assert objects.begun(pod(RUNNING))
+
+
+def test_what_bash_tells_is_told_apart_from_the_users_own_words() -> None:
+    """A pod's termination message may have both: each goes where it belongs."""
+    answer = "qwex.failed\n1\n3\n1\n1\n0\n/qwex/cell.sh\nfalse\nqwex.end\n"
+    ended = pod(terminated(1, message=f"mine\n{answer}theirs\n"), phase="Failed")
+    found = k8s_state.snapshot(Seen(pod=ended), None, NOW)
+    assert found.evidence["told"] == answer
+    assert found.backend_message == "container terminated: Error (mine theirs)"
+    alone = pod(terminated(1, message=answer), phase="Failed")
+    assert k8s_state.snapshot(Seen(pod=alone), None, NOW).backend_message == (
+        "container terminated: Error"
+    )
+    theirs = pod(terminated(1, message="mine"), phase="Failed")
+    found = k8s_state.snapshot(Seen(pod=theirs), None, NOW)
+    assert "told" not in found.evidence
+    assert found.backend_message == "container terminated: Error (mine)"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_command_is_named_by_the_script_of_the_run(tmp_path: Path, stopped: bool) -> None:
+    """Where the script in the folder has it at that line, and nobody had it stopped."""
+    facts.link_once(tmp_path, "spec.json", {"spec": {"script_name": "cell.sh"}})
+    (tmp_path / "cell.sh").write_text("\ntrue\nfalse\n")
+    end = End(1, after_stop=stopped)
+    evidence = {"told": "qwex.failed\n1\n3\n1\n1\n0\n/qwex/cell.sh\nfalse\nqwex.end\n", "a": 1}
+    answer = Snapshot(RunStatus.RUNNING, end=end, evidence=evidence)
+    said = k8s._with_failed(answer, RunFolder(str(tmp_path))).evidence
+    assert said == {"a": 1} | ({} if stopped else {"failed": {"line": 3, "command": "false"}})

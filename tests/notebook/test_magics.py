@@ -170,6 +170,20 @@ def test_the_body_is_never_touched(k: Kernel) -> None:
     assert _log(k, "body").decode() == body.split("\n")[1] + "\n"
 
 
+@pytest.mark.parametrize(
+    ("above", "line"),
+    [
+        ("%%qwex python\n", 2),
+        ("\n \n%%qwex python\n", 4),
+        ("%%qwex --name \\\n  lines \\\n  python\n", 4),
+    ],
+)
+def test_a_traceback_names_the_line_that_a_page_numbers(k: Kernel, above: str, line: int) -> None:
+    """Its own line counts, those that it goes on in, and blank ones above; the file is `cell`."""
+    cell = k.run(f"{above}1 / 0")
+    assert f'File "cell", line {line}, in <module>' in cell.text
+
+
 def test_the_line_is_expanded(k: Kernel) -> None:
     """``{expression}``, ``$name`` and quotes of the line are the notebook's and the shell's."""
     k.run("lr, where = 0.5, 'a b'")

@@ -7,6 +7,7 @@ fixed name, and made anew only when what it is made from has changed.
 |---|---|
 | busybox | all applets, ``/etc/passwd`` with root, nobody and worker (1234), ``/tmp`` for all |
 | python | this Python with its standard library, no packages; the applets (``sh``) beside it |
+| bash | busybox, and this machine's bash |
 | bare | ``/bin/cat`` and ``/bin/echo``, and nothing else: no shell, no ``/tmp``, no ``/etc`` |
 | entry | busybox behind an ENTRYPOINT that sets ``MARK=entry`` and executes its arguments |
 | worker | busybox with USER 1234 in WORKDIR ``/srv``, which belongs to root |
@@ -142,6 +143,25 @@ def _tree() -> Iterator[bytes]:
     yield layer.done()
 
 
+def _bash_files() -> list[Path]:
+    bash = Path(which("bash") or "")
+    return [bash, *_libraries([bash])]
+
+
+def _bash() -> Iterator[bytes]:
+    layer = Layer()
+    _fill_busybox(layer)
+    program, *libraries = _bash_files()
+    layer.file("/bin/bash", program.read_bytes(), 0o755)
+    for path in libraries:
+        layer.file(str(path), path.read_bytes(), 0o755)
+    yield layer.done()
+
+
+def _bash_state() -> str:
+    return repr([(str(path), path.stat().st_size) for path in _bash_files()])
+
+
 def _bare() -> Iterator[bytes]:
     layer = Layer()
     layer.file("/bin/cat", _busybox(), 0o755)
@@ -237,6 +257,7 @@ _SHELL = {"Cmd": ["/bin/sh"]}
 RECIPES = {
     "busybox": Recipe(_tree, _SHELL),
     "python": Recipe(_python, {"Cmd": ["python3"]}, state=_python_state),
+    "bash": Recipe(_bash, _SHELL, state=_bash_state),
     "bare": Recipe(_bare),
     "entry": Recipe(_tree, {**_SHELL, "Entrypoint": ["/bin/env", "MARK=entry"]}),
     "worker": Recipe(_tree, {**_SHELL, "User": "1234", "WorkingDir": "/srv"}),

@@ -22,11 +22,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, cast
 
 from qwex_jupyter.disk.carry import base_of, manifest
-from qwex_jupyter.disk.folder import RunFolder
+from qwex_jupyter.disk.folder import BASH_ENV, FAILED, RunFolder
 from qwex_jupyter.errors import SpecError, UnsupportedOption
 from qwex_jupyter.model.spec import JobSpec
-from qwex_jupyter.runners.argv import free_mark, is_python, script_argv
+from qwex_jupyter.runners import bash
+from qwex_jupyter.runners.argv import free_mark, is_python, script_argv, script_text
 from qwex_jupyter.runners.base import Plan
+from qwex_jupyter.runners.container.asking import asking
 from qwex_jupyter.runners.container.conventions import (
     HISTORY_LABEL,
     HOME,
@@ -72,9 +74,11 @@ def make_plan(spec: JobSpec, run_id: str, history: str, copying: Sequence[str] =
     Returns:
         ``name``, ``body`` (of the create call, without values that stand in no file),
         ``names`` (variables whose values are added at submit), ``env_files``, ``script`` (its
-        text), ``archive`` (what is put into the container), ``pull``, ``platform``, ``python``
-        (whether the image's PYTHONPATH is kept behind the working folder), ``here`` (whether
-        files in a shared folder are to be the user's), and for `run_line` ``copying``,
+        text), ``archive`` (what is put into the container), ``asking`` (what is other in the
+        body where bash is to tell which command fails; it needs files of ours, and isn't shown),
+        ``pull``, ``platform``, ``python`` (whether the image's PYTHONPATH is kept behind the
+        working folder), ``here`` (whether files in a shared folder are to be the user's), and for
+        `run_line` ``copying``,
         ``context``, ``keep`` and ``defaults`` (variables that any other mention goes before).
 
     Raises:
@@ -91,6 +95,8 @@ def make_plan(spec: JobSpec, run_id: str, history: str, copying: Sequence[str] =
     pull = when_to_pull(spec)
     path = f"{INSIDE}/{spec.script_name}"
     argv = script_argv(spec, path, default_interpreter)
+    script = None if spec.script is None else script_text(spec)
+    asked = _words(spec, asking(argv, path, script))
     python = is_python(spec)
     cwd = WORK if spec.has_own_folder else base_of(spec) if spec.here else spec.workdir
     if cwd and not cwd.startswith("/"):
@@ -110,17 +116,13 @@ def make_plan(spec: JobSpec, run_id: str, history: str, copying: Sequence[str] =
         "WorkingDir": cwd,
         "User": spec.user or (f"{os.getuid()}:{os.getgid()}" if spec.here else None),
     }
-    if "entrypoint" in spec.options:
-        # One word, as for docker run. Without one the command itself takes its place: an empty
-        # list would bring the image's own back.
-        wanted["Entrypoint"] = [spec.options["entrypoint"] or argv.pop(0)]
     body: dict[str, Any] = {
         "Image": spec.image,
-        "Cmd": argv,
         "Env": [f"{name}={value}" for name, value in env.items()],
         "Labels": {**spec.labels, RUN_LABEL: run_id, HISTORY_LABEL: history},
         "HostConfig": _host_config(spec, cwd if spec.here else None),
         **given({**wanted, "Volumes": {INSIDE: {}} if inside else None}),
+        **_words(spec, argv),
     }
     return {
         "name": f"qwex-{run_id}",
@@ -128,7 +130,8 @@ def make_plan(spec: JobSpec, run_id: str, history: str, copying: Sequence[str] =
         "names": names,
         "env_files": list(spec.env_files),
         "defaults": defaults,
-        "script": spec.script,
+        "script": script,
+        "asking": asked,
         "archive": {
             "inside": inside,
             "script": None if spec.script is None else spec.script_name,
@@ -143,6 +146,16 @@ def make_plan(spec: JobSpec, run_id: str, history: str, copying: Sequence[str] =
         "context": spec.options.get("context", ""),
         "keep": spec.keep,
     }
+
+
+def _words(spec: JobSpec, argv: list[str] | None) -> dict[str, list[str]]:
+    """A command as a body says it; {} for None."""
+    if argv is None or "entrypoint" not in spec.options:
+        return given({"Cmd": argv})
+    # One word, as for docker run. Without one the command itself takes its place: an empty list
+    # would bring the image's own back.
+    word = spec.options["entrypoint"]
+    return {"Entrypoint": [word or argv[0]], "Cmd": argv if word else argv[1:]}
 
 
 def _our_variables(spec: JobSpec, run_id: str, *, python: bool, home: bool) -> dict[str, str]:
@@ -227,6 +240,12 @@ def archive(plan: Plan, folder: RunFolder) -> IO[bytes]:
             entry = _entry(wanted["script"], 0o755)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
+        if plan["asking"]:
+            text = bash.env_file(f"{INSIDE}/{FAILED}", plan["script"]).encode()
+            for name, mode, data in ((BASH_ENV, 0o644, text), (FAILED, 0o666, b"")):
+                entry = _entry(name, mode)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
         if wanted["files"]:
             _add_carried(tar, folder)
         if wanted["home"]:

@@ -11,6 +11,7 @@ import os
 import platform
 import socket
 import struct
+import tarfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,8 @@ from qwex_jupyter.system import process, windows
 SLOW, _PULL = 120.0, 86400.0
 # An engine that answered within this time is there; one that hangs is known after as long. Seconds.
 _HEARD_FOR = 5.0
+# So much of a file is read. Bytes.
+_MOST_READ = 1 << 16
 _PID_FILE = "/var/run/docker.pid"
 # By how much the clock of an engine behind a local socket may seem to differ before it is taken
 # for another. Seconds.
@@ -200,6 +203,20 @@ class Engine:
                 return None
             raise BackendUnreachable(f"{self._called} says {error}.") from error
         return found
+
+    def read(self, name: str, path: str) -> str:
+        """A small file in a container, which may have ended; "" where it can't be had."""
+        try:
+            answer = self.call(
+                "GET", f"/containers/{name}/archive", params={"path": path}, stream=True
+            )
+            # Docker's engines compress it, as the library lets them.
+            with answer, tarfile.open(fileobj=answer.raw, mode="r|*") as tar:
+                entry = tar.next()
+                file = tar.extractfile(entry) if entry is not None and entry.isreg() else None
+                return file.read(_MOST_READ).decode("utf-8", "replace") if file else ""
+        except Exception:  # noqa: BLE001 - it is gone, or cut: what it would have said isn't needed
+            return ""
 
     def image(self, name: str) -> dict[str, Any]:
         """An image as the engine describes it; {} when it has none of that name."""

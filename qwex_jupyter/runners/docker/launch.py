@@ -159,7 +159,7 @@ class _Launch:
 
     def _body(self) -> dict[str, Any]:
         """The body of the create call, with what a plan doesn't hold."""
-        body: dict[str, Any] = copy.deepcopy(self._plan["body"])
+        body: dict[str, Any] = copy.deepcopy({**self._plan["body"], **self._plan["asking"]})
         body["Labels"][conventions.NONCE_LABEL] = self._nonce
         if not self._init:
             del body["HostConfig"]["Init"]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from qwex_jupyter.disk import carry
-from qwex_jupyter.disk.folder import LAUNCH, LAUNCHER, PULL, STOP, RunFolder
+from qwex_jupyter.disk.folder import FAILED, LAUNCH, LAUNCHER, PULL, STOP, RunFolder
 from qwex_jupyter.disk.logs import STREAMS, RunLog
 from qwex_jupyter.errors import BackendUnreachable, RunNotFound, SpecError
 from qwex_jupyter.model.patience import Patience
@@ -20,6 +20,7 @@ from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
 from qwex_jupyter.runners.base import Plan, Runner, still_live
 from qwex_jupyter.runners.container import conventions, wording
+from qwex_jupyter.runners.container.asking import ENV_FILE, failed, is_plain
 from qwex_jupyter.runners.container.conventions import context_words
 from qwex_jupyter.runners.docker import body, disk, doctor, events, launch, puller, settings, state
 from qwex_jupyter.runners.docker.declared import DECLARED
@@ -197,6 +198,8 @@ class DockerRunner(Runner):
                 self._ended[run_id] = snapshot.uid
             digest = self._engine.digest(str(found.get("Image", "")))
             evidence = {**snapshot.evidence, "image_digest": digest}
+            if which := self._failed(folder, found, snapshot):
+                evidence["failed"] = which
             # What a program wrote while its engine was down, the engine never got.
             down = began and (snapshot.started_at or began) < began < (snapshot.finished_at or 0.0)
             if full := self._doubts.of(run_id):
@@ -204,6 +207,16 @@ class DockerRunner(Runner):
             missing = dict.fromkeys(STREAMS, -1) if down or full else {}
             snapshot = replace(snapshot, evidence=evidence, log_missing=missing)
         return snapshot
+
+    def _failed(
+        self, folder: RunFolder, found: Mapping[str, Any], seen: Snapshot
+    ) -> dict[str, Any] | None:
+        """Which command of a bash script failed, where bash was asked and has told it."""
+        words = (found.get("Config") or {}).get("Cmd") or []
+        if seen.end is None or not is_plain(seen.end) or not any(ENV_FILE in w for w in words):
+            return None
+        answer = self._engine.read(str(found["Id"]), f"{conventions.INSIDE}/{FAILED}")
+        return failed(folder, answer)
 
     def _pulling(self, folder: RunFolder) -> Snapshot | None:
         """What the launcher says while it gets the image; None when it is past that."""

@@ -20,8 +20,10 @@ from typing import Any
 from qwex_jupyter.disk.carry import Carried, base_of
 from qwex_jupyter.errors import SpecError
 from qwex_jupyter.model.spec import JobSpec
-from qwex_jupyter.runners.argv import is_python, script_argv
+from qwex_jupyter.runners import bash
+from qwex_jupyter.runners.argv import is_python, script_argv, script_text
 from qwex_jupyter.runners.base import Plan
+from qwex_jupyter.runners.container.asking import asking
 from qwex_jupyter.runners.container.conventions import (
     HISTORY_LABEL,
     INSIDE,
@@ -33,8 +35,11 @@ from qwex_jupyter.runners.container.conventions import (
 )
 from qwex_jupyter.runners.k8s import patch
 from qwex_jupyter.runners.k8s.files import config_maps, files_of, folders_of
-from qwex_jupyter.runners.k8s.mounts import SCRIPT, volumes_of
+from qwex_jupyter.runners.k8s.mounts import SCRIPT, add_asking, volumes_of
 
+# Where the kubelet looks for what a container says at its end: k8s.io/api/core/v1,
+# TerminationMessagePathDefault.
+_MESSAGE = "/dev/termination-log"
 # The container of the program; whatever else a cluster puts into the pod has another name.
 MAIN = "main"
 # All annotations of an object together may have 262,144 bytes: k8s.io/apimachinery,
@@ -82,7 +87,9 @@ def make_plan(
 
     Returns:
         ``job`` (the manifest, without values that stand in no file), ``names`` (variables whose
-        values are added at submit), ``env_files``, ``secrets`` (variables whose values go into a
+        values are added at submit), ``asking`` (what is other in the container, and the ``file``
+        that is added, where bash is to tell which command fails; {} elsewhere. It isn't shown),
+        ``env_files``, ``secrets`` (variables whose values go into a
         Secret), ``files`` (what goes into ConfigMaps: source, path inside, whether it may be
         executed), and ``keep``.
 
@@ -99,13 +106,14 @@ def make_plan(
     volumes, mounts = volumes_of(spec, name, files, folders_of(carried))
     container |= given({"volumeMounts": mounts})
     if spec.script is not None:
-        notes[SCRIPT] = _checked(spec.script)
+        notes[SCRIPT] = _checked(script_text(spec))
     template: dict[str, Any] = {
         "metadata": {"labels": labels, **given({"annotations": notes})},
         "spec": _pod(spec, container, volumes),
     }
     if "pod-patch" in spec.options:
         template = patch.patched(template, spec.options["pod-patch"], base_of(spec))
+    asked = _asking(spec, container, main_of(template["spec"]))
     # Until files and secrets are there. Lifted then, so that it ends no program.
     deadline = math.ceil(spec.start_timeout or DAY) if spec.secrets or files else None
     job_spec = {
@@ -123,6 +131,7 @@ def make_plan(
             "spec": job_spec,
         },
         "names": sorted(inherited - set(spec.secrets)),
+        "asking": asked,
         "env_files": list(spec.env_files),
         "secrets": sorted(spec.secrets),
         "files": files,
@@ -134,7 +143,6 @@ def _container(
     spec: JobSpec, run_id: str, gpu_resource: str, *, restricted: bool
 ) -> dict[str, Any]:
     """The container of the program, without what it mounts."""
-    argv = script_argv(spec, f"{INSIDE}/{spec.script_name}", default_interpreter)
     cwd = WORK if spec.has_own_folder else spec.workdir
     if cwd and not cwd.startswith("/"):
         raise SpecError(
@@ -145,16 +153,46 @@ def _container(
         "name": MAIN,
         "image": spec.image,
         "imagePullPolicy": _POLICIES[when_to_pull(spec)],
-        "args": [_plain(word) for word in argv],
+        **_words(spec, script_argv(spec, _path(spec), default_interpreter)),
         "env": _environment(spec, run_id),
         "securityContext": _container_security(spec, restricted=restricted),
     }
-    if "entrypoint" in spec.options:
-        word = spec.options["entrypoint"]
-        container["command"] = [_plain(word) if word else container["args"].pop(0)]
     sizes = _resources(spec, gpu_resource)
     resources = {"limits": sizes, "requests": dict(sizes)} if sizes else None
     return {**container, **given({"workingDir": cwd, "resources": resources})}
+
+
+def _path(spec: JobSpec) -> str:
+    return f"{INSIDE}/{spec.script_name}"
+
+
+def _words(spec: JobSpec, argv: Sequence[str]) -> dict[str, list[str]]:
+    """A command as a container says it."""
+    args = [_plain(word) for word in argv]
+    if "entrypoint" not in spec.options:
+        return {"args": args}
+    word = _plain(spec.options["entrypoint"])
+    return {"args": args if word else args[1:], "command": [word or args[0]]}
+
+
+def _asking(
+    spec: JobSpec, planned: Mapping[str, Any], patched: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What has bash tell which command of the script fails; {} where it can't be asked.
+
+    Args:
+        spec: What to run.
+        planned: The container as it was without a patch.
+        patched: The container as it is.
+    """
+    script = None if spec.script is None else script_text(spec)
+    asked = asking(script_argv(spec, _path(spec), default_interpreter), _path(spec), script)
+    mine = ("args", "command", "volumeMounts")
+    if script is None or asked is None or any(planned.get(n) != patched.get(n) for n in mine):
+        return {}
+    # A pod says what is written there when it ends, and has it on a root that is read-only too.
+    told = patched.get("terminationMessagePath") or _MESSAGE
+    return {"container": _words(spec, asked), "file": bash.env_file(str(told), script)}
 
 
 def _pod(
@@ -247,6 +285,9 @@ def with_values(plan: Plan, values: Mapping[str, str]) -> dict[str, Any]:
     """
     job: dict[str, Any] = patch.copied(plan["job"])
     container = main_of(job["spec"]["template"]["spec"])
+    if asked := plan["asking"]:
+        container.update(patch.copied(asked["container"]))
+        add_asking(job["spec"]["template"], container, asked["file"])
     plain = {name: value for name, value in values.items() if name not in plan["secrets"]}
     kept = [entry for entry in container.get("env", []) if entry["name"] not in plain]
     container["env"] = kept + [

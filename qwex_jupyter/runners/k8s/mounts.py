@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from qwex_jupyter.disk.folder import BASH_ENV
 from qwex_jupyter.errors import SpecError, UnsupportedOption
 from qwex_jupyter.model.spec import JobSpec
+from qwex_jupyter.runners.container.asking import ENV_FILE
 from qwex_jupyter.runners.container.conventions import INSIDE, WORK, shm_of, target_of
 from qwex_jupyter.runners.k8s.files import groups_of
 
 # The annotation of a pod that is its script.
 SCRIPT = "qwex.script"
+# The one that bash reads before it.
+_BASH = "qwex.bash"
 _OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
@@ -71,6 +75,23 @@ def volumes_of(
         volumes.append({"name": f"claim-{number}", "persistentVolumeClaim": claimed})
         mounts.append({"name": f"claim-{number}", "mountPath": target, "readOnly": read_only})
     return volumes, mounts
+
+
+def add_asking(template: dict[str, Any], container: dict[str, Any], text: str) -> None:
+    """Puts the file by which bash is asked beside the script of a pod.
+
+    Args:
+        template: The pod's template.
+        container: The one of the program, in it.
+        text: The file's text.
+    """
+    template["metadata"].setdefault("annotations", {})[_BASH] = text
+    field = {"fieldPath": f"metadata.annotations['{_BASH}']"}
+    for volume in template["spec"]["volumes"]:
+        if volume["name"] == "script":
+            volume["downwardAPI"]["items"].append({"path": BASH_ENV, "fieldRef": field})
+    mount = {"name": "script", "mountPath": ENV_FILE, "subPath": BASH_ENV}
+    container["volumeMounts"].append(mount)
 
 
 def _claim(word: str) -> tuple[str, str, bool]:

@@ -21,7 +21,8 @@ from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, Snapshot
 from qwex_jupyter.runners.base import Plan, Runner
 from qwex_jupyter.runners.container import wording
-from qwex_jupyter.runners.container.conventions import context_words
+from qwex_jupyter.runners.container.asking import failed, is_plain
+from qwex_jupyter.runners.container.conventions import context_words, given
 from qwex_jupyter.runners.container.http_stream import Guard
 from qwex_jupyter.runners.container.times import moment
 from qwex_jupyter.runners.k8s import doctor, launch, manifest, objects, remove, state
@@ -151,6 +152,7 @@ class K8sRunner(Runner):
             patient = functools.partial(self._is_patient, folder)
             forced = stop is not None and folder.has(KILL)
             answer = state.snapshot(seen, stop, now, patient, forced=forced)
+            answer = _with_failed(answer, folder)
             answers[run_id] = replace(answer, observed_at=asked)
         return answers
 
@@ -289,6 +291,17 @@ class K8sRunner(Runner):
     def delete(self, run_id: str) -> None:
         """Deletes what was looked at, by its uid."""
         self._remover.delete(run_id)
+
+
+def _with_failed(answer: Snapshot, folder: RunFolder) -> Snapshot:
+    """An answer that says which command failed, in the place of bash's own words."""
+    evidence = dict(answer.evidence)
+    said = evidence.pop("told", "")
+    if not said:
+        return answer
+    if answer.end is not None and is_plain(answer.end):
+        evidence |= given({"failed": failed(folder, said)})
+    return replace(answer, evidence=evidence)
 
 
 def _place_in(identity: str) -> tuple[str, str]:

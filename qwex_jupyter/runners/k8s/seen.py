@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qwex_jupyter.model.text import one_line
+from qwex_jupyter.runners import bash
 from qwex_jupyter.runners.k8s import waiting
 from qwex_jupyter.runners.k8s.objects import (
     INTENT,
@@ -55,7 +56,9 @@ def words_of(seen: Seen) -> str:
         _, _, status = parts_of(seen.pod)
         for kind, value in state_of(seen.pod).items():
             if kind != "running" and value:
-                lines.append(f"container {kind}: {_pair(value.get('reason'), value)}")
+                # Without what we have bash write there.
+                said = {"message": bash.split(str(value.get("message") or ""))[1]}
+                lines.append(f"container {kind}: {_pair(value.get('reason'), said)}")
         if status.get("reason"):
             lines.append(f"pod {status.get('phase')}: {_pair(status['reason'], status)}")
         for condition in status.get("conditions") or []:

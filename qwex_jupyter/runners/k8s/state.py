@@ -15,7 +15,9 @@ from typing import Any
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
 from qwex_jupyter.model.text import one_line
 from qwex_jupyter.model.units import say_seconds
+from qwex_jupyter.runners import bash
 from qwex_jupyter.runners.container import wording
+from qwex_jupyter.runners.container.conventions import given
 from qwex_jupyter.runners.container.times import moment
 from qwex_jupyter.runners.k8s import waiting
 from qwex_jupyter.runners.k8s.manifest import main_of, status_of
@@ -110,6 +112,7 @@ def _of_pod(
         # What an image's ENTRYPOINT executes isn't known.
         container = main_of(pod.get("spec") or {})
         evidence["program"] = program(pod) if container.get("command") else ""
+        evidence |= given({"told": bash.split(str(ended.get("message") or ""))[0]})
         return replace(found, end=_terminated(pod, ended, stop, until))
     if status.get("phase") == "Succeeded":
         return replace(found, status=RunStatus.RUNNING, started_at=None, end=End(0))

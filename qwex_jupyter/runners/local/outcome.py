@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from qwex_jupyter.disk.facts import Fact
-from qwex_jupyter.disk.folder import SPEC, RunFolder
+from qwex_jupyter.disk.folder import FAILED, SPEC, RunFolder
 from qwex_jupyter.errors import FactUnreadable
 from qwex_jupyter.model.status import End, Reason, Snapshot
+from qwex_jupyter.runners import bash
+from qwex_jupyter.system import files
 
 _Made = TypeVar("_Made")
 # A run of so many seconds is on the disk before it is told.
 _LONG = 1.0
+# What bash tells of a failed command is shorter. Bytes.
+_MOST_TOLD = 1 << 16
 
 
 def patiently(call: Callable[[], _Made], otherwise: _Made) -> _Made:
@@ -96,6 +100,20 @@ def end_of(status: int, refused: dict[str, Any], out_of_memory: bool, *, after_s
         reason=Reason.OUT_OF_MEMORY if out_of_memory else Reason.NONE,
         after_stop=after_stop,
     )
+
+
+def failed(folder: RunFolder, spec: Fact, end: End) -> dict[str, Any] | None:
+    """Which command of a bash script brought that end, as far as bash has told it."""
+    if not end.exit_code or end.signal or end.after_stop or end.reason is not Reason.NONE:
+        return None  # nobody looks for a command behind that
+    path = os.path.join(folder, str(spec.get("script_name")))
+    try:
+        with open(os.open(os.path.join(folder, FAILED), files.READ), "rb") as file:
+            told = file.read(_MOST_TOLD).decode("utf-8", "replace")
+        with open(os.open(path, files.READ), "rb") as file:
+            return bash.failed(told, file.read().decode("utf-8", "replace"), path)
+    except OSError:
+        return None  # nothing was told, which is usual
 
 
 def not_executed(refused: dict[str, Any]) -> End:

@@ -15,23 +15,26 @@ from typing import Any
 
 from qwex_jupyter.disk import carry
 from qwex_jupyter.disk.facts import Fact
-from qwex_jupyter.disk.folder import LAUNCH, OPEN, RUN, SPEC, RunFolder
+from qwex_jupyter.disk.folder import BASH_ENV, FAILED, LAUNCH, OPEN, RUN, SPEC, RunFolder
 from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import RunNotFound, SpecError, SubmitFailed
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
-from qwex_jupyter.runners.argv import free_mark, is_python, script_argv, shell_line
+from qwex_jupyter.runners import bash
+from qwex_jupyter.runners.argv import free_mark, is_python, script_argv, script_text, shell_line
 from qwex_jupyter.runners.base import Plan, Runner, still_live
 from qwex_jupyter.runners.local import limits
 from qwex_jupyter.runners.local.client import Broken, Server
 from qwex_jupyter.runners.local.declared import DECLARED
 from qwex_jupyter.runners.local.pipes import message
-from qwex_jupyter.system import frontend, process
+from qwex_jupyter.system import files, frontend, process
 from qwex_jupyter.system.paths import whole_path
 
 # How often the folders of runs that live are looked at. Seconds.
 _LOOK = 0.1
+# What bash tells fits into a file of that size. Bytes.
+_ROOM = 1 << 16
 # What a kernel sets for itself and no program of the user's is meant to see.
 _KERNEL_ONLY = ("JPY_", "QWEX_RUN_ID")
 
@@ -111,7 +114,7 @@ class LocalRunner(Runner):
             "argv": argv,
             "cwd": cwd,
             "env": {**env, **spec.env, **dict.fromkeys(spec.secrets)},
-            "script": spec.script,
+            "script": None if spec.script is None else script_text(spec),
             "path": path,
             "copying": copying,
             "files": spec.has_own_folder,
@@ -153,11 +156,11 @@ class LocalRunner(Runner):
                     "Nothing was started. Free some room, or set QWEX_HOME to another disk."
                 ) from error
         given = {name: value for name, value in plan["env"].items() if value is not None}
-        has = plan["limits"]
+        has, env = plan["limits"], {**given, **secrets}
         request = {
             "folder": folder.path,
             "argv": plan["argv"],
-            "env": {**given, **secrets},
+            "env": {**env, **_asking_bash(plan, env, folder)},
             "cwd": plan["cwd"],
             "umask": plan["umask"],
             "has": has,
@@ -302,6 +305,25 @@ class LocalRunner(Runner):
             uid=record.uid,
             log_missing=record.log_missing,
         )
+
+
+def _asking_bash(plan: Plan, env: Mapping[str, str], folder: RunFolder) -> dict[str, str]:
+    """The variables that have bash tell which command of a script fails; {} where it isn't bash."""
+    argv, script = plan["argv"], plan["script"]
+    words = argv[: argv.index(plan["path"])] if script is not None else []
+    largest = plan["limits"]["limits"].get("RLIMIT_FSIZE", [-1])[0]
+    if not bash.can_tell(words, script) or 0 <= largest < _ROOM:
+        return {}
+    file = os.path.join(folder, BASH_ENV)
+    variables = bash.variables(env, words, file)
+    if variables:
+        text = bash.env_file(os.path.join(folder, FAILED), script)
+        try:
+            with open(os.open(file, files.NEW, 0o600), "w") as opened:
+                opened.write(text)
+        except OSError:
+            return {}  # no room: then its end alone is told
+    return variables
 
 
 def _members(launch: Fact, run_id: str) -> list[process.Identity]:

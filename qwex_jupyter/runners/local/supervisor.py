@@ -198,9 +198,11 @@ class _Watch:
         missing, why_missing = self._scribe.finish()
         peak = max(peak, _peak(usage) if _peak(usage) > floor else 0)
         now = program.started_at + elapsed
+        end = outcome.end_of(status, refused, out_of_memory, after_stop=stop is not None)
+        told = outcome.failed(self._folder, self._spec, end)
         snapshot = Snapshot(
             status=RunStatus.RUNNING,
-            end=outcome.end_of(status, refused, out_of_memory, after_stop=stop is not None),
+            end=end,
             started_at=program.started_at,
             finished_at=now,
             observed_at=now,
@@ -212,6 +214,7 @@ class _Watch:
                 "peak_memory": peak or None,
                 "missing": why_missing,
                 "left": left,
+                **({"failed": told} if told else {}),
             },
         )
         outcome.record(self._folder, self._spec_fact, snapshot, stop, secrets)

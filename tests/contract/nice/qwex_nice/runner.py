@@ -23,7 +23,7 @@ from qwex_jupyter.errors import RunnerUnavailable, RunNotFound, SpecError, Submi
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, RunStatus, Snapshot
-from qwex_jupyter.runners.argv import free_mark, script_argv, shell_line
+from qwex_jupyter.runners.argv import free_mark, script_argv, script_text, shell_line
 from qwex_jupyter.runners.base import Plan, Runner, still_live
 from qwex_nice import keeper
 from qwex_nice.declared import DECLARED
@@ -95,7 +95,7 @@ class NiceRunner(Runner):
             "cwd": cwd,
             "timeout": spec.timeout,
             "grace": spec.grace,
-            "script": spec.script,
+            "script": None if spec.script is None else script_text(spec),
             "path": path,
         }
 
