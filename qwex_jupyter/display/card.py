@@ -21,7 +21,7 @@ DETACHED_ROWS = 3
 SAVED_LINES = 200
 STDERR = "stderr"
 # What it takes at the most to tell lines of stderr from those around them. Bytes.
-APART = 150
+APART = 200
 # What the text of one card may add to a saved notebook.
 _TEXT_BYTES = 4_000
 # So much of the end of a log is read at the most, and the lines before it are counted where they

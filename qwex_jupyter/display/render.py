@@ -38,7 +38,10 @@ _PRE = (
 )
 _ROW = f"color:{_MUTED};{_SMALL}"
 # What tells lines of stderr apart, with an eye on `APART`.
-_STDERR = "display:block;margin-left:-6px;padding-left:4px;border-left:2px solid #c2578a"
+_STDERR = (
+    "display:inline-block;vertical-align:top;width:100%;box-sizing:border-box;margin-left:-6px;"
+    "padding-left:4px;border-left:2px solid #c2578a"
+)
 # A command in a sentence: what a person would select and copy.
 _COMMAND = re.compile(r"%qwex \w+(?: [a-z0-9]{6}\b)?(?: --[\w-]+ [\w.]+)*")
 
@@ -164,18 +167,16 @@ def _lines_html(lines: Sequence[str]) -> str:
 
     The name is a title, as a sanitiser may leave no other.
     """
-    blocks = [(s == STDERR, "\n".join(b)) for s, b in groupby(lines, stream_of)]
-    last = len(blocks) - 1
     parts = []
-    for index, (apart, text) in enumerate(blocks):
-        # The end of the line is inside, for readers that know no styles.
-        block = to_html(text if index == last else f"{text}\n")
+    for stream, block in groupby(lines, stream_of):
+        text = to_html("\n".join(block))
+        # Set apart within its line, so that what is copied has no empty lines around it.
         parts.append(
-            f'<span role="group" title="stderr" style="{_STDERR}">{block}</span>'
-            if apart
-            else block
+            f'<span role="group" title="stderr" style="{_STDERR}">{text}</span>'
+            if stream == STDERR
+            else text
         )
-    return "".join(parts)
+    return "\n".join(parts)
 
 
 def _cause_html(card: Card) -> str:

@@ -274,7 +274,8 @@ for i in range(0, 101, 5):
 print()
 print("<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>")
 print("$x^2$ and \\\\(y\\\\) cost $5")"""
-    notebook = lab([LOAD, source, "%%qwex\necho $((1 + 1)) $HOME > /dev/null; exit 4"])
+    command = "echo $((1 + 1)) $HOME > /dev/null; exit 4"
+    notebook = lab([LOAD, source, f"%%qwex --as run\n{command}", "run"])
     notebook.run_cell(0)
     notebook.run_cell(1)
     shown = notebook.until(1, "succeeded")
@@ -283,9 +284,11 @@ print("$x^2$ and \\\\(y\\\\) cost $5")"""
     assert notebook.colour(1, "green") == "rgb(46, 157, 76)"
     assert notebook.colour(1, "red") == "rgb(214, 61, 54)"
     notebook.run_cell(2)
-    assert "echo $((1 + 1)) $HOME > /dev/null; exit 4" in notebook.until(2, "failed")
+    assert command not in notebook.until(2, "failed")  # it stands right above
+    notebook.run_cell(3)
+    assert command in notebook.until(3, "failed")
     notebook.web.wait_for_timeout(300)  # a typesetter would come now
-    for index in (1, 2):
+    for index in (1, 2, 3):
         assert "mjx-container" not in notebook.html(index)
     assert notebook.web.evaluate("() => window.hacked === undefined")
 

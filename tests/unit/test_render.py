@@ -200,7 +200,7 @@ def test_stderr_is_told_apart() -> None:
         assert made.count('title="stderr"') == made.count('role="group"') == 2
         assert "one\ntwo\nthree\nfour\nfive\nsix" in _page(card).text
         assert ">two" not in made
-        assert "</span>\nfour\n</span>five\n<span" in made
+        assert "</span>\nfour</span>\nfive\n<span" in made
 
 
 @pytest.mark.parametrize("record", [RECORD, DONE, FAILED], ids=lambda r: str(r.status))
