@@ -613,7 +613,7 @@ def test_a_run_outlives_its_kernel(own: Kernel, how: str) -> None:
         own.start()
     greeting = own.run("%load_ext qwex_jupyter").stream()
     assert re.fullmatch(
-        r"train \(\w{6}\) still running 0:\d\d:\d\d · as of .* UTC · %qwex attach\n", greeting
+        r"train \(\w{6}\) still running 0:\d\d:\d\d · as of .* UTC\S* · %qwex attach\n", greeting
     ), greeting
     cell = _attach_to_the_end(own, "train")
     assert cell.status == "ok"
