@@ -217,10 +217,10 @@ def test_a_card_of_two_streams_is_bounded(record: RunRecord) -> None:
 @pytest.mark.parametrize(
     ("zone", "told"),
     [
-        ("UTC", "2026-11-23 16:30:45 UTC"),
-        ("Europe/Berlin", "2026-11-23 17:30:45 UTC+1"),
-        ("Asia/Kolkata", "2026-11-23 22:00:45 UTC+5:30"),
-        ("America/St_Johns", "2026-11-23 13:00:45 UTC-3:30"),
+        ("UTC0", "2026-11-23 16:30:45 UTC"),
+        ("CET-1", "2026-11-23 17:30:45 UTC+1"),
+        ("IST-5:30", "2026-11-23 22:00:45 UTC+5:30"),
+        ("NST3:30", "2026-11-23 13:00:45 UTC-3:30"),
     ],
 )
 def test_a_moment_is_local_and_true_elsewhere(
