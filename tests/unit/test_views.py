@@ -16,6 +16,8 @@ from qwex_jupyter.notebook import stream, view, views
 from qwex_jupyter.notebook.stream import Stream
 from qwex_jupyter.notebook.views import Pane
 
+pytestmark = pytest.mark.once
+
 NOTE = "stop with ■"
 PENDING = RunRecord("20261123-163003-k3x9qd", "local", command="make", created_at=1.0)
 RUNNING = replace(PENDING, status=RunStatus.RUNNING, started_at=1.0)
