@@ -10,17 +10,19 @@ from qwex_jupyter.display import terminal
 from qwex_jupyter.display.colours import to_html
 from qwex_jupyter.display.format import as_of, doing, missing_of, one_line
 from qwex_jupyter.display.paths import short_lines
-from qwex_jupyter.display.screen import Screen
+from qwex_jupyter.display.screen import Line, Screen
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.text import plain
 from qwex_jupyter.model.units import say_bytes, say_count
 
-# So many of the last lines a live card shows, a detached one, and one that is saved.
-LIVE_LINES = 15
-DETACHED_LINES = 3
-SAVED_LINES = 200
-# So many rows of the output of what has ended are in sight; the others are scrolled to.
+# So many rows of its output a card has in sight, live and ended, and one of a detached run; what
+# has ended keeps more lines, which are scrolled to.
 ROWS = 20
+DETACHED_ROWS = 3
+SAVED_LINES = 200
+STDERR = "stderr"
+# What it takes at the most to tell lines of stderr from those around them. Bytes.
+APART = 200
 # What the text of one card may add to a saved notebook.
 _TEXT_BYTES = 4_000
 # So much of the end of a log is read at the most, and the lines before it are counted where they
@@ -61,6 +63,8 @@ class Card:
         compact: The small form of a detached run.
         place: A name by which a page finds it, to hide it while it shows the same live.
         last_time: How long the same command took the last time, seconds.
+        below: Its cell stands right above, so that its first line needn't be told again.
+        lived: It was shown while the run lived, and has rows for what it said then.
     """
 
     record: RunRecord
@@ -70,6 +74,13 @@ class Card:
     compact: bool = False
     last_time: float | None = None
     place: str = ""
+    below: bool = False
+    lived: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows of its output are in sight."""
+        return DETACHED_ROWS if self.compact else ROWS
 
 
 def log_view(log: RunLog, lines: int = SAVED_LINES, streams: Sequence[str] = STREAMS) -> LogView:
@@ -89,7 +100,7 @@ def log_view(log: RunLog, lines: int = SAVED_LINES, streams: Sequence[str] = STR
 
 def card_text(card: Card) -> str:
     """The card as plain text."""
-    shown = [plain(line) for line in card.log.lines[-limit_of(card) :]]
+    shown = [plain(line) for line in card.log.lines[-text_rows(card) :]]
     shown = bounded(shown, _TEXT_BYTES)
     card = told_below(card, len(shown))
     lines = [one_line(card.record, card.now)]
@@ -100,20 +111,32 @@ def card_text(card: Card) -> str:
     return "\n".join(lines)
 
 
-def limit_of(card: Card) -> int:
-    """How many of the last lines of its output are in sight."""
-    if card.record.status.final:
-        return ROWS
-    return DETACHED_LINES if card.compact else LIVE_LINES
+def text_rows(card: Card) -> int:
+    """How many lines of its output stand in the text of a card: text can't be scrolled."""
+    return ROWS if card.record.status.final else card.rows
 
 
 def bounded(lines: Sequence[str], limit: int) -> list[str]:
     """As many last lines as fit into so many bytes of HTML; of one too long, its beginning."""
-    kept = terminal.last_within(lines, limit, lambda line: len(to_html(line).encode()))
+    below = ""
+
+    def size(line: str) -> int:
+        nonlocal below
+        stream, said = stream_of(line), below
+        below = stream
+        apart = APART if STDERR in (stream, said) and stream != said else 0
+        return len(to_html(line).encode()) + apart
+
+    kept = terminal.last_within(lines, limit, size)
     if lines and not kept:
         # Without its colours, as a cut could go through one of them.
-        return [f"{plain(lines[-1])[: limit // 8]}…"]
+        return [Line(f"{plain(lines[-1])[: limit // 8]}…", stream_of(lines[-1]))]
     return kept
+
+
+def stream_of(line: str) -> str:
+    """The stream that a line came on, "" for one of which nobody knows."""
+    return line.stream if isinstance(line, Line) else ""
 
 
 def told_below(card: Card, shown: int) -> Card:
@@ -124,7 +147,7 @@ def told_below(card: Card, shown: int) -> Card:
 
 def advice_on(card: Card) -> list[str]:
     """What stands below the output: the next step, or how to stop it."""
-    record, log = card.record, card.log
+    record = card.record
     lines = []
     if record.status.final:
         lines += [*filter(None, [record.next_step]), *missing_of(record)]
@@ -133,7 +156,12 @@ def advice_on(card: Card) -> list[str]:
         done = "" if share is None else f"{share}%"
         if said or done:
             lines.append(f"{said} {done}".strip())
-        size = f"{say_count(log.count, 'line')} · {say_bytes(log.size)}" if log.count else ""
-        words = (size, card.note, as_of(record, card.now))
-        lines.append(" · ".join(word for word in words if word))
+        lines.append(" · ".join(word for word in (facts_on(card), as_of(record, card.now)) if word))
     return [plain(line) for line in lines]
+
+
+def facts_on(card: Card) -> str:
+    """How much output of a live run there is, and what can be done about it."""
+    log = card.log
+    size = f"{say_count(log.count, 'line')} · {say_bytes(log.size)}" if log.count else ""
+    return plain(" · ".join(word for word in (size, card.note) if word))

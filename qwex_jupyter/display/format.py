@@ -35,8 +35,14 @@ def took(record: RunRecord, now: float) -> str:
 
 
 def moment(when: float | None) -> str:
-    """A point in time as ``2026-11-23 16:30:45 UTC``."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when)) if when else ""
+    """A point in time as ``2026-11-23 17:30:45 UTC+1``: local, and true wherever it is read."""
+    if not when:
+        return ""
+    local = time.localtime(when)
+    hours, minutes = divmod(abs(local.tm_gmtoff) // 60, 60)
+    sign = "-" if local.tm_gmtoff < 0 else "+"
+    zone = f"{sign}{hours}" + (f":{minutes:02}" if minutes else "") if local.tm_gmtoff else ""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", local) + zone
 
 
 def since(record: RunRecord) -> float:

@@ -54,6 +54,8 @@ class NotebookVerbs(Verbs):
         self._shell, self._names = shell, names
         # That of this cell, for what another thread has to say.
         self._publisher = shell.display_pub
+        # Whether what is run stands right above what is shown of it.
+        self._below = False
 
     def line(self, line: str) -> Any:
         """Carries out a line magic; one that names no verb says which there are."""
@@ -65,6 +67,7 @@ class NotebookVerbs(Verbs):
     def body(self, line: str, body: str, blank: int = 0) -> Any:
         """Runs what stands in a cell, below its line, which may stand below blank ones."""
         body, above = plain_ends(body), blank + 1
+        self._below = frontend.cell_code().lstrip().startswith("%%qwex")
         while _goes_on(line):
             more, _, body = body.partition("\n")
             line, above = line[:-1] + more, above + 1
@@ -140,13 +143,17 @@ class NotebookVerbs(Verbs):
 
     def _view(self, *, quiet: bool = False) -> View:
         return views.view_for(
-            self._shell, self.manager, self.manager.setting("display"), quiet=quiet
+            self._shell,
+            self.manager,
+            self.manager.setting("display"),
+            quiet=quiet,
+            below=self._below,
         )
 
     def _show_card(self, run: Run) -> None:
         note = cards.note_of(run)
         if views.has_live_cards(self._shell, self.manager.setting("display")):
-            cards.cards_of(self.manager).add(run, self._shell, note)
+            cards.cards_of(self.manager).add(run, self._shell, note, below=self._below)
         else:
             tell(f"{one_line(run.record)}\n  {note}")
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.disk.logs import STREAMS, RunLog, Tail
 from qwex_jupyter.display import terminal
+from qwex_jupyter.display.card import STDERR, stream_of
 from qwex_jupyter.display.paths import short_lines
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.errors import QwexError
@@ -28,6 +30,16 @@ _FIRST_BYTES = 1 << 19
 _BYTES = 64_000
 # How often a run is asked about while its pane is open, should nobody else do so.
 _LOOK_EVERY = 3.0
+
+
+def _of_stderr(lines: Sequence[str]) -> list[tuple[int, int]]:
+    """Which of the lines are of stderr: the first of each block, and the one behind its last."""
+    blocks, at = [], 0
+    for stream, block in groupby(lines, stream_of):
+        begin, at = at, at + sum(1 for _ in block)
+        if stream == STDERR:
+            blocks.append((begin, at))
+    return blocks
 
 
 class Output:
@@ -110,6 +122,7 @@ class Output:
                 "from": count - len(kept),
                 "after": self._sent,
                 "lines": kept,
+                "apart": _of_stderr(kept),
                 "before": self._skipped,
                 "bytes": self._screen.bytes + self._skipped,
                 "ended": self._ended,

@@ -27,14 +27,15 @@ def test_no_command_is_typeset(lab: Opener) -> None:
     cells = [
         f"{LOAD}\nfrom IPython.display import HTML",
         f"%%qwex --name ticks\n{command}",
+        "%qwex attach",
         "runs = get_ipython().run_line_magic('qwex', 'runs --name ticks')\nruns",
         "runs[runs.status == 'SUCCEEDED']",
         "HTML('<b>a formula</b> $x_1$ ')",
     ]
     notebook = lab(cells)
     notebook.run_all()
-    notebook.until(4, lambda _: "<mjx-" in notebook.html(4))
-    for cell in (1, 2, 3):
+    notebook.until(5, lambda _: "<mjx-" in notebook.html(5))
+    for cell in (2, 3, 4):
         assert "$(seq 60); do echo tick $k" in notebook.text(cell)
         assert "<mjx-" not in notebook.html(cell)
 
@@ -117,3 +118,58 @@ def test_names_of_help_and_details_are_whole(lab: Opener, dark: bool) -> None:
     assert len(found) > 15
     for name, *looks in found:
         assert looks == [1, True, True, True], name
+
+
+SAID = ("out 0", "err 0", "err 1", "out 1", "end")
+# Each line waits until the one before was shown, so that there is an order.
+MIXED = f"""%%qwex python
+import os, sys, time
+for said in {SAID}:
+    stream = sys.stderr if "err" in said else sys.stdout
+    print(said, end="" if said == "end" else "\\n", file=stream, flush=True)
+    while not os.path.exists("shown " + said):
+        time.sleep(0.05)"""
+# Of each text: where it begins, and the colour of what is painted at the left of its block.
+BLOCKS = """index => {
+    const area = window.panelOfTest.content.widgets[index].outputArea.node;
+    const pre = area.querySelector('.qwex-log pre');
+    const left = node => {
+        const range = document.createRange();
+        range.selectNodeContents(node);
+        return Math.round(range.getBoundingClientRect().left);
+    };
+    const marks = [...pre.querySelectorAll('[title=stderr]')];
+    return {
+        lines: pre.innerText.split('\\n'),
+        lefts: [...pre.childNodes].filter(node => node.textContent.trim()).map(left),
+        marks: marks.map(mark => [mark.textContent, getComputedStyle(mark).borderLeftWidth]),
+        rows: Math.round(pre.getBoundingClientRect().height
+            / parseFloat(getComputedStyle(pre).lineHeight)),
+    };
+}"""
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["live", "saved"])
+def test_stderr_is_told_apart(lab: Opener, jupyter: Jupyter, trusted: bool) -> None:
+    """Lines of stderr have a mark and a name, begin where all lines do, and copy as they are."""
+    for said in SAID:
+        (jupyter.work / f"shown {said}").unlink(missing_ok=True)
+    notebook = lab([LOAD, MIXED])
+    notebook.run_cell(0)
+    notebook.run_cell(1, wait=False)
+    for said in SAID:
+        notebook.until(1, said)
+        (jupyter.work / f"shown {said}").touch()
+    notebook.wait()
+    notebook.until(1, "✓ succeeded")
+    notebook.web.wait_for_selector(".qwex-live", state="detached")
+    if not trusted:
+        stranger = jupyter.write("strange-streams.ipynb", [*notebook.save()["cells"], "x = 1"])
+        notebook = lab([], path=stranger, kernel=False)
+        assert not notebook.trusted(1)
+        notebook.until(1, "✓ succeeded")
+    found = notebook.web.evaluate(BLOCKS, 1)
+    assert found["lines"] == list(SAID)
+    assert found["marks"] == [["err 0\nerr 1", "2px"]]
+    assert found["rows"] == 5
+    assert len(set(found["lefts"])) == 1

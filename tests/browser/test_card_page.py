@@ -13,6 +13,7 @@ from fetched import axe
 from local_helpers import until
 from monitor_page import blank_page, record
 
+from qwex_jupyter.display.format import moment
 from qwex_jupyter.model.status import RunStatus
 
 pytest_plugins = ["browser"]
@@ -40,7 +41,7 @@ def test_it_shows_the_card_and_hides_the_other(page: CardPage) -> None:
     shown = page.text(".card")
     for part in ("◐ running", "train", made.command, f"local · {made.handle} · 0:00:", "one\ntwo"):
         assert part in shown
-    assert "as of 20" in shown
+    assert "as of" not in shown  # it is told what is so as long as a kernel lives
     assert not page.saved()
     assert page.button() == {
         "text": "Cancel",
@@ -79,16 +80,48 @@ def test_the_clock_goes_on_until_the_kernel_is_silent(page: CardPage) -> None:
     _stand_still(page, now)
     page.begin(_train(started_at=now - 41), now=now)
     clock = page.web.locator(".qwex-clock")
-    as_of = page.text(".qwex-as-of")
     page.web.clock.run_for(5000)
     assert clock.inner_text() in ("0:00:45", "0:00:46")  # by the second that it began in
-    assert page.text(".qwex-as-of") == as_of
+    assert not page.shows(".qwex-as-of")
     page.web.clock.run_for(60_000)
     assert clock.inner_text() == "0:00:56"
+    # Only now it is old.
+    assert page.text(".qwex-as-of") == f"as of {moment(now)}"
     page.tell({"kind": "tick", "now": now + 65, "as_of": "as of then"})
     page.web.clock.run_for(1000)
     assert clock.inner_text() in ("0:01:46", "0:01:47")
+    assert not page.shows(".qwex-as-of")
+    page.web.clock.run_for(20_000)
     assert page.text(".qwex-as-of") == "as of then"
+
+
+def test_what_a_silent_backend_told_is_dated(page: CardPage) -> None:
+    """A run whose backend doesn't answer says as of when it was so, however alive the kernel is."""
+    now = time.time()
+    why = "The engine doesn't answer."
+    made = _train(reason="BackendUnreachable", message=why, observed_at=now - 60)
+    page.begin(made, now=now)
+    assert page.text(".qwex-as-of") == f"as of {moment(now - 60)}"
+
+
+def test_a_card_that_is_painted_anew_stays_as_its_reader_has_it(page: CardPage) -> None:
+    """Folded, scrolled and made larger by a reader, a card is so after the next paint as well."""
+    made = record(0, name="train")
+    lines = [f"line {i}" for i in range(60)]
+    page.begin(made, lines)
+    log = page.web.locator(".card .qwex-log")
+    newest = log.evaluate("log => log.scrollTop")
+    assert newest == 0
+    page.tell(message(made, [*lines, "one more"]))
+    assert log.evaluate("log => log.scrollTop") == newest  # who reads the end goes on with it
+    log.evaluate("log => { log.style.height = '123px'; log.scrollTop = -200; }")
+    page.tell(message(made, [*lines, "one more"]))
+    looks = log.evaluate("log => [log.scrollTop, log.style.height]")
+    assert looks == [-200, "123px"]
+    page.click(".card summary")
+    assert not page.shows(".card .qwex-log")
+    page.tell(message(made, [*lines, "two more"]))
+    assert not page.shows(".card .qwex-log")
 
 
 def test_a_clock_of_the_page_that_is_wrong_does_no_harm(page: CardPage) -> None:

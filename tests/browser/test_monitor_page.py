@@ -1247,7 +1247,7 @@ def test_who_says_no_has_done_nothing(page: MonitorPage) -> None:
 
 
 def test_tooltips_say_the_whole(page: MonitorPage) -> None:
-    """Over a row stand the run id, cause and next step, and start and submit in UTC."""
+    """Over a row stand the run id, cause and next step, and start and submit."""
     made = record(0, "FAILED", cause="Killed", message="Killed. Try again.", image="i:1")
     page.begin([made, record(1, "PENDING", reason="Pulling", progress="40 of 90 MB")])
 
@@ -1260,6 +1260,21 @@ def test_tooltips_say_the_whole(page: MonitorPage) -> None:
     assert over("started") == "2026-09-21 14:13:20 UTC"
     assert over("started", 0) == "submitted 2026-09-21 14:13:21 UTC"
     assert page.table()[0]["status"] == "○ pending Pulling 40 of 90 MB"
+
+
+@pytest.mark.parametrize(
+    ("zone", "told"),
+    [
+        ("Europe/Berlin", "2026-09-21 16:13:20 UTC+2"),
+        ("Asia/Kolkata", "2026-09-21 19:43:20 UTC+5:30"),
+        ("America/New_York", "2026-09-21 10:13:20 UTC-4"),
+    ],
+)
+def test_a_start_is_told_by_the_clock_of_the_reader(chromium: Any, zone: str, told: str) -> None:
+    """Over a start stands all of it, local, with how far that is from UTC."""
+    with monitor_page.monitor_page(chromium, zone=zone) as page:
+        page.begin([record(0)])
+        assert page.web.get_attribute("[data-run] .started", "title") == told
 
 
 def test_a_silent_backend_is_told_with_what_was_known(page: MonitorPage) -> None:

@@ -271,19 +271,17 @@ _TABLE = """() => [...document.querySelectorAll('.qwex-monitor [role=row][data-r
 Kind = TypeVar("Kind", bound=WidgetPage)
 
 
-def monitor_page(
-    browser: Any, *, width: int = 1000, dark: bool = False
-) -> AbstractContextManager[MonitorPage]:
+def monitor_page(browser: Any, **how: Any) -> AbstractContextManager[MonitorPage]:
     """A blank page for a monitor."""
-    return blank_page(browser, MonitorPage, width=width, dark=dark)
+    return blank_page(browser, MonitorPage, **how)
 
 
 @contextmanager
 def blank_page(
-    browser: Any, kind: type[Kind], *, width: int = 1000, dark: bool = False
+    browser: Any, kind: type[Kind], *, width: int = 1000, dark: bool = False, zone: str = "UTC"
 ) -> Iterator[Kind]:
     """A blank page for a widget; what its module throws fails the test."""
-    web = browser.new_page(viewport={"width": width, "height": 900})
+    web = browser.new_page(viewport={"width": width, "height": 900}, timezone_id=zone)
     ground = "#111" if dark else "#fff"
     web.set_content(
         f"<!doctype html><html lang=en><title>runs</title>"

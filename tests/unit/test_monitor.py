@@ -356,6 +356,17 @@ def test_output_is_the_last_lines_and_then_what_comes(
     output.close()
 
 
+def test_a_pane_is_told_which_lines_are_of_stderr(manager: RunManager, told: list[Message]) -> None:
+    """Beside its lines a message has the blocks of them that came on stderr."""
+    run = manager.submit(JobSpec(script="seq 3; seq 4 5 >&2"), "local").wait()
+    output = Output(manager, run.run_id, told.append)
+    until(lambda: told and told[-1]["ended"])
+    assert lines_of(told) == ["1", "2", "3", "4", "5"]
+    found = [line for m in told for begin, end in m["apart"] for line in m["lines"][begin:end]]
+    assert set(found) == {"4", "5"}
+    output.close()
+
+
 def test_a_flood_is_bounded(manager: RunManager, told: list[Message]) -> None:
     """However much a program says, a message holds at most 64 kB, and the last lines come."""
     script = "for i in 1 2 3 4 5; do seq -f '%080.0f' 20000; sleep 0.1; done"

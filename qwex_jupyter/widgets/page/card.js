@@ -134,10 +134,10 @@ class LiveCard {
     this.title = message.title;
     this.since = message.since;
     this.confirm = message.ask;
-    this.card.innerHTML = message.html;
-    this.card.querySelectorAll("summary, a").forEach((one) => one.setAttribute(OWN_KEYS, "true"));
+    this.paint(message.html);
     this.root.setAttribute("aria-label", this.title);
     this.heard(message.now);
+    this.root.classList.remove("silent");
     this.sayCancel();
     if (this.state === "live") return;
     this.unask();
@@ -147,10 +147,28 @@ class LiveCard {
     }
   }
 
+  /** The card anew, as the reader has it: folded or not, as large, and where it was scrolled to. @param {string} html */
+  paint(html) {
+    const fold = /** @type {HTMLDetailsElement | null} */ (this.card.querySelector("details"));
+    const log = /** @type {HTMLElement | null} */ (this.card.querySelector(".qwex-log"));
+    // Counted from its end: who hasn't scrolled up follows the newest line.
+    const [place, height] = [log?.scrollTop ?? 0, log?.style.height ?? ""];
+    const resized = height.endsWith("px"); // by the reader
+    this.card.innerHTML = html;
+    this.card.querySelectorAll("summary, a").forEach((one) => one.setAttribute(OWN_KEYS, "true"));
+    const next = /** @type {HTMLElement | null} */ (this.card.querySelector(".qwex-log"));
+    if (next && resized) Object.assign(next.style, { height, resize: "vertical", maxHeight: "" });
+    if (next && place) next.scrollTop = place;
+    const folds = this.card.querySelector("details");
+    if (fold && folds) folds.open = fold.open;
+  }
+
   tick() {
     // A connection that was lost for a moment comes back without a word.
     if (this.root.hidden) this.greet();
     const now = Math.min(Date.now() / 1000 + this.skew, this.now + SILENT_AFTER);
+    // Only then is it old, and worth a word as of when it is.
+    this.root.classList.toggle("silent", now >= this.now + SILENT_AFTER);
     setText(this.card.querySelector(".qwex-clock"), clock(Math.max(0, now - this.since), true));
   }
 

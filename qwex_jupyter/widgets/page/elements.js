@@ -71,8 +71,15 @@ function moment(value, now) {
   return date.toLocaleDateString();
 }
 
-/** @param {number | null} value */
-const utc = (value) => (value == null ? "" : `${new Date(1000 * value).toISOString().slice(0, 19).replace("T", " ")} UTC`);
+/** What `moment` of format.py says: local, and true elsewhere. @param {number | null} value */
+function exact(value) {
+  if (value == null) return "";
+  const ahead = -new Date(1000 * value).getTimezoneOffset(); // minutes
+  const local = new Date(1000 * value + 60_000 * ahead).toISOString().slice(0, 19).replace("T", " ");
+  const [hours, minutes] = [Math.floor(Math.abs(ahead) / 60), Math.abs(ahead) % 60];
+  const zone = `${ahead < 0 ? "-" : "+"}${hours}${minutes ? `:${String(minutes).padStart(2, "0")}` : ""}`;
+  return `${local} UTC${ahead ? zone : ""}`;
+}
 /** @param {number} count */
 const bytes = (count) => {
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {

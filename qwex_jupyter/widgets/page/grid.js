@@ -250,7 +250,7 @@ class Grid {
     setText(parts.exit, row.exit == null ? "" : String(row.exit));
     const since = row.started ?? (row.status === "PENDING" ? null : row.created);
     setText(parts.started, moment(since, this.rows.now));
-    parts.started.title = since == null ? `submitted ${utc(row.created)}` : utc(since);
+    parts.started.title = since == null ? `submitted ${exact(row.created)}` : exact(since);
     this.tick(element, row);
   }
 

@@ -98,7 +98,7 @@ class Pane {
     this.title.replaceChildren(h("span", { class: `word ${row.status}` }, `${glyph} ${word}`), " ",
       h("b", {}, row.name || row.handle), " ", h("code", {}, row.command.length > 90 ? `${row.command.slice(0, 89)}…` : row.command), " ",
       h("span", { class: "quiet" }, [row.runner, row.image, row.name && row.handle].filter(Boolean).join(" · ") + exit));
-    const seen = row.seen ? ` Last seen ${utc(row.seen)}.` : "";
+    const seen = row.seen ? ` Last seen ${exact(row.seen)}.` : "";
     this.why.replaceChildren();
     const why = isLive(row) ? row.reason : row.cause;
     if (row.message || why) {
