@@ -9,8 +9,10 @@ from qwex_jupyter.disk.logs import STREAMS, RunLog
 from qwex_jupyter.display import terminal
 from qwex_jupyter.display.colours import to_html
 from qwex_jupyter.display.format import as_of, doing, missing_of, one_line
-from qwex_jupyter.display.screen import Screen
+from qwex_jupyter.display.progress import Progress, minutes
+from qwex_jupyter.display.screen import Screen, moves
 from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.model.text import plain
 from qwex_jupyter.model.units import say_bytes, say_count
 
@@ -59,7 +61,8 @@ class Card:
         now: When this is shown, seconds since the epoch.
         compact: The small form of a detached run.
         place: A name by which a page finds it, to hide it while it shows the same live.
-        last_time: How long the same command took the last time, seconds.
+        usual_time: How long the same command takes as a rule, seconds.
+        progress: How far the program says that it is.
     """
 
     record: RunRecord
@@ -67,19 +70,33 @@ class Card:
     note: str = ""
     now: float = 0.0
     compact: bool = False
-    last_time: float | None = None
+    usual_time: float | None = None
+    progress: Progress | None = None
     place: str = ""
 
 
 def log_view(log: RunLog, lines: int = SAVED_LINES, streams: Sequence[str] = STREAMS) -> LogView:
-    """The end of the output on disk, stdout before stderr; it is read from its end."""
+    """The end of the output on disk, stdout before stderr; it is read from its end.
+
+    Where a cursor was moved up, fewer lines are seen than there are newlines: what comes before is
+    looked at too then, so that lines and their number are those which were seen live.
+    """
     screen = Screen(lines)
     begins = {stream: log.where_last(stream, lines, _READ) for stream in streams}
     counted = sum(begins.values()) <= _COUNTED
     for stream, begin in begins.items():
-        mark, before = log.cut(stream, begin), log.pieces(stream, 0, begin) if counted else ()
-        screen.skip(sum(data.count(b"\n") for data in before), begin - len(mark))
-        screen.feed_whole(stream, mark)
+        mark, moved = log.cut(stream, begin), False
+        for data in log.pieces(stream, 0, begin) if counted else ():
+            moved = moved or moves(data)
+            if moved:
+                screen.feed_whole(stream, data)
+            else:
+                screen.skip(data.count(b"\n"), len(data))
+        if not counted:
+            screen.skip(0, begin)
+        if not moved:
+            screen.skip(0, -len(mark))
+            screen.feed_whole(stream, mark)
         for data in log.pieces(stream, begin):
             screen.feed_whole(stream, data)
     return LogView(screen.tail(lines), screen.count if counted else None, screen.bytes)
@@ -120,6 +137,12 @@ def told_below(card: Card, shown: int) -> Card:
     return replace(card, record=card.record.below_its_output()) if whole else card
 
 
+def usual_of(card: Card) -> str:
+    """How long it takes as a rule, of what runs and doesn't say itself how far it is."""
+    said = card.progress is not None or card.record.status is not RunStatus.RUNNING
+    return "" if said or not card.usual_time else f"usually {minutes(card.usual_time)}"
+
+
 def advice_on(card: Card) -> list[str]:
     """What stands below the output: cause and next step, or how to stop it."""
     record, log = card.record, card.log
@@ -130,9 +153,12 @@ def advice_on(card: Card) -> list[str]:
         lines += missing_of(record)
     else:
         said, share = doing(record)
-        done = "" if share is None else f"{share}%"
-        if said or done:
-            lines.append(f"{said} {done}".strip())
+        if said or share is not None:
+            lines.append(said if share is None else f"{said} {share}%".strip())
+        if card.progress is not None and share is None:
+            lines.append(card.progress.text(card.now))
+        elif usual := usual_of(card):
+            lines.append(usual)
         size = f"{say_count(log.count, 'line')} · {say_bytes(log.size)}" if log.count else ""
         words = (size, card.note, as_of(record, card.now))
         lines.append(" · ".join(word for word in words if word))

@@ -88,7 +88,7 @@ class Stream(View):
         self._left_out = True
         self._skipped.skip(lines, size)
 
-    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
+    def tick(self, record: RunRecord, note: str, usual_time: float | None = None) -> None:
         """Says what the run waits for; the first one says which run it is."""
         if not self._begun:
             self._begun = True
