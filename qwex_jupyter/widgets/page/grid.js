@@ -215,7 +215,10 @@ class Grid {
     const parts = Object.fromEntries(COLUMNS.map(({ name }, index) => [name, cells[index]]));
     parts.word = h("span", { class: "word" });
     parts.why = h("span", { class: "quiet" });
-    parts.status.append(parts.word, " ", parts.why);
+    parts.left = h("span", { class: "quiet" });
+    parts.part = h("i");
+    parts.done = h("div", { class: "done", role: "progressbar", "aria-label": "progress", "aria-valuemin": 0, "aria-valuemax": 100 }, parts.part);
+    parts.status.append(parts.word, " ", parts.why, parts.left, parts.done);
     return Object.assign(h("div", { role: "row" }, ...cells), { index: -1, version: 0, parts });
   }
 
@@ -242,7 +245,13 @@ class Grid {
     // That one says the same as its status.
     const reason = row.reason === "CancelledByUser" ? "" : row.reason;
     setText(parts.why, [reason, row.progress].filter(Boolean).join(" "));
-    parts.status.title = [row.reason, row.message].filter(Boolean).join(": ");
+    parts.status.title = [row.reason, row.message, farOf(row)].filter(Boolean).join(": ");
+    parts.done.hidden = row.done == null;
+    if (row.done != null) {
+      parts.done.setAttribute("aria-valuenow", String(row.done));
+      parts.done.setAttribute("aria-valuetext", farOf(row));
+      parts.part.style.width = `${row.done}%`;
+    }
     for (const field of /** @type {const} */ (["name", "runner", "image", "command"])) {
       setText(parts[field], row[field]);
       parts[field].title = row[field];
@@ -256,7 +265,9 @@ class Grid {
 
   /** @param {Line} element @param {Row} row */
   tick(element, row) {
-    setText(element.parts.time, clock(seconds(row, this.rows.now), isLive(row)));
+    const { now } = this.rows;
+    setText(element.parts.time, clock(seconds(row, now), isLive(row)));
+    setText(element.parts.left, leftOf(row.until, now));
   }
 
   /** The clocks of what runs, once a second. */
