@@ -103,7 +103,10 @@ class Pane {
     if (row.message || row.reason) {
       this.why.append(h("b", { class: row.status }, row.reason ? `${row.reason}: ` : ""), row.message + seen);
     }
-    if (row.done != null) this.spoken.take(row.run, row.done, `${farOf(row)}${leftOf(row.until, this.rows.now)}`);
     if (before && !isLive(row)) this.asked = this.actions.ask({ kind: "about", runs: [row.run] });
+    if (row.done == null) return;
+    const far = `${farOf(row)}${leftOf(row.until, this.rows.now)}`;
+    this.why.append(" ", h("span", { class: "quiet" }, far));
+    this.spoken.take(row.run, row.done, far);
   }
 }
