@@ -10,8 +10,10 @@ from qwex_jupyter.display import terminal
 from qwex_jupyter.display.colours import to_html
 from qwex_jupyter.display.format import as_of, doing, missing_of, one_line
 from qwex_jupyter.display.paths import short_lines
-from qwex_jupyter.display.screen import Line, Screen
+from qwex_jupyter.display.progress import Progress, minutes
+from qwex_jupyter.display.screen import Line, Screen, moves
 from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.model.text import plain
 from qwex_jupyter.model.units import say_bytes, say_count
 
@@ -62,7 +64,8 @@ class Card:
         now: When this is shown, seconds since the epoch.
         compact: The small form of a detached run.
         place: A name by which a page finds it, to hide it while it shows the same live.
-        last_time: How long the same command took the last time, seconds.
+        usual_time: How long the same command takes as a rule, seconds.
+        progress: How far the program says that it is.
         below: Its cell stands right above, so that its first line needn't be told again.
         lived: It was shown while the run lived, and has rows for what it said then.
     """
@@ -72,7 +75,8 @@ class Card:
     note: str = ""
     now: float = 0.0
     compact: bool = False
-    last_time: float | None = None
+    usual_time: float | None = None
+    progress: Progress | None = None
     place: str = ""
     below: bool = False
     lived: bool = False
@@ -84,14 +88,27 @@ class Card:
 
 
 def log_view(log: RunLog, lines: int = SAVED_LINES, streams: Sequence[str] = STREAMS) -> LogView:
-    """The end of the output on disk, stdout before stderr; it is read from its end."""
+    """The end of the output on disk, stdout before stderr; it is read from its end.
+
+    Where a cursor was moved up, fewer lines are seen than there are newlines: what comes before is
+    looked at too then, so that lines and their number are those which were seen live.
+    """
     screen = Screen(lines)
     begins = {stream: log.where_last(stream, lines, _READ) for stream in streams}
     counted = sum(begins.values()) <= _COUNTED
     for stream, begin in begins.items():
-        mark, before = log.cut(stream, begin), log.pieces(stream, 0, begin) if counted else ()
-        screen.skip(sum(data.count(b"\n") for data in before), begin - len(mark))
-        screen.feed_whole(stream, mark)
+        mark, moved = log.cut(stream, begin), False
+        for data in log.pieces(stream, 0, begin) if counted else ():
+            moved = moved or moves(data)
+            if moved:
+                screen.feed_whole(stream, data)
+            else:
+                screen.skip(data.count(b"\n"), len(data))
+        if not counted:
+            screen.skip(0, begin)
+        if not moved:
+            screen.skip(0, -len(mark))
+            screen.feed_whole(stream, mark)
         for data in log.pieces(stream, begin):
             screen.feed_whole(stream, data)
     shown = short_lines(screen.tail(lines), log.folder)
@@ -145,6 +162,12 @@ def told_below(card: Card, shown: int) -> Card:
     return replace(card, record=card.record.below_its_output()) if whole else card
 
 
+def usual_of(card: Card) -> str:
+    """How long it takes as a rule, of what runs and doesn't say itself how far it is."""
+    said = card.progress is not None or card.record.status is not RunStatus.RUNNING
+    return "" if said or not card.usual_time else f"usually {minutes(card.usual_time)}"
+
+
 def advice_on(card: Card) -> list[str]:
     """What stands below the output: the next step, or how to stop it."""
     record = card.record
@@ -153,9 +176,12 @@ def advice_on(card: Card) -> list[str]:
         lines += [*filter(None, [record.next_step]), *missing_of(record)]
     else:
         said, share = doing(record)
-        done = "" if share is None else f"{share}%"
-        if said or done:
-            lines.append(f"{said} {done}".strip())
+        if said or share is not None:
+            lines.append(said if share is None else f"{said} {share}%".strip())
+        if card.progress is not None and share is None:
+            lines.append(card.progress.text(card.now))
+        elif usual := usual_of(card):
+            lines.append(usual)
         lines.append(" · ".join(word for word in (facts_on(card), as_of(record, card.now)) if word))
     return [plain(line) for line in lines]
 

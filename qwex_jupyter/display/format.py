@@ -50,25 +50,23 @@ def since(record: RunRecord) -> float:
     return record.started_at or record.created_at
 
 
-def facts_of(record: RunRecord, now: float, last_time: float | None = None) -> tuple[str, str, str]:
-    """Where, what, how long: what stands before a clock that ticks, the clock, what follows it.
+def facts_of(record: RunRecord, now: float) -> tuple[str, str]:
+    """Where, what, how long: what stands before a clock that ticks, and the clock.
 
     Args:
         record: The run.
         now: When this is shown; 0 for when it was last observed.
-        last_time: How many seconds the same took the last time.
     """
     words = [record.runner, record.image, record.handle]
-    ticks = last = ""
+    ticks = ""
     if record.status.final:
         words.append(clock(record.duration()))
         if record.tells_code:
             words.append(f"exit {record.exit_code}")
     else:
         ticks = clock(max(0.0, (now or record.observed_at) - since(record)), live=True)
-        last = f" (last {clock(last_time)})" if last_time else ""
     before = plain(" · ".join(word for word in words if word))
-    return (f"{before} · " if ticks else before), ticks, last
+    return (f"{before} · " if ticks else before), ticks
 
 
 def one_line(record: RunRecord, now: float | None = None) -> str:
@@ -89,9 +87,14 @@ def as_of(record: RunRecord, now: float) -> str:
 
 def doing(record: RunRecord) -> tuple[str, int | None]:
     """What keeps a live run from being what it shows, and how much of that is done, of 100."""
-    share = _SHARE.fullmatch(record.progress)
-    said = record.message or ("" if share else record.progress)
-    return said, min(100, int(share[1])) if share else None
+    share = share_of(record.progress)
+    return record.message or (record.progress if share is None else ""), share
+
+
+def share_of(progress: str) -> int | None:
+    """How much is done, of 100, by a backend's word; None where it doesn't say."""
+    found = _SHARE.fullmatch(progress)
+    return min(100, int(found[1])) if found else None
 
 
 def missing_of(record: RunRecord) -> list[str]:

@@ -21,9 +21,19 @@ from qwex_jupyter.display.card import (
     facts_on,
     stream_of,
     told_below,
+    usual_of,
 )
 from qwex_jupyter.display.colours import FILLED, LINE, QUIET, WARN, to_html
-from qwex_jupyter.display.format import GLYPHS, UNREACHABLE, as_of, doing, facts_of, moment
+from qwex_jupyter.display.format import (
+    GLYPHS,
+    UNREACHABLE,
+    as_of,
+    doing,
+    facts_of,
+    moment,
+    since,
+)
+from qwex_jupyter.display.progress import Progress
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.text import plain, short
@@ -72,7 +82,7 @@ def _header_html(card: Card) -> str:
     """
     record = card.record
     submitted = html.escape(f"{record.run_id}, submitted {moment(record.created_at)}", quote=True)
-    facts, ticks, last = map(html.escape, facts_of(record, card.now, card.last_time))
+    facts, ticks = map(html.escape, facts_of(record, card.now))
     if ticks:  # a page that lives moves it on
         ticks = f'<span class="qwex-clock">{ticks}</span>'
     return (
@@ -81,7 +91,7 @@ def _header_html(card: Card) -> str:
         f"{_cause_html(record)}{_title_html(card)}"
         # Names of images may be long: alone in its row it wraps.
         f'<span style="{QUIET};{_SMALL};margin-left:auto;word-break:break-word" '
-        f'title="{submitted}">{facts}{ticks}{last}</span></div>'
+        f'title="{submitted}">{facts}{ticks}</span></div>'
     )
 
 
@@ -199,18 +209,49 @@ def _foot_html(card: Card) -> str:
     why, share = doing(card.record)
     mark = f'<span style="color:{WARN}">⚠</span> ' if card.record.reason in UNREACHABLE else ""
     waits = f"<div>{mark}{_step_html(plain(why))}</div>" if why else ""
-    return f"{waits}{_bar_html(share)}"
+    return f"{waits}{_progress_html(card, share)}"
 
 
-def _bar_html(share: int | None) -> str:
-    """How much of something is done, of a hundred, as a bar with its number; "" for None."""
-    if share is None:
+def _progress_html(card: Card, pulled: int | None) -> str:
+    """How far it is: of a pull, by the program's own word, or by how long it usually takes."""
+    if pulled is not None:
+        return _bar_html(Progress(pulled / 100, said=f"{pulled}%"), card.now)
+    if card.progress is not None:
+        return _bar_html(card.progress, card.now)
+    usual, seconds = usual_of(card), card.usual_time
+    if not usual or not seconds:
         return ""
+    gone = min(1.0, max(0.0, card.now - since(card.record)) / seconds)
+    return _row_html(
+        f'<div style="flex:1;height:2px;background:{LINE}55"><div class="qwex-usual" '
+        f'data-seconds="{seconds:.0f}" style="width:{100 * gone:.0f}%;height:2px;'
+        f'background:{LINE}"></div></div>',
+        usual,
+    )
+
+
+def _bar_html(progress: Progress, now: float) -> str:
+    """How much of something is done, as a bar, in words and for a screen reader."""
+    percent = progress.percent
+    said = html.escape(plain(f"{progress.label} {progress.said}".strip()), quote=True)
+    left = html.escape(progress.left(now))
+    if left:  # a page that lives counts it down
+        left = f'<span class="qwex-left" data-until="{progress.until:.1f}"> · {left}</span>'
+    return _row_html(
+        f'<div class="qwex-bar" role="progressbar" aria-label="progress" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{percent}" aria-valuetext="{said}" '
+        f'style="flex:1;border:1px solid {LINE};border-radius:4px;padding:1px">'
+        f'<div style="width:{percent}%;height:5px;border-radius:2px;background:{FILLED}"></div>'
+        "</div>",
+        f"{said}{left}",
+    )
+
+
+def _row_html(drawn: str, words: str) -> str:
     return (
-        '<div style="display:flex;gap:0 10px;align-items:center;max-width:30em">'
-        f'<div style="flex:1;border:1px solid {LINE};border-radius:4px;padding:1px">'
-        f'<div style="width:{share}%;height:5px;border-radius:2px;background:{FILLED}"></div></div>'
-        f' <span style="{QUIET};{_SMALL}">{share}%</span></div>'
+        '<div style="display:flex;gap:0 10px;align-items:center;max-width:40em">'
+        f'{drawn} <span style="{QUIET};{_SMALL};font-variant-numeric:tabular-nums">'
+        f"{words}</span></div>"
     )
 
 

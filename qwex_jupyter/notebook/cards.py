@@ -6,14 +6,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.disk import logs
 from qwex_jupyter.display.card import DETACHED_ROWS, Card, LogView, log_view
 from qwex_jupyter.display.paths import short_lines
+from qwex_jupyter.display.progress import Meter
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.notebook.twin import Twin
 from qwex_jupyter.notebook.view import FIRST_PAINT, has_begun, running, waiting
 from qwex_jupyter.system.background import Background
@@ -65,6 +67,8 @@ class _Shown:
     twin: Twin
     note: str
     streams: Sequence[str]
+    meter: Meter = field(default_factory=Meter)
+    usual_time: float | None = None
 
 
 class Cards:
@@ -158,7 +162,24 @@ class Cards:
             screen.feed(stream, log.last(stream, within=_COMPACT_BYTES))
         view = LogView(short_lines(screen.tail(DETACHED_ROWS), log.folder))
         record = running(record) if view.lines else waiting(record)
-        return Card(record, view, note=shown.note, now=now, compact=True, below=below)
+        progress = shown.meter.look(screen, now, log.written_at(shown.streams))
+        usual = self._usual_time(shown, record)
+        return Card(
+            record,
+            view,
+            shown.note,
+            now,
+            compact=True,
+            usual_time=usual,
+            progress=progress,
+            below=below,
+        )
+
+    def _usual_time(self, shown: _Shown, record: RunRecord) -> float | None:
+        """Looked up once, when it runs."""
+        if shown.usual_time is None and record.status is RunStatus.RUNNING:
+            shown.usual_time = self._manager.usual_time(record) or 0.0
+        return shown.usual_time
 
     def _run(self) -> None:
         while True:

@@ -297,7 +297,7 @@ class _Watch:
         self._manager, self._run, self._view, self._only = manager, run, view, only
         self._record = manager.tracker.record(run.run_id)
         self._asked = self._begun = self._look_at = time.monotonic()
-        self._last: float | None = None
+        self._usual: float | None = None
         self._spoke = False
         self._aside, self._patience = Background(), manager.tracker.own_look(run.run_id)
         self._note = note
@@ -344,7 +344,7 @@ class _Watch:
                     self._look_at = now
                 self._record = self._manager.tracker.record(self._run.run_id)
             if not ended:
-                self._view.tick(self._shown(now), self._note(), self._last_time(now))
+                self._view.tick(self._shown(now), self._note(), self._usual_time(now))
             if moved:
                 pause, moved_at = _SHORTEST, now
             else:
@@ -358,8 +358,8 @@ class _Watch:
             return running(self._record)
         return self._record if now - self._begun < FIRST_PAINT else waiting(self._record)
 
-    def _last_time(self, now: float) -> float | None:
+    def _usual_time(self, now: float) -> float | None:
         """Looked up once, and only for what doesn't end at once."""
-        if self._last is None and now - self._begun > 0.5:
-            self._last = self._manager.last_time(self._record) or 0.0
-        return self._last
+        if self._usual is None and now - self._begun > 0.5:
+            self._usual = self._manager.usual_time(self._record) or 0.0
+        return self._usual

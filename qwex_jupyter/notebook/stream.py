@@ -99,7 +99,7 @@ class Stream(View):
         self._left_out = True
         self._skipped.skip(lines, size)
 
-    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
+    def tick(self, record: RunRecord, note: str, usual_time: float | None = None) -> None:
         """Says which run it is as soon as there is more to say, and what it waits for."""
         stops = stopping(note)
         if stops or has_begun(record):

@@ -62,13 +62,13 @@ class View:
     def leave_out(self, lines: int, size: int) -> None:
         """Counts lines and bytes of the output that come before, and aren't shown."""
 
-    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
+    def tick(self, record: RunRecord, note: str, usual_time: float | None = None) -> None:
         """Brings itself up to date: time has passed, or something came.
 
         Args:
             record: What is known of the run.
             note: What can be done about it.
-            last_time: How many seconds the same took the last time.
+            usual_time: How many seconds the same takes as a rule.
         """
 
     def finish(self, record: RunRecord, note: str = "") -> None:

@@ -15,6 +15,7 @@ from qwex_jupyter.disk import logs
 from qwex_jupyter.display.card import Card, LogView
 from qwex_jupyter.display.format import lost_output
 from qwex_jupyter.display.paths import short_lines
+from qwex_jupyter.display.progress import Meter
 from qwex_jupyter.display.publish import is_captured, publish
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.display.tables import new_place
@@ -59,7 +60,7 @@ class Pane(View):
     def __init__(self, shell: Any, manager: RunManager, *, below: bool = False) -> None:
         self._streams: Sequence[str] = logs.STREAMS
         self._manager, self._twin = manager, Twin(manager, shell.display_pub, below=below)
-        self._screen = Screen()
+        self._screen, self._meter = Screen(), Meter()
         self._painted: Card | None = None
         self._tokens, self._refilled = _BURST, time.monotonic()
         self._dirty, self._begun = False, time.monotonic()
@@ -82,7 +83,7 @@ class Pane(View):
         """Counts what isn't shown."""
         self._screen.skip(lines, size)
 
-    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
+    def tick(self, record: RunRecord, note: str, usual_time: float | None = None) -> None:
         """Paints the card where anything but its clock has changed, else once a second."""
         now = time.monotonic()
         self._tokens = min(_BURST, self._tokens + (now - self._refilled) * _PER_SECOND)
@@ -96,7 +97,7 @@ class Pane(View):
         changed = shown != (note, *_said(record))
         if self._tokens >= 1 and (self._dirty or changed or second != self._second):
             self._dirty, self._second = False, second
-            card = self._card(record, note, last_time)
+            card = self._card(record, note, usual_time)
             self._tokens -= max(1.0, self._paint(card) / _PAINT_BYTES)
             lives = now - self._begun > _LIVE_AFTER and record.run_id and frontend.is_watched()
             if lives and self._twin.live is None:
@@ -124,17 +125,18 @@ class Pane(View):
             if record.status.final:
                 cards_of(self._manager).keep(self._twin)
 
-    def _card(self, record: RunRecord, note: str, last_time: float | None = None) -> Card:
+    def _card(self, record: RunRecord, note: str, usual_time: float | None = None) -> Card:
         screen = self._screen
-        twin = self._twin
+        twin, now = self._twin, time.time()
         folder = self._manager.history.folder(record.run_id) if record.run_id else ""
         log = LogView(short_lines(screen.tail(200), folder), screen.count, screen.bytes)
         return Card(
             record,
             log,
             note=note,
-            now=time.time(),
-            last_time=last_time,
+            now=now,
+            usual_time=usual_time,
+            progress=None if record.status.final else self._meter.look(screen, now),
             below=twin.below,
             lived=twin.begun,
         )

@@ -58,7 +58,7 @@ class Output:
         self._screen = Screen(2 * _FIRST)
         self._folder = manager.history.folder(run_id)
         self._lock = threading.Lock()
-        # How many finished lines were sent, and the unfinished ones behind them.
+        # How many lines were sent that are as they were, and those behind them that can change.
         self._sent, self._said_end = 0, False
         self._open: Sequence[str] = [""]
         self._skipped, self._ended = 0, False
@@ -103,10 +103,12 @@ class Output:
 
     def _tell(self) -> None:
         with self._lock:
-            count = self._screen.count
+            # A line that was sent as finished may have been overwritten since.
+            self._sent = min(self._sent, self._screen.unchanged())
+            open_lines = short_lines(self._screen.unfinished(), self._folder)
             finished = self._screen.finished
+            count = finished + len(open_lines)
             lines = short_lines(self._screen.tail(min(count - self._sent, _FIRST)), self._folder)
-            open_lines = lines[len(lines) - (count - finished) :] if count > finished else []
             if (
                 finished == self._sent
                 and open_lines == self._open

@@ -1343,3 +1343,59 @@ def test_the_kernel_is_told_once_that_nobody_looks(page: MonitorPage) -> None:
     assert both.first.inner_text() == "3 runs"
     page.web.evaluate("() => window.cleanup()")
     assert len(page.sent("bye")) == 1
+
+
+def test_how_far_a_program_is_stands_in_its_status(page: MonitorPage) -> None:
+    """A status cell has a bar with its number and what is left, and a tooltip of what it is."""
+    made, other = record(1, "RUNNING", name="train"), record(0, "RUNNING")
+    page.begin([other, made])
+    assert page.web.get_by_role("progressbar").count() == 0
+    page.progress(made.run_id, "62%", 62, 42.9)
+    bar = page.web.get_by_role("progressbar", name="progress")
+    assert bar.count() == 1
+    assert bar.get_attribute("aria-valuenow") == "62"
+    assert bar.get_attribute("aria-valuetext") == "training 62%"
+    assert re.fullmatch(r"◐ running 62% · 0:4\d left", page.column("status")[0])
+    assert page.column("status")[1] == "◐ running"
+    row = f'[data-run="{made.run_id}"] .status'
+    assert page.web.get_attribute(row, "title") == "training 62%"
+    wide, part = bar.bounding_box(), bar.locator("i").bounding_box()
+    assert part["width"] / wide["width"] == pytest.approx(0.62, abs=0.02)
+    page.progress(made.run_id, "", None)
+    assert page.web.get_by_role("progressbar").count() == 0
+    assert page.column("status")[0] == "◐ running"
+
+
+def test_a_pull_has_a_bar_too(page: MonitorPage) -> None:
+    """What a backend says of a pull is the same bar."""
+    page.begin([record(0, "PENDING", reason="Pulling", progress="33%")])
+    bar = page.web.get_by_role("progressbar", name="progress")
+    assert bar.get_attribute("aria-valuenow") == "33"
+    assert page.column("status") == ["○ pending Pulling 33%"]
+
+
+def test_of_the_run_that_is_open_each_tenth_is_told(page: MonitorPage) -> None:
+    """A screen reader hears of the run whose pane is open, once for each tenth, of no other."""
+    made, other = record(1, "RUNNING"), record(0, "RUNNING")
+    page.begin([other, made])
+    page.progress(other.run_id, "50%", 50)
+    page.click(f'[data-run="{made.run_id}"]')
+    heard = []
+    for percent in (4, 31, 38, 40):
+        page.progress(made.run_id, f"{percent}%", percent)
+        heard.append(page.web.text_content(".qwex-spoken"))
+    assert heard == ["", "training 31%", "training 31%", "training 40%"]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_in_a_bar(chromium: Any, dark: bool) -> None:
+    """Rows with bars, and the pane of one, are accessible, light and dark."""
+    script, why = axe()
+    if script is None:
+        pytest.skip(why)
+    with monitor_page.monitor_page(chromium, dark=dark) as page:
+        made = record(0, "RUNNING")
+        page.begin([made])
+        page.click(f'[data-run="{made.run_id}"]')
+        page.progress(made.run_id, "62%", 62, 42)
+        assert page.axe(script) == []

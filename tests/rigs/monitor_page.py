@@ -229,6 +229,16 @@ class MonitorPage(WidgetPage):
             message["rows"] = rows.pack([rows.of_record(r) for r in fresh])
         self.tell(message)
 
+    def progress(self, run: str, said: str, done: int | None, left: float | None = None) -> None:
+        """Tells how far a program is."""
+        self.number += 1
+        until = None if left is None else time.time() + left
+        row = {"progress": said, "done": done, "doing": "training" if said else "", "until": until}
+        made = rows.Rows({})
+        made.update({r.run_id: rows.of_record(r) for r in self.records})
+        counts = {"counts": made.count(), "total": len(made), "number": self.number}
+        self.tell({"kind": "changes", **counts, "changed": [[run, row]], "now": time.time()})
+
     def output(self, run: str, lines: Sequence[str], first: int = 0, **more: Any) -> None:
         """What a run says, from its line of that number on."""
         size = sum(len(line) + 1 for line in lines)

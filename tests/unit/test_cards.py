@@ -40,12 +40,17 @@ class Manager:
         self.cancelled: list[str] = []
         self.refuses = ""
         self.woken = 0
+        self.usual: float | None = None
 
     def record(self, run_id: str) -> RunRecord:
         """What is known of it."""
         if run_id not in self.known:
             raise RunNotFound(f"{run_id} is gone")
         return self.known[run_id]
+
+    def usual_time(self, record: RunRecord) -> float | None:
+        """What a test says."""
+        return self.usual
 
     def ended(self, run_id: str) -> bool:
         """Whether it has."""

@@ -83,7 +83,8 @@ def _page(card: Card) -> Page:
     page = Page(card_html(card))
     assert page.open == []
     assert page.names <= {"", "div", "span", "b", "code", "pre", "details", "summary"} | {
-        "style", "title", "class", "open", "role"
+        "style", "title", "class", "open", "role", "data-until", "data-seconds", "aria-label",
+        "aria-valuemin", "aria-valuemax", "aria-valuenow", "aria-valuetext",
     }  # fmt: skip
     return page
 

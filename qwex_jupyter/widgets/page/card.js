@@ -36,8 +36,9 @@ class LiveCard {
       if (event.key === "Escape") this.unask();
     } });
     this.note = h("div", { class: "note", role: "status" });
+    this.spoken = new Spoken();
     this.root = h("div", { class: "qwex-live", role: "group" },
-      h("div", { class: "row" }, this.card, this.cancel), this.question, this.note);
+      h("div", { class: "row" }, this.card, this.cancel), this.question, this.note, this.spoken.element);
     this.question.hidden = true;
     this.hide = h("style");
     el.append(this.hide, this.root);
@@ -139,6 +140,9 @@ class LiveCard {
     this.heard(message.now);
     this.root.classList.remove("silent");
     this.sayCancel();
+    const bar = this.card.querySelector(".qwex-bar");
+    const left = this.card.querySelector(".qwex-left")?.textContent ?? "";
+    if (bar) this.spoken.take("", Number(bar.getAttribute("aria-valuenow")), `${bar.getAttribute("aria-valuetext")}${left}`);
     if (this.state === "live") return;
     this.unask();
     if (this.state === "ended") {
@@ -169,7 +173,12 @@ class LiveCard {
     const now = Math.min(Date.now() / 1000 + this.skew, this.now + SILENT_AFTER);
     // Only then is it old, and worth a word as of when it is.
     this.root.classList.toggle("silent", now >= this.now + SILENT_AFTER);
-    setText(this.card.querySelector(".qwex-clock"), clock(Math.max(0, now - this.since), true));
+    const gone = Math.max(0, now - this.since);
+    setText(this.card.querySelector(".qwex-clock"), clock(gone, true));
+    const left = /** @type {HTMLElement | null} */ (this.card.querySelector(".qwex-left"));
+    setText(left, leftOf(Number(left?.dataset.until), now));
+    const usual = /** @type {HTMLElement | null} */ (this.card.querySelector(".qwex-usual"));
+    if (usual) usual.style.width = `${Math.min(100, 100 * gone / Number(usual.dataset.seconds))}%`;
   }
 
   /** @param {string} text */

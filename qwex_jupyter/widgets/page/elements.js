@@ -60,6 +60,34 @@ function clock(value, live = false) {
   return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
 }
 
+/** What is left of what will be done then, behind what is said of it; "" where that isn't known. @param {number | null} until @param {number} now */
+function leftOf(until, now) {
+  const left = Math.floor((until ?? 0) - now);
+  if (left < 1) return "";
+  const two = (/** @type {number} */ number) => String(number).padStart(2, "0");
+  const hours = Math.floor(left / 3600);
+  const minutes = Math.floor(left / 60) % 60;
+  return ` · ${hours ? `${hours}:${two(minutes)}` : minutes}:${two(left % 60)} left`;
+}
+
+/** Tells a screen reader how far something is: once for each tenth of it. */
+class Spoken {
+  constructor() {
+    this.element = h("div", { class: "qwex-spoken", role: "status" });
+    this.of = "";
+    this.tenth = 0;
+  }
+
+  /** @param {string} of What it is of. @param {number | null} done Of 100; null for not known. @param {string} text */
+  take(of, done, text) {
+    const tenth = Math.floor((done ?? 0) / 10);
+    const more = tenth > (this.of === of ? this.tenth : 0);
+    this.of = of;
+    this.tenth = tenth;
+    if (more) setText(this.element, text);
+  }
+}
+
 /** @param {number | null} value @param {number} now */
 function moment(value, now) {
   if (value == null) return "";
