@@ -24,8 +24,8 @@ TAIL = 16 * 1024
 _LINES = 2000
 # Stands in front of a line that overwrote others, as bars do.
 _OVERWRITTEN = "\r"
-# The weight of what tells why something failed.
-_WHY = 2
+# The weight of what tells why something failed, and of a line that is only the last.
+_WHY, _LAST = 2, -1
 # Shorter values of secrets stand in too many words by chance.
 _SECRET = 6
 
@@ -101,6 +101,8 @@ def of_output(
     hidden = _parts_of(secrets)
     errors, said = (_lines(text, script, hidden) for text in (stderr, stdout))
     found = _first_of(errors, said)
+    if found and otherwise and found.weight == _LAST and not _complains(found):
+        found = None
     line = found.line if found else 0
     words = found.words if found else ""
     if failed:
@@ -186,15 +188,14 @@ def _first_of(errors: list[str], said: list[str]) -> Said | None:
     if last and last.words.startswith("make: *** ["):
         return _before_make(errors, last)
     printed = said_in(said)
-    if printed and printed.weight == _WHY and not (last and not _is_talk(last.words)):
+    if printed and printed.weight == _WHY and not (last and _complains(last)):
         return printed
     if found and found.weight:
         return found
     if last and not _is_talk(last.words):
         return last
     told = _last(said)
-    complains = told and (told.line or re.search(_COMPLAINT, told.words))
-    return printed or found or (told if complains else None)
+    return printed or found or (told if told and _complains(told) else None)
 
 
 _COMPLAINT = (
@@ -210,6 +211,10 @@ _FOLLOWS = re.compile(
 # What a shell says before a complaint of its own: `cell.sh: line 3: `, in others `cell.sh: 3: `.
 _SHELL = rf"(?:\S{{1,200}}: )?{CELL}:(?: line)? ?(\d{{1,7}}):(?:\d+:)? ?(.*)"
 _KILLED = r"\d+ ([A-Z][a-z]+(?: \w+)?) +(?:\(core dumped\) +)?(\S.*)"
+
+
+def _complains(said: Said) -> bool:
+    return not _is_talk(said.words) and bool(said.line or re.search(_COMPLAINT, said.words))
 
 
 def _is_talk(words: str) -> bool:
@@ -236,12 +241,12 @@ def _last(lines: list[str]) -> Said | None:
 def _of_shell(text: str, at: int) -> Said:
     """A complaint of a shell without the path and the line, which are said behind it."""
     if traced := re.match(r"\++ (.*)", text):
-        return Said(f"`{traced[1]}` failed", 0, at)
+        return Said(f"`{traced[1]}` failed", 0, at, _LAST)
     if not (found := re.fullmatch(_SHELL, text)):
-        return Said(text, own_line(text), at)
+        return Said(text, own_line(text), at, _LAST)
     killed = re.fullmatch(_KILLED, found[2].strip())
     words = f"{killed[1]}: {' '.join(killed[2].split())}" if killed else found[2]
-    return Said(words, int(found[1]), at)
+    return Said(words, int(found[1]), at, _LAST)
 
 
 def _before_make(errors: list[str], last: Said) -> Said:
