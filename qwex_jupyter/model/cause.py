@@ -22,6 +22,8 @@ LENGTH = 120
 TAIL = 16 * 1024
 # And so many lines.
 _LINES = 2000
+# The line of the cell takes so much of it.
+_ROOM = 20
 # Stands in front of a line that overwrote others, as bars do.
 _OVERWRITTEN = "\r"
 # The weight of what tells why something failed, and of a line that is only the last.
@@ -107,7 +109,7 @@ def of_output(
     words = found.words if found else ""
     if failed:
         line, command = int(failed.get("line") or 0), " ".join(str(failed.get("command")).split())
-        words = _with_command(words, _masked(command, hidden), code)
+        words = _with_command(words or otherwise, _masked(command, hidden), code)
     words = words or otherwise or _last_of(errors, said, code, printed=printed)
     return fitted(words.replace(CELL, "cell"), line + script.above if script and line else 0)
 
@@ -129,12 +131,14 @@ def beyond(message: str, cause: str) -> str:
     first, rest = _first(message)
     bare = re.fullmatch(r"Exit code \d+(, and it printed nothing)?", first)
     missing = first.startswith("Exit code 127: ") and "not found" in cause
-    return rest if cause and (bare or missing or first.endswith(cause)) else message
+    # Behind it stand the command and the line of the cell.
+    said = cause and first.endswith(cause.partition(" · ")[0])
+    return rest if cause and (bare or missing or said) else message
 
 
 def tells_code(code: int | None, cause: str) -> bool:
     """Whether an exit code tells something: 0 and 1 don't, nor what the cause says already."""
-    return code not in (None, 0, 1) and not cause.startswith("exit code ")
+    return code not in (None, 0, 1) and f"exit code {code}" not in cause
 
 
 def fitted(words: str, line: int = 0) -> str:
@@ -259,14 +263,15 @@ def _before_make(errors: list[str], last: Said) -> Said:
 
 
 def _with_command(words: str, command: str, code: int | None) -> str:
-    """What was said, with the command that failed where that isn't named in it."""
+    """What was said, with the command that failed where that isn't named in it and has room."""
     name = command.split(" ")[0].rpartition("/")[2]
     if not words:
         returned = f" with exit code {code}" if tells_code(code, "") else ""
         return f"`{command}` failed{returned}"
     named = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words) is not None
     behind = f" · `{command if len(command) <= 40 else f'{command[:39]}…'}`"
-    return words if named else words[: LENGTH - len(behind) - 20] + behind
+    fits = len(words) + len(behind) <= LENGTH - _ROOM
+    return words + behind if fits and not named else words
 
 
 def _last_of(errors: list[str], said: list[str], code: int | None, *, printed: bool) -> str:

@@ -270,6 +270,21 @@ def test_cause_and_next_step_say_nothing_twice(
     assert RunRecord.from_json(record.to_json()) == record
 
 
+def test_a_command_stands_behind_what_is_known_of_a_number() -> None:
+    """What a shell's exit code means, and which command it was, are the cause of a quiet end."""
+    pipe = {"failed": {"line": 2, "command": "seq 100000 | head -1"}}
+    record = _ended(End(exit_code=141), stdout="1\n", evidence=pipe)
+    assert record.cause.startswith(
+        "in a pipe, a later command stopped reading early (like `| head`)"
+    )
+    assert record.cause.endswith(" · cell line 2")
+    assert record.next_step == "If that is fine, put `set +o pipefail` first"
+    grep = {"failed": {"line": 2, "command": "grep -q x a.txt"}}
+    record = _ended(End(exit_code=2), evidence=grep)
+    assert record.cause == "`grep -q x a.txt` failed with exit code 2 · cell line 2"
+    assert not record.tells_code
+
+
 def test_what_printed_nothing_says_so() -> None:
     """Without output the exit code is all there is, and how to see more is the next step."""
     record = _ended(End(exit_code=3), printed=False)
@@ -296,7 +311,7 @@ def test_an_end_is_written_whatever_breaks(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_secret_is_not_in_a_cause() -> None:
     """Values of secrets that are long enough are hidden, each line of one, wherever it is cut."""
     key = "-----BEGIN-----\nabcdefgh\n"
-    text = TRACEBACK.replace("division by zero", "hunter22 abcdefgh abc " + "x" * 70 + "hunter22")
+    text = TRACEBACK.replace("division by zero", "hunter22 abcdefgh abc " + "x" * 30 + "hunter22")
     failed = {"failed": {"line": 3, "command": "curl hunter22"}}
     record = _ended(
         End(exit_code=1), stderr=text, secrets=["hunter22", key, "abc"], evidence=failed
