@@ -359,7 +359,9 @@ def test_nothing_that_a_program_or_a_user_wrote_becomes_markup(status: RunStatus
     record = replace(
         DONE,
         status=status,
-        **dict.fromkeys(("command", "name", "message", "progress", "image", "runner"), EVIL),
+        **dict.fromkeys(
+            ("command", "name", "message", "cause", "image", "runner", "progress"), EVIL
+        ),
     )
     screen = Screen()
     screen.feed("stdout", EVIL.encode())
