@@ -208,6 +208,18 @@ def test_a_container_gets_the_words_that_ask_and_shows_those_of_the_user(tmp_pat
             }
 
 
+@pytest.mark.parametrize("name", [BASH_ENV, FAILED])
+def test_a_script_of_that_name_keeps_its_place(manager: RunManager, name: str) -> None:
+    """Where the script itself is called as one of our files, there is none of ours."""
+    run = manager.submit(spec_of("echo a; false", script_name=name), "local")
+    end(run)
+    assert (run.exit_code, run.logs()) == (1, "a\n")
+    assert Path(run.log.folder, name).read_text() == "\necho a; false"
+    spec = spec_of("false", image="x", script_name=name)
+    assert body.make_plan(spec, "r", "h")["asking"] == {}
+    assert manifest.make_plan(spec, "r", "h")["asking"] == {}
+
+
 @pytest.mark.parametrize("line", ["sh", "python", "bash -c x", "bash -l"])
 def test_a_container_of_another_program_gets_none(line: str) -> None:
     """Nothing of ours is in what is handed over then."""
