@@ -17,7 +17,7 @@ from qwex_jupyter.errors import QwexError
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.model.text import plain, without_secrets
 from qwex_jupyter.model.units import say_bytes, say_count
-from qwex_jupyter.system import libraries
+from qwex_jupyter.system import frontend, libraries
 
 # How long it waits for whoever doesn't answer. Seconds.
 _PATIENCE = 2.0
@@ -146,6 +146,8 @@ def _ask(manager: RunManager, name: str, lines: list[str]) -> None:
     try:
         for line in manager.runner(name).examine():
             lines.append(line)  # noqa: PERF402 - each as soon as it is known
+        if runners.promises(name, "ends_with_server") and (ends := frontend.ends_with_server()):
+            lines.append(f"    its runs end with {ends}, in which the notebook's server is")
     except QwexError as error:
         lines.append(f"    {error}" if lines else f"{_BAD} {name}  {error}")
     except Exception as error:  # noqa: BLE001 - a doctor who falls ill is of no use

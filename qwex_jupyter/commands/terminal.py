@@ -81,6 +81,13 @@ class Terminal(Verbs):
         """Its message names commands as a shell has them."""
         return replace(record, message=in_a_shell(record.message))
 
+    def _answer_end(self, record: RunRecord) -> None:
+        """Prints a record as JSON; without, says on stderr why the run didn't succeed."""
+        if self._json:
+            self.answer(record)
+        elif record.status.final and record.status is not RunStatus.SUCCEEDED:
+            self.note(" · ".join(self.worded(record).told), ours=False)
+
     def take(self, args: argparse.Namespace) -> None:
         """Takes ``--json``, and refuses the option that only a notebook has."""
         self._json = args.json
@@ -125,9 +132,8 @@ class Terminal(Verbs):
             if run.log.tail(STDOUT, 1) not in (b"", b"\n"):
                 pass_on([(STDOUT, b"\n")])  # the record is a line of its own
             self.answer(record)
-        elif record.status is not RunStatus.SUCCEEDED:
-            told = record if record.log_missing else record.below_its_output()
-            self.note(self.worded(told).sentence, ours=False)
+        else:
+            self._answer_end(record if record.log_missing else record.below_its_output())
         code = self._code(run)
         return 0 if args.no_raise_error else code
 
@@ -216,7 +222,7 @@ class Terminal(Verbs):
         with self._watching(run):
             self._pass_on(run.follow())
             self.wait_for(run, None)
-        self.answer(self.manager.tracker.record(run.run_id))
+        self._answer_end(self.manager.tracker.record(run.run_id))
         return self._code(run)
 
     def _pass_on(self, output: Iterable[tuple[str, bytes]]) -> None:
@@ -239,7 +245,7 @@ class Terminal(Verbs):
             except TimeoutError as error:
                 self.note(str(error), ours=False)
                 codes.append(NO_CODE)
-            self.answer(self.manager.tracker.record(run.run_id))
+            self._answer_end(self.manager.tracker.record(run.run_id))
         return next((code for code in codes if code), 0)
 
     def cancel(self, args: argparse.Namespace) -> None:

@@ -16,13 +16,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.facts import Fact
 from qwex_jupyter.errors import FactUnreadable
+from qwex_jupyter.model.cause import TAIL
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import End, RunStatus, Snapshot
 from qwex_jupyter.system import files, process
@@ -51,8 +52,6 @@ _LEASE = re.compile(r"log\.(\d+)\.json")
 _MOST_SPEC_BYTES = 28 * 1024 * 1024
 # The record of an end holds a command line and labels; launch and stop a few words.
 _RUN_BYTES, _FEW_BYTES = 16 * 1024, 4096
-# This many bytes of a run's output are read to say why it ended.
-_TAIL_BYTES = 4096
 _SEEN_KEYS = (
     "status", "reason", "message", "started_at", "observed_at", "progress", "backend_message",
     "uid",
@@ -210,8 +209,8 @@ class RunFolder(os.PathLike[str]):
         answer: Snapshot,
         stop: Mapping[str, Any] | None,
         *,
-        separate: bool = True,
         sync: bool = True,
+        secrets: Iterable[str] = (),
     ) -> None:
         """Links ``run.json``, the final record, unless somebody was first.
 
@@ -219,14 +218,17 @@ class RunFolder(os.PathLike[str]):
             spec_fact: The content of ``spec.json``.
             answer: The last observation; has an end.
             stop: What was asked for by ``stop.json``.
-            separate: stdout and stderr are two logs; otherwise stdout may say why it failed.
             sync: It survives a loss of power from the moment this returns.
+            secrets: Values that must not stand in what is said of its cause, where they are known.
         """
-        tail = self._tail("stderr")
-        if not (tail or separate):
-            tail = self._tail("stdout")
         record = RunRecord.submitted(spec_fact).concluded(
-            answer, stop, spec_fact["spec"], tail, printed=self._printed(answer)
+            answer,
+            stop,
+            spec_fact["spec"],
+            {stream: self._tail(stream) for stream in STREAMS},
+            folder=self.path,
+            printed=self._printed(answer),
+            secrets=secrets,
         )
         facts.link_once(self, RUN, record.to_json(), sync=sync)
 
@@ -279,11 +281,15 @@ class RunFolder(os.PathLike[str]):
             pass  # somebody was first, or it can only be read: who comes by later does it
 
     def _tail(self, stream: str) -> str:
-        """The last text of a stream, for the sentence that says why."""
+        """The last text of a stream, for the sentence that says why: in whole lines."""
         try:
             with open(os.open(self.log(stream), files.READ), "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-                return file.read(_TAIL_BYTES).decode("utf-8", "replace")
+                before = max(0, os.fstat(file.fileno()).st_size - TAIL)
+                file.seek(before)
+                data = file.read(TAIL)
+                cut = data.find(b"\n") + 1 if before else 0
+                text = data[cut:].decode("utf-8", "replace")
+                return f"…{text}" if before and not cut else text
         except OSError:
             return ""  # `logs` says why; here it is about what became of the run
 

@@ -123,13 +123,11 @@ def told_below(card: Card, shown: int) -> Card:
 
 
 def advice_on(card: Card) -> list[str]:
-    """What stands below the output: cause and next step, or how to stop it."""
+    """What stands below the output: the next step, or how to stop it."""
     record, log = card.record, card.log
     lines = []
     if record.status.final:
-        if record.message:
-            lines.append(f"{record.reason}: {record.message}" if record.reason else record.message)
-        lines += missing_of(record)
+        lines += [*filter(None, [record.next_step]), *missing_of(record)]
     else:
         said, share = doing(record)
         done = "" if share is None else f"{share}%"

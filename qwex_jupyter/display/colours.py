@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import html
 import re
+from bisect import bisect_left
+from functools import lru_cache
 
+from qwex_jupyter.display.links import link, linked
 from qwex_jupyter.model.text import ESCAPE
 
 SGR = re.compile(r"\x1b\[([0-9;:]{0,200})m")
 
-# Mid tones that can be read on white and on black.
+# Text that is less important than what stands beside it: of the text's own colour, so that it can
+# be read on each ground. Never within itself.
+QUIET = "opacity:0.75"
+# What isn't text (lines, bars, glyphs) has 3 : 1 on white, on grey of tables and on dark pages.
+LINE, WARN, FILLED = "#7a7f87", "#cf7920", "#1f7ad1"
+
+# Mid tones, as grounds; text that has none is made to be read on the page's, see `on_a_page`.
 _COLOURS = (
     "#6b7078",
     "#d63d36",
@@ -32,26 +41,33 @@ _COLOURS = (
 _GROUND = _COLOURS[0]
 # The least contrast of text that is read with ease (WCAG 2.2, 1.4.3).
 _CONTRAST = 4.5
+# How light a colour is that has 4.5 : 1 on white and 4.1 : 1 on #111: none has 4.5 on both, so the
+# colour of the page's text adds what is missing. So much is the program's own.
+_DARKEST, _LIGHTEST = 0.178, 0.1833
+_SHARE = "65%"
+_STEPS = 256
 
 
 def to_html(text: str) -> str:
-    """Cleaned text as HTML: escaped, its colours as spans with inline styles."""
-    parts: list[str] = []
+    """Cleaned text as HTML: escaped, colours as spans with inline styles, addresses as links."""
+    pieces: list[tuple[str, str]] = []
     style = _Style()
     at = 0
     for found in SGR.finditer(text):
-        _span(parts, text[at : found.start()], style)
+        pieces.append((ESCAPE.sub("", text[at : found.start()]), style.css()))
         style.apply(found[1])
         at = found.end()
-    _span(parts, text[at:], style)
+    pieces.append((ESCAPE.sub("", text[at:]), style.css()))
+    parts = []
+    for address, inner in linked(pieces):  # an address may change its colour on the way
+        shown = "".join(_span(piece, css) for piece, css in inner)
+        parts.append(link(address, shown) if address else shown)
     return "".join(parts)
 
 
-def _span(parts: list[str], text: str, style: _Style) -> None:
-    if text:
-        css = style.css()
-        safe = html.escape(ESCAPE.sub("", text), quote=True)
-        parts.append(f'<span style="{css}">{safe}</span>' if css else safe)
+def _span(text: str, css: str) -> str:
+    safe = html.escape(text, quote=True)
+    return f'<span style="{css}">{safe}</span>' if css and text else safe
 
 
 class _Style:
@@ -96,16 +112,34 @@ class _Style:
         words = []
         names = {1: "font-weight:bold", 2: "opacity:0.7", 3: "font-style:italic"}
         if ground:
-            colour = readable(colour, ground)
-            del names[2]  # it would make it faint
-        if colour:
-            words.append(f"color:{colour}")
-        if ground:
-            words.append(f"background-color:{ground}")
+            words += [f"color:{readable(colour, ground)}", f"background-color:{ground}"]
+        elif colour:
+            words.append(on_a_page(colour))
+        if colour or ground:
+            del names[2]  # it would be too faint
         words += [names[mark] for mark in sorted(self._marks & names.keys())]
         lines = {4: "underline", 9: "line-through"}
         drawn = " ".join(lines[mark] for mark in sorted(self._marks & lines.keys()))
         return ";".join([*words, f"text-decoration:{drawn}"] if drawn else words)
+
+
+@lru_cache(maxsize=2048)
+def on_a_page(colour: str) -> str:
+    """The style of text in a colour, or the nearest to it, on a page that may be light or dark.
+
+    A sanitiser, as of notebooks that aren't trusted, leaves the first of both.
+    """
+    dark = _light(colour) < _DARKEST
+
+    def mixed(step: int) -> str:
+        return _mixed(colour, "#ffffff" if dark else "#000000", step / _STEPS)
+
+    def does(step: int) -> bool:
+        light = _light(mixed(step))
+        return light >= _DARKEST if dark else light <= _LIGHTEST
+
+    made = mixed(bisect_left(range(_STEPS), True, key=does))
+    return f"color:{made};color:color-mix(in srgb,{made} {_SHARE},currentcolor)"
 
 
 def readable(colour: str, ground: str) -> str:

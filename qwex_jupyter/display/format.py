@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 
+from qwex_jupyter import runners
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.text import plain, short
@@ -22,6 +23,8 @@ GLYPHS = {
 # While one of these holds, what is shown is what was last seen.
 UNREACHABLE = (Reason.BACKEND_UNREACHABLE, Reason.HOST_UNREACHABLE)
 _SHARE = re.compile(r"([0-9]{1,3})%")
+# So much of a command stands beside a cause.
+_BESIDE = 60
 # An overrun below this is what a stop takes. Seconds.
 _WORTH_SAYING = 2.0
 
@@ -53,7 +56,7 @@ def facts_of(record: RunRecord, now: float, last_time: float | None = None) -> t
     ticks = last = ""
     if record.status.final:
         words.append(clock(record.duration()))
-        if record.exit_code is not None:
+        if record.tells_code:
             words.append(f"exit {record.exit_code}")
     else:
         ticks = clock(max(0.0, (now or record.observed_at) - since(record)), live=True)
@@ -63,11 +66,13 @@ def facts_of(record: RunRecord, now: float, last_time: float | None = None) -> t
 
 
 def one_line(record: RunRecord, now: float | None = None) -> str:
-    """A run in one line of text, as of now or of another moment."""
+    """A run in one line of text, as of now or of another moment; the cause stands before all."""
     glyph, _ = GLYPHS[record.status]
+    cause = f"{plain(record.cause)}   " if record.cause else ""
     name = f"{short(record.name)}  " if record.name else ""
+    command = short(record.command, _BESIDE if cause else 100)
     facts = "".join(facts_of(record, time.time() if now is None else now))
-    return f"{glyph} {record.status.lower()}  {name}{short(record.command)}   {facts}"
+    return f"{glyph} {record.status.lower()}  {cause}{name}{command}   {facts}"
 
 
 def as_of(record: RunRecord, now: float) -> str:
@@ -144,8 +149,8 @@ def table_text(records: Sequence[RunRecord], now: float) -> str:
 def details_text(record: RunRecord, spec_fact: dict[str, object], log_path: str) -> str:
     """Everything that is known of a run, one fact a line."""
     lines = [one_line(record)]
-    if record.message:
-        lines.append(f"  {record.message}")
+    if step := record.next_step:
+        lines.append(f"  {step}")
     lines += [f"  {line}" for line in missing_of(record)]
     pairs = details(record, log_path)
     width = max(len(name) for name in pairs)
@@ -177,8 +182,9 @@ def details(record: RunRecord, log_path: str) -> dict[str, str]:
         "cpu time": clock(record.cpu_time),
         "peak memory": say_bytes(record.peak_memory) if record.peak_memory else "",
         "image digest": record.image_digest,
-        "backend": record.identity,
-        "backend's id": record.uid,
+        # Front ends make a link of `local://...`, which leads nowhere.
+        "runs on": record.identity.replace("://", " ", 1),
+        runners.uid_is(record.runner): record.uid,
         "labels": ", ".join(f"{k}={v}" for k, v in record.labels.items()),
         "output": log_path,
     }
@@ -207,6 +213,6 @@ def still_running(record: RunRecord, now: float) -> str:
 def ended_meanwhile(record: RunRecord) -> str:
     """The line of what ended while no kernel showed it: its status, and why."""
     taken = clock(record.duration())
-    why = f": {record.reason}: {record.message}" if record.message else ""
-    said = f"{record.title} {record.status.lower()} meanwhile{taken and f' after {taken}'}{why}"
+    said = f"{record.title} {record.status.lower()} meanwhile{taken and f' after {taken}'}"
+    said += f": {record.cause}" if record.cause else ""
     return plain(f"{said.removesuffix('.')} · %qwex logs {record.handle}")

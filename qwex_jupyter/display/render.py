@@ -1,7 +1,8 @@
 """Cards to HTML: pure functions. All escaping of cards lives here.
 
 The HTML has to survive in a saved notebook, on a forge and under JupyterLab's sanitiser:
-inline styles only, and hex colours that can be read on white and on black.
+inline styles only. Text has the colour of the page's text, so that it can be read on each ground;
+a status is told by a glyph and a bar, whose colours have 3 : 1 on light and on dark.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from qwex_jupyter.display.card import (
     limit_of,
     told_below,
 )
-from qwex_jupyter.display.colours import to_html
+from qwex_jupyter.display.colours import FILLED, LINE, QUIET, WARN, to_html
 from qwex_jupyter.display.format import GLYPHS, UNREACHABLE, doing, facts_of, moment
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.text import plain, short
 from qwex_jupyter.model.units import say_bytes, say_count
 
-_MUTED, _WARN = "#7a7f87", "#cf7920"
 # What the HTML of one card may add to a saved notebook, and to the wire each time it is painted.
-_SAVED_BYTES, _LIVE_BYTES = 26_000, 8_000
+_SAVED_BYTES, _LIVE_BYTES = 26_000, 12_000
 _SMALL = "font-size:0.92em"
 _MONO = "font-family:monospace;line-height:1.35"
 _PRE = (
@@ -46,7 +47,7 @@ def card_html(card: Card) -> str:
     _, colour = GLYPHS[record.status]
     if record.status.final:
         shown = len(bounded(card.log.lines[-SAVED_LINES:], _SAVED_BYTES))
-        foot = _cause_html(told_below(card, shown))
+        foot = _advice_html(told_below(card, shown))
     else:
         foot = _foot_html(card)
     place = f" qwex-card-{card.place}" if card.place else ""
@@ -64,7 +65,6 @@ def _header_html(card: Card) -> str:
     The spaces between the parts are for front ends that drop the styles.
     """
     record = card.record
-    glyph, colour = GLYPHS[record.status]
     command = html.escape(short(record.command, 200), quote=True)
     name = html.escape(short(record.name))
     if name:
@@ -76,14 +76,14 @@ def _header_html(card: Card) -> str:
         ticks = f'<span class="qwex-clock">{ticks}</span>'
     return (
         '<div style="display:flex;gap:0 14px;flex-wrap:wrap;align-items:baseline">'
-        f'<span style="color:{colour};font-weight:bold;white-space:nowrap">'
-        f"{glyph} {record.status.lower()}</span> {name}"
+        f'<b style="white-space:nowrap">{status_html(record.status)}</b> '
+        f"{_cause_html(record)}{name}"
         # It takes the room that is left, and gives way before the facts do.
         '<code style="flex:1 1 14em;min-width:0;overflow:hidden;text-overflow:ellipsis;'
         f'white-space:nowrap;background:none;padding:0;{_MONO};{_SMALL}" title="{command}">'
         f"{command}</code> "
         # Names of images may be long: alone in its row it wraps.
-        f'<span style="color:{_MUTED};{_SMALL};margin-left:auto;word-break:break-word" '
+        f'<span style="{QUIET};{_SMALL};margin-left:auto;word-break:break-word" '
         f'title="{submitted}">{facts}{ticks}{last}</span></div>'
     )
 
@@ -93,7 +93,7 @@ def _log_html(card: Card) -> str:
     if not log.lines:
         pulls = record.reason == Reason.PULLING  # which is said below
         waits = not (record.status.final or card.compact or pulls)
-        quiet = f'<div style="color:{_MUTED};{_SMALL}">waiting for output…</div>'
+        quiet = f'<div style="{QUIET};{_SMALL}">waiting for output…</div>'
         return quiet if waits else ""
     if not record.status.final:
         return _newest_html(bounded(log.lines[-limit_of(card) :], _LIVE_BYTES), limit_of(card))
@@ -108,8 +108,7 @@ def _log_html(card: Card) -> str:
     summary = f"output: {count}{say_bytes(log.size)}{more}"
     opened = "" if record.status is RunStatus.SUCCEEDED else " open"
     return (
-        f'<details{opened}><summary style="color:{_MUTED};{_SMALL}">{summary}</summary>'
-        f"{newest}</details>"
+        f'<details{opened}><summary style="{QUIET};{_SMALL}">{summary}</summary>{newest}</details>'
     )
 
 
@@ -123,33 +122,30 @@ def _newest_html(lines: Sequence[str], rows: int, overflow: str = "hidden") -> s
     )
 
 
-def _cause_html(card: Card) -> str:
-    """Below the output of what has ended: the cause, then the next step."""
-    record = card.record
-    _, colour = GLYPHS[record.status]
+def _cause_html(record: RunRecord) -> str:
+    """Beside the status of what has ended: why; "" where there is nothing to say."""
+    if not record.cause:
+        return ""
     weight = "normal" if record.status is RunStatus.CANCELLED else "bold"
-    parts = []
-    for index, line in enumerate(advice_on(card)):
-        if index == 0 and record.message:
-            cause, stop, step = line.partition(". ")
-            parts.append(
-                f'<div style="margin-top:2px"><span style="color:{colour};font-weight:{weight}">'
-                f"{html.escape(cause + stop.strip())}</span> {_step_html(step)}</div>"
-            )
-        else:
-            parts.append(f'<div style="color:{_MUTED};{_SMALL}">{_step_html(line)}</div>')
-    return "".join(parts)
+    look = f"font-weight:{weight};word-break:break-word"
+    return f'<span style="{look}">{html.escape(plain(record.cause))}</span> '
+
+
+def _advice_html(card: Card) -> str:
+    """Below the output of what has ended: the next step, and what is missing."""
+    quiet = f"{QUIET};{_SMALL}"
+    return "".join(f'<div style="{quiet}">{_step_html(line)}</div>' for line in advice_on(card))
 
 
 def _foot_html(card: Card) -> str:
     """Below the output of what lives: what it waits for, how much there is, as of when."""
     why, share = doing(card.record)
     facts, _, when = advice_on(card)[-1].rpartition("as of ")
-    colour = f' style="color:{_WARN}"' if card.record.reason in UNREACHABLE else ""
-    waits = f"<div{colour}>{_step_html(plain(why))}</div>" if why else ""
+    mark = f'<span style="color:{WARN}">⚠</span> ' if card.record.reason in UNREACHABLE else ""
+    waits = f"<div>{mark}{_step_html(plain(why))}</div>" if why else ""
     return (
         f"{waits}{_bar_html(share)}"
-        f'<div style="display:flex;gap:0 14px;flex-wrap:wrap;color:{_MUTED};{_SMALL}">'
+        f'<div style="display:flex;gap:0 14px;flex-wrap:wrap;{QUIET};{_SMALL}">'
         f"<span>{_step_html(facts.removesuffix(' · '))}</span> "
         '<span class="qwex-as-of" style="margin-left:auto;white-space:nowrap">'
         f"as of {html.escape(when)}</span></div>"
@@ -162,9 +158,9 @@ def _bar_html(share: int | None) -> str:
         return ""
     return (
         '<div style="display:flex;gap:0 10px;align-items:center;max-width:30em">'
-        f'<div style="flex:1;border:1px solid {_MUTED};border-radius:4px;padding:1px">'
-        f'<div style="width:{share}%;height:5px;border-radius:2px;background:#1f7ad1"></div></div>'
-        f' <span style="color:{_MUTED};{_SMALL}">{share}%</span></div>'
+        f'<div style="flex:1;border:1px solid {LINE};border-radius:4px;padding:1px">'
+        f'<div style="width:{share}%;height:5px;border-radius:2px;background:{FILLED}"></div></div>'
+        f' <span style="{QUIET};{_SMALL}">{share}%</span></div>'
     )
 
 
@@ -176,6 +172,12 @@ def _step_html(text: str) -> str:
     return _COMMAND.sub(lambda found: f"{code}{found[0]}</code>", html.escape(text))
 
 
+def status_html(status: RunStatus) -> str:
+    """The glyph of a status in its colour, and its word in that of the text around it."""
+    glyph, colour = GLYPHS[status]
+    return f'<span style="color:{colour}">{glyph}</span> {status.lower()}'
+
+
 def note_html(text: str) -> str:
     """A quiet line."""
-    return f'<div style="color:{_MUTED};{_SMALL}">{_step_html(plain(text))}</div>'
+    return f'<div style="{QUIET};{_SMALL}">{_step_html(plain(text))}</div>'

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qwex_jupyter.display.format import GLYPHS, moment, table_text, took
+from qwex_jupyter.display.colours import QUIET
+from qwex_jupyter.display.format import moment, table_text, took
+from qwex_jupyter.display.render import status_html
 from qwex_jupyter.history import cache, columns
 from qwex_jupyter.history.columns import Words
 from qwex_jupyter.model.record import RunRecord
@@ -29,7 +31,6 @@ ROWS = 20
 # So much of a reason's sentence.
 _TEXT = 120
 
-_QUIET = "color:#7a7f87"
 _CELL = "text-align:left;padding:2px 12px 2px 0;border:0;vertical-align:top"
 _ONE_LINE = f"{_CELL};white-space:nowrap"
 _MONO = "font-family:monospace;font-size:0.92em;background:none;padding:0"
@@ -85,7 +86,7 @@ class Table:
         text = f"{self._sum} · as of {moment(self.now)}"
         return {
             "text/plain": text,
-            "text/html": f'<div style="{_QUIET};font-size:0.92em">{html.escape(text)}</div>',
+            "text/html": f'<div style="{QUIET};font-size:0.92em">{html.escape(text)}</div>',
         }
 
     def text(self) -> str:
@@ -99,7 +100,7 @@ class Table:
     def html(self) -> str:
         """For a notebook."""
         head = "".join(
-            f'<th style="{_ONE_LINE};{_QUIET};font-weight:normal">{word}</th>'
+            f'<th style="{_ONE_LINE};{QUIET};font-weight:normal">{word}</th>'
             for word in ("run", "status", "name", "runner", "time", "exit", "command")
         )
         rows = "".join(map(self._row, self.records))
@@ -109,7 +110,7 @@ class Table:
         return (
             f'<div class="tex2jax_ignore mathjax_ignore {name}" '
             f'style="max-width:100%;overflow:auto">{table if self.records else ""}'
-            f'<div style="{_QUIET};font-size:0.92em">{foot}</div></div>'
+            f'<div style="{QUIET};font-size:0.92em">{foot}</div></div>'
         )
 
     def bundle(self) -> dict[str, str]:
@@ -132,15 +133,11 @@ class Table:
         return [line, self.note] if self.note else [line]
 
     def _row(self, record: RunRecord) -> str:
-        glyph, colour = GLYPHS[record.status]
-        why = record.message if record.status is not RunStatus.SUCCEEDED else ""
+        why = record.cause or ("" if record.status.final else record.message)
         command = short(record.command, 70)
         cells = [
             (_ONE_LINE, f'<code style="{_MONO}">{html.escape(record.handle)}</code>'),
-            (
-                f"{_ONE_LINE};color:{colour}",
-                f"{glyph} {record.status.lower()}",
-            ),
+            (_ONE_LINE, status_html(record.status)),
             (_ONE_LINE, html.escape(short(record.name, 30))),
             (_ONE_LINE, html.escape(short(record.runner, 30))),
             (_ONE_LINE, took(record, self.now)),
@@ -148,7 +145,7 @@ class Table:
             (
                 _CELL,
                 f'<code style="{_MONO}">{html.escape(command)}</code>'
-                + (f'<div style="{_QUIET}">{html.escape(short(why, _TEXT))}</div>' if why else ""),
+                + (f'<div style="{QUIET}">{html.escape(short(why, _TEXT))}</div>' if why else ""),
             ),
         ]
         tds = "".join(f'<td style="{style}">{cell}</td>' for style, cell in cells)

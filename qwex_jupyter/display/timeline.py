@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # More bars than this can't be told apart; the newest are drawn.
 MOST = 60
-QUEUED = "#9aa1a9"
+QUEUED = "#858c94"
 # As all clocks that a person sees beside it.
 _AXIS = "local time"
 _COLOURS = {str(status): colour for status, (_, colour) in GLYPHS.items()}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 COLUMNS = (
-    *("handle", "name", "status", "exit_code", "duration", "runner", "image", "command"),
+    *("handle", "name", "status", "cause", "exit_code", "duration", "runner", "image", "command"),
     *("reason", "created_at", "started_at", "finished_at", "queued", "cpu_time"),
     *("peak_memory", "notebook", "git_commit", "labels", "observed_at", "message"),
 )

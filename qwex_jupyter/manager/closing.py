@@ -93,6 +93,8 @@ class Closing:
         patience: How long it waits for what.
         wake: Has what is due looked at now.
         end_seen: Set at each end: who waits for one in this process is told at once.
+        secrets: The values of secrets of runs that this process has submitted, which must not
+            stand in what is said of their ends.
     """
 
     history: RunHistory
@@ -103,6 +105,7 @@ class Closing:
     patience: Patience
     wake: Callable[[], None]
     end_seen: Flag = field(default_factory=Flag)
+    secrets: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def close_launch(self, run_id: str, why: str) -> bool:
         """Links ``launch.json`` as closed; whether nobody can start the run now."""
@@ -173,13 +176,15 @@ class Closing:
         stop: dict[str, Any] | None,
     ) -> None:
         """Links the final record, unless somebody was first."""
-        separate = sync = True
+        sync = True
         with suppress(RunnerUnavailable, SpecError):  # it may not be installed here any more
-            promises = declared(str(spec_fact["runner"])).promises
             # While the backend remembers the end, the sync may wait until the backend is freed.
-            separate, sync = promises.separate_streams, promises.writes_outcome
+            sync = declared(str(spec_fact["runner"])).promises.writes_outcome
+        # A later kernel knows those that its own environment has.
+        names = [name for name in spec_fact["spec"].get("secrets") or () if name in os.environ]
+        secrets = [*self.secrets.get(run_id, ()), *(os.environ[name] for name in names)]
         folder = self.history.folder(run_id)
-        folder.conclude(spec_fact, answer, stop, separate=separate, sync=sync)
+        folder.conclude(spec_fact, answer, stop, sync=sync, secrets=secrets)
         self._concluded(run_id)
 
     def _concluded(self, run_id: str) -> None:
@@ -208,6 +213,7 @@ class Closing:
                     self.schedule.forget(run_id)
                     self.backends.forget(run_id)
             self.observations.note(self.history.record(run_id))
+        self.secrets.pop(run_id, None)
         self.observations.forget(run_id)
         self.output.forget(run_id)
 

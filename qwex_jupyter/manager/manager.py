@@ -176,6 +176,9 @@ class RunManager:
 
     def _hand_over(self, made: Prepared) -> Run:
         runner = self.runner(made.runner, made.spec.options)
+        if not runner.promises.writes_outcome and (names := made.spec.secrets):
+            values = tuple(made.secrets[name] for name in names if name in made.secrets)
+            self.tracker.closing.secrets[made.run_id] = values
         prepared.hand_over(made, runner, self.history, self.tracker.closing.close_launch)
         self._loop.ensure(made.run_id)
         if not runner.promises.writes_outcome:

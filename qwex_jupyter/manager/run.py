@@ -75,6 +75,11 @@ class Run:
         return self.record.reason
 
     @property
+    def cause(self) -> str:
+        """What a headline says of its end where that is no success; "" otherwise."""
+        return self.record.cause
+
+    @property
     def message(self) -> str:
         """Cause and next step, one sentence."""
         return self.record.message
@@ -107,7 +112,7 @@ class Run:
         """
         record = self.manager.wait(self.run_id, timeout)
         if check and record.status is not RunStatus.SUCCEEDED:
-            raise RunFailed(self, "\n".join([record.sentence, *self.last_lines()]))
+            raise RunFailed(self, "\n".join([*record.told, *self.last_lines()]))
         return self
 
     def last_lines(self, count: int = 15) -> list[str]:

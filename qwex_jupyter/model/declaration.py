@@ -152,6 +152,7 @@ class Declaration:
             given to its constructor by these names, with an underscore for each dash.
         settings: What its constructor may ask for by ``setting(name)``. Their names are those of
             all runners: one that is another's already, or the package's own, is that one's.
+        uid_is: What the `uid` of its runs is, in the words of people.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Declaration:
     options: Mapping[str, Option | str] = field(default_factory=dict)
     target_options: frozenset[str] = frozenset()
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    uid_is: str = "its id there"
 
     def honours(self, option: str) -> bool:
         """Whether it does what an option says."""

@@ -7,16 +7,22 @@ Standard library only: the supervisor writes the final record.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from qwex_jupyter.model import cause as causes
+from qwex_jupyter.model.cause import Script
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
-from qwex_jupyter.model.verdict import ABOVE_SAYS_WHY, Verdict, conclude, last_lines_say_why
+from qwex_jupyter.model.verdict import Verdict, again, conclude, read_first
 
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 # The record keeps this much of a command line; spec.json has all of it.
 _COMMAND_LENGTH = 2000
+# So many characters of stderr are looked at for a known sentence.
+_TAIL = 4096
+# Of these the output tells more than the number does.
+_BY_NUMBER = (Reason.NON_ZERO_EXIT, Reason.SIGNALLED)
 
 
 def is_run_id(text: str) -> bool:
@@ -122,11 +128,29 @@ class RunRecord:
         return None if end is None else max(0.0, end - self.started_at)
 
     @property
+    def next_step(self) -> str:
+        """What its message says beyond its cause."""
+        return causes.beyond(self.message, self.cause)
+
+    @property
+    def told(self) -> list[str]:
+        """An end in two lines: the cause; which run that is, how it ended and the next step."""
+        word = f"{self.title} {self.status.lower()}"
+        if self.tells_code:
+            word += f", exit code {self.exit_code}"
+        return [*filter(None, [self.cause]), " · ".join(filter(None, [word, self.next_step]))]
+
+    @property
+    def tells_code(self) -> bool:
+        """Whether its exit code tells something that isn't told otherwise."""
+        return causes.tells_code(self.exit_code, self.cause)
+
+    @property
     def sentence(self) -> str:
-        """Status and cause in one line."""
-        word = f"{self.title} {self.status}"
-        reason = f" / {self.reason}" if self.reason else ""
-        return f"{word}{reason}: {self.message}" if self.message else word + reason
+        """Status, cause and next step in one line."""
+        word = f"{self.title} {self.status.lower()}"
+        said = ". ".join(filter(None, [self.cause, self.next_step]))
+        return f"{word}: {said}" if said else word
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-serialisable dict from which `from_json` makes an equal record."""
@@ -134,8 +158,8 @@ class RunRecord:
 
     def below_its_output(self) -> RunRecord:
         """This record as it is told where all of its output stands above."""
-        said = last_lines_say_why(self.handle)
-        return replace(self, message=self.message.replace(said, ABOVE_SAYS_WHY))
+        said = read_first(self.handle)
+        return replace(self, message=self.message.replace(said, again(self.handle)))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunRecord:
@@ -147,7 +171,10 @@ class RunRecord:
         try:
             known = {key: value[key] for key in _FIELDS if key in value}
             known.setdefault("backend_message", value.get("said", ""))  # what it was called before
-            known["status"] = RunStatus(known["status"])
+            status = known["status"] = RunStatus(known["status"])
+            if "cause" not in known and status.final and status is not RunStatus.SUCCEEDED:
+                # Written before there was one: its sentence is all that is known.
+                known["cause"] = causes.of_message(known.get("message") or "")
             record = cls(**known)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a run record: {error}") from error
@@ -216,20 +243,25 @@ class RunRecord:
         snapshot: Snapshot,
         stop: Mapping[str, Any] | None,
         spec: Mapping[str, Any],
-        tail: str = "",
+        output: Mapping[str, str] | None = None,
         *,
+        folder: str = "",
         printed: bool = True,
+        secrets: Iterable[str] = (),
     ) -> RunRecord:
-        """The final record: what `conclude` makes of the end in a snapshot.
+        """The final record: what `conclude` makes of the end in a snapshot, and its cause.
 
         Args:
             snapshot: The last observation; has an end.
             stop: The content of ``stop.json``, None when no stop was asked for.
             spec: What was asked, as it stands in ``spec.json``.
-            tail: The last text on stderr.
+            output: The last text on each stream.
+            folder: The folder of the run, in which its script lies.
             printed: There is output that may say why.
+            secrets: Values that must not stand in the cause.
         """
         assert snapshot.end is not None
+        output, failed = output or {}, snapshot.evidence.get("failed")
         about = {
             "handle": self.handle,
             "command": self.command,
@@ -237,11 +269,32 @@ class RunRecord:
             "start_timeout": spec.get("start_timeout"),
             "memory": (spec.get("resources") or {}).get("memory"),
             "peak_memory": snapshot.evidence.get("peak_memory"),
-            "tail": tail,
+            # Where both come as one, that is stdout.
+            "tail": (output.get("stderr") or output.get("stdout", ""))[-_TAIL:],
             "printed": printed,
+            "failed": bool(failed),
             "image": spec.get("image"),
         }
-        return self.ended(conclude(snapshot.end, stop, about), snapshot)
+        verdict = conclude(snapshot.end, stop, about)
+        ended = self.ended(verdict, snapshot)
+        if verdict.status is RunStatus.SUCCEEDED:
+            return ended
+        said = causes.of_message(verdict.message)
+        if verdict.reason in _BY_NUMBER:
+            try:
+                said = causes.of_output(
+                    output.get("stderr", ""),
+                    output.get("stdout", ""),
+                    verdict.exit_code,
+                    script=Script.of(spec, folder),
+                    failed=failed,
+                    secrets=secrets,
+                    printed=printed,
+                    otherwise=causes.of_number(verdict.message),
+                )
+            except Exception:  # noqa: BLE001 - an end is written down, whatever was printed
+                pass
+        return replace(ended, cause=said)
 
     @classmethod
     def unreadable(cls, run_id: str, why: str) -> RunRecord:
@@ -252,6 +305,7 @@ class RunRecord:
             status=RunStatus.LOST,
             reason=Reason.UNREADABLE,
             message=f"{why} The folder was left as it is; %qwex delete {run_id} removes it.",
+            cause=causes.of_message(why),
         )
 
 

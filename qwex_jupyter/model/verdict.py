@@ -41,7 +41,8 @@ def conclude(end: End, stop: Mapping[str, Any] | None, about: Mapping[str, Any])
         about: What the sentence is made with, each key optional: ``handle``, ``command``,
             ``timeout`` and ``start_timeout`` (seconds), ``memory`` and ``peak_memory``
             (bytes), ``tail`` (the last text on stderr), ``printed`` (False where it is known
-            that there is no output), ``image`` (in which it ran).
+            that there is no output), ``failed`` (which command of its script failed is known),
+            ``image`` (in which it ran).
     """
     code = end.exit_code
     if end.reason is Reason.NEVER_STARTED:
@@ -157,12 +158,21 @@ def _out_of_memory(about: Mapping[str, Any]) -> str:
     )
 
 
-def _read(about: Mapping[str, Any]) -> str:
+def read_first(handle: object) -> str:
     """The next step where its output may tell more."""
+    return f"Read %qwex logs {handle}, then {again(handle)}"
+
+
+def again(handle: object) -> str:
+    """The next step where its output is in sight, or there is none."""
+    return f"%qwex rerun {handle}"
+
+
+def _read(about: Mapping[str, Any]) -> str:
     handle = about.get("handle", "")
     if about.get("printed", True):
-        return f"Read %qwex logs {handle}, then %qwex rerun {handle}"
-    return f"It printed nothing. %qwex rerun {handle}"
+        return read_first(handle)
+    return f"It printed nothing. {again(handle)}"
 
 
 def _signalled(number: int, about: Mapping[str, Any]) -> str:
@@ -176,15 +186,6 @@ def _signalled(number: int, about: Mapping[str, Any]) -> str:
         "SIGPIPE": "It wrote to a pipe that nobody read any more (SIGPIPE)",
     }.get(name, f"Ended by {name}")
     return f"{what}. {_read(about)}"
-
-
-# The next step where all of the output is shown above, instead of `last_lines_say_why`.
-ABOVE_SAYS_WHY = "Its output above says why"
-
-
-def last_lines_say_why(handle: object) -> str:
-    """The next step where more was printed than is in sight."""
-    return f"Its last lines say why; all of them: %qwex logs {handle}"
 
 
 def _non_zero(code: int, about: Mapping[str, Any]) -> str:
@@ -212,9 +213,7 @@ def _non_zero(code: int, about: Mapping[str, Any]) -> str:
         if name == "SIGKILL":
             name += ", often for want of memory"
         return f"Exit code {code}: a command in it was ended by {name}. {_read(about)}"
-    if not about.get("printed", True):
-        return (
-            f"Exit code {code}. It printed nothing that says why: "
-            "in a shell script, set -x shows which command failed"
-        )
-    return f"Exit code {code}. {last_lines_say_why(handle)}"
+    if about.get("printed", True):
+        return f"Exit code {code}. {read_first(handle)}"
+    trace = "" if about.get("failed") else "In a shell script, set -x shows which command failed. "
+    return f"Exit code {code}, and it printed nothing. {trace}{again(handle)}"

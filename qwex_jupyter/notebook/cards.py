@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qwex_jupyter import runners
 from qwex_jupyter.disk import logs
 from qwex_jupyter.display.card import DETACHED_LINES, Card, LogView, log_view
 from qwex_jupyter.display.paths import short_lines
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.notebook.twin import Twin
-from qwex_jupyter.system import frontend
 from qwex_jupyter.system.background import Background
 from qwex_jupyter.system.flag import Flag
 from qwex_jupyter.system.threads import started
@@ -53,10 +51,7 @@ def cards_of(manager: RunManager) -> Cards:
 
 def note_of(run: Run) -> str:
     """What is to be known below the card of a run that nobody watches."""
-    note = f"%qwex attach {run.handle} · logs · cancel"
-    here = runners.promises(run.record.runner, "ends_with_server")
-    ends_with = frontend.ends_with_server() if here else ""
-    return f"{note} · it ends with {ends_with}" if ends_with else note
+    return f"watch it: %qwex attach {run.handle}, stop it: %qwex cancel {run.handle}"
 
 
 @dataclass

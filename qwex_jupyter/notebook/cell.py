@@ -12,6 +12,7 @@ from qwex_jupyter.disk.logs import STREAMS, Tail
 from qwex_jupyter.display import terminal
 from qwex_jupyter.display.paths import Pieces
 from qwex_jupyter.errors import QwexError, RunFailed, RunInterrupted, RunNotFound
+from qwex_jupyter.model.cause import of_message
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.text import plain
@@ -39,8 +40,8 @@ _STOP_PATIENCE = 1.0
 _CLOCK_PAUSE = 0.25
 # By how often the interrupt button was pressed.
 _STOP_NOTES = (
-    "stop with ■ (I, I)",
-    f"{STOPPING} ■ again to stop it at once",
+    "interrupt the kernel to stop it",
+    f"{STOPPING} interrupt again to stop it at once",
     "stopping at once…",
 )
 # Where the grace is the backend's own.
@@ -111,13 +112,12 @@ def foreground(
     told = _let_go(manager, run, view, note) and view.told
     if not check:
         return run
-    sentence = plain(record.sentence)
-    brief = _brief(record) if told else ""
+    brief = plain(_brief(record)) if told else ""
     if presses.count:
-        raise RunInterrupted(run, sentence, brief)
+        raise RunInterrupted(run, plain(record.sentence), brief)
     if record.status is not RunStatus.SUCCEEDED:
-        last = [] if told else [plain(line) for line in run.last_lines()]
-        raise RunFailed(run, "\n".join([sentence, *last]), brief)
+        last = [] if told else run.last_lines()
+        raise RunFailed(run, "\n".join(map(plain, [*record.told, *last])), brief)
     return run
 
 
@@ -215,11 +215,10 @@ def _watched(
 
 
 def _brief(record: RunRecord) -> str:
-    """What is left to say below a view that has told the cause."""
-    code = "" if record.exit_code is None else f", exit code {record.exit_code}"
-    if record.status is RunStatus.CANCELLED or not record.status.final:
+    """What is left to say below a view that has told which run it is, and the next step."""
+    if record.status is RunStatus.CANCELLED or not record.cause:
         return f"{record.title} {record.status}"
-    return f"{record.title} {record.status}{code} (cause above)"
+    return record.cause
 
 
 def _last_of(manager: RunManager, run: Run) -> RunRecord:
@@ -228,7 +227,7 @@ def _last_of(manager: RunManager, run: Run) -> RunRecord:
         return manager.tracker.record(run.run_id)
     except RunNotFound:
         why = "It was deleted while it was watched: its outcome isn't known."
-        return RunRecord(run.run_id, "", RunStatus.LOST, Reason.VANISHED, why)
+        return RunRecord(run.run_id, "", RunStatus.LOST, Reason.VANISHED, why, of_message(why))
 
 
 def attach(manager: RunManager, run: Run, view: View, *, only: str | None = None) -> Run:
@@ -240,7 +239,7 @@ def attach(manager: RunManager, run: Run, view: View, *, only: str | None = None
         view: Where it is shown.
         only: Of its output only this stream.
     """
-    note = "■ (I, I) ends only the watching"
+    note = "interrupting the kernel ends only the watching"
     if only:
         view.narrow(only)
     with held() as presses:

@@ -25,6 +25,7 @@ from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.prepared import Prepared
 from qwex_jupyter.manager.run import Run
 from qwex_jupyter.manager.submission import command_text
+from qwex_jupyter.model.cause import of_message
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.notebook import cards, cell, views, wait_table
@@ -231,4 +232,10 @@ def _goes_on(line: str) -> bool:
 
 def _not_started(asked: RunRecord, why: str) -> RunRecord:
     """The record of what never became a run."""
-    return replace(asked, status=RunStatus.FAILED, reason=Reason.NEVER_STARTED, message=why)
+    return replace(
+        asked,
+        status=RunStatus.FAILED,
+        reason=Reason.NEVER_STARTED,
+        message=why,
+        cause=of_message(why),
+    )

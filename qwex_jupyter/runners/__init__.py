@@ -103,6 +103,14 @@ def promises(name: str, promise: str) -> bool:
         return False
 
 
+def uid_is(name: str) -> str:
+    """What the `uid` of a run of that runner is, in words; of one that isn't here too."""
+    try:
+        return declared(name).uid_is
+    except (SpecError, RunnerUnavailable):
+        return Declaration.uid_is
+
+
 def honoured_by(option: str) -> list[str]:
     """The names of the runners that honour an option; of packages only where no other does."""
     for installed in (False, True):

@@ -45,9 +45,9 @@ def about(manager: RunManager, run_id: str) -> dict[str, Any]:
     return {
         "run": run_id,
         "title": plain(record.title),
-        "message": plain(record.message),
+        "message": plain(record.next_step),
         "facts": [[name, plain(value)] for name, value in facts.items()],
-        "asked": [[name, _say(spec.get(name))] for name in _ASKED if spec.get(name)],
+        "asked": [[name, said] for name in _ASKED if (said := _say(spec.get(name) or ""))],
         "script": plain(script[:_SCRIPT]) + ("\n…" if len(script) > _SCRIPT else ""),
         "said": plain(record.backend_message),
         "copy": [[label, text] for label, text in copies.items() if text],

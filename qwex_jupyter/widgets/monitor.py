@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _TABLE_EVERY = 15.0
 # The parts of its page, in the order in which they are joined: the last one is what is exported.
 _PARTS = (
-    *("elements.js", "colours.js", "output.js", "rows.js", "link.js", "grid.js", "details.js"),
-    *("pane.js", "monitor.js"),
+    *("elements.js", "links.js", "colours.js", "output.js", "rows.js", "link.js", "grid.js"),
+    *("details.js", "pane.js", "monitor.js"),
 )
 # So many runs are compared at once.
 _MOST_COMPARED = 6

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qwex_jupyter.history.columns import NO_NUMBER, Column, Columns, Words, names_of
+from qwex_jupyter.model.cause import beyond
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.text import plain
 
 # The names are those that monitor.js uses. Times are seconds since the epoch.
 FIELDS = (
-    *("run", "status", "reason", "name", "runner", "image", "created", "started", "took"),
+    *("run", "status", "reason", "cause", "name", "runner", "image", "created", "started", "took"),
     *("exit", "command", "notebook", "labels", "message", "progress", "seen"),
 )
 Row = tuple[Any, ...]
@@ -23,13 +24,16 @@ Row = tuple[Any, ...]
 # What a cell of the table can show, and a filter look at; the whole stands in the details.
 _TEXT = 300
 _RECORD_FIELDS = (
-    *("run_id", "status", "reason", "name", "runner", "image", "created_at", "started_at"),
+    *("run_id", "status", "reason", "cause", "name", "runner", "image", "created_at", "started_at"),
     *("finished_at", "elapsed", "exit_code", "command", "notebook", "labels", "message"),
     *("progress", "observed_at"),
 )
 # Fields in which many rows say the same.
 _REPEATED = frozenset(
-    ("status", "reason", "name", "runner", "image", "exit", "command", "notebook", "labels")
+    (
+        *("status", "reason", "cause", "name", "runner", "image", "exit", "command"),
+        *("notebook", "labels"),
+    )
 )
 _FINAL = frozenset(str(status) for status in RunStatus if status.final)
 # While one of these holds, the row says when it was last seen.
@@ -89,7 +93,7 @@ def _number(value: float) -> float | None:
 
 
 def _row(values: tuple[Any, ...]) -> Row:
-    (run_id, status, reason, name, runner, image, created, started, finished, elapsed, code,
+    (run_id, status, reason, cause, name, runner, image, created, started, finished, elapsed, code,
      command, notebook, labels, message, progress, observed) = values  # fmt: skip
     status, reason = str(status), str(reason)
     if elapsed is None and status in _FINAL and started is not None and finished is not None:
@@ -98,6 +102,7 @@ def _row(values: tuple[Any, ...]) -> Row:
         run_id,
         status,
         reason,
+        _text(cause),
         _text(name),
         runner,
         _text(image),
@@ -108,7 +113,7 @@ def _row(values: tuple[Any, ...]) -> Row:
         _text(command),
         _text(notebook),
         _text(" ".join(f"{key}={value}" for key, value in dict(labels).items())),
-        _text(message),
+        _text(beyond(message, cause)),
         _text(progress),
         _second(observed) if reason in _UNREACHABLE else None,
     )

@@ -140,7 +140,7 @@ def test_a_saved_notebook_has_the_card_alone(lab: Opener, jupyter: Jupyter) -> N
         assert again.size(1)["height"] < 70
     convert = [sys.executable, "-m", "nbconvert", "--to", "html", "--stdout", str(stranger)]
     done = subprocess.run(convert, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.count("✓ succeeded") == 1
+    assert done.stdout.count("✓</span> succeeded") == 1
     assert "widget-view" not in done.stdout
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
+from fetched import axe
+from judged import findings
 
 if TYPE_CHECKING:
-    from browser import Notebook
+    from browser import Jupyter, Notebook
 
 pytest_plugins = ["browser"]
 pytestmark = pytest.mark.browser
@@ -55,6 +58,43 @@ def test_find_looks_through_a_whole_log(lab: Opener) -> None:
     assert web.locator(".qwex-monitor .line").first.text_content() == "row 0"
     web.locator(".qwex-monitor .lines").press("G")
     web.locator(".qwex-monitor .line", has_text="row 99999").wait_for()
+
+
+SPEAKS = """%%qwex --name speaks
+printf 'go to https://example.org/\\033[31mred\\033[0m. \\033[33mYellow\\033[0m\\n'
+echo 'javascript:alert(1)'
+echo https://good.example@bad.example/ >&2
+exit 3"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("trusted", [True, False], ids=["own", "stranger"])
+def test_cards_can_be_read_and_lead_where_they_say(
+    lab: Opener, jupyter: Jupyter, trusted: bool, dark: bool
+) -> None:
+    """Links and colours of output are there and can be read, also where nobody trusts them."""
+    script, why = axe()
+    if script is None:
+        pytest.skip(why)
+    notebook = lab([LOAD, SPEAKS, "%%qwex --name fine\necho good"], dark=dark)
+    for cell in range(3):
+        notebook.run_cell(cell)
+    if not trusted:
+        # A signature is of the content, so one more cell makes it a notebook of somebody else.
+        path = jupyter.write("speaks.ipynb", [*notebook.save()["cells"], "x = 1"])
+        notebook = lab([], path=path, kernel=False, dark=dark)
+    notebook.until(1, "Yellow")
+    assert notebook.trusted(1) is trusted
+    (link,) = notebook.web.locator(".jp-OutputArea-output pre a:visible").all()
+    assert link.text_content() == "https://example.org/red"
+    looks = {name: link.get_attribute(name) for name in ("href", "target", "rel")}
+    assert looks["href"] == "https://example.org/red"
+    assert looks["target"] == "_blank"
+    assert "noopener" in looks["rel"]
+    wrong = findings(notebook.web, script, {"include": ".jp-OutputArea-output .tex2jax_ignore"})
+    if not trusted and dark:  # of a program's colours less is left, see `on_a_page`
+        wrong = [each for each in wrong if not re.search(r"<span.* contrast of 4\.[1-4]", each)]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

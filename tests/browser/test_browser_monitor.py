@@ -11,6 +11,7 @@ import fetched
 import old_kernel
 import pytest
 from converted import FORMATS, convert
+from judged import findings
 from monitor_page import many, put
 
 from qwex_jupyter.manager.manager import RunManager
@@ -149,19 +150,19 @@ def keep_busy(notebook: Notebook, cell: int) -> None:
 def test_a_failed_run_is_found_read_and_run_again_by_keys_alone(lab: Opener) -> None:
     """With the keyboard: filter, cause, output, rerun; the new run is at the keys and is read."""
     monitor = opened(lab([LOAD, FAILS, TICKS, "%qwex monitor"]), 3)
-    monitor.until_row("✗ failed NonZeroExit bad")
+    monitor.until_row("✗ failed the data set is empty bad")
     monitor.focus()
     monitor.press("/")
     monitor.web.keyboard.type("failed")
     monitor.press("ArrowDown", "Enter")
-    monitor.until(lambda: "NonZeroExit: Exit code 1." in monitor.text(".why"))
+    monitor.until(lambda: "the data set is empty. Read %qwex logs" in monitor.text(".why"))
     monitor.until(lambda: "reading\nthe data set is empty" in monitor.output())
     first = monitor.rows()[0]
     monitor.press("r")
     # The filter shows the new run as soon as it has failed too.
     monitor.until(lambda: len(monitor.rows()) == 2)
     assert monitor.rows()[1] == first
-    assert "✗ failed NonZeroExit bad" in monitor.rows()[0]
+    assert "✗ failed the data set is empty bad" in monitor.rows()[0]
     selected = monitor.web.locator(".qwex-monitor [aria-selected=true]")
     monitor.until(
         lambda: (
@@ -278,7 +279,7 @@ def test_a_page_that_is_loaded_anew_is_alive(lab: Opener) -> None:
     monitor = Shown(notebook)
     monitor.until_row("◐ running ticks")
     notebook.run_cell(3)
-    monitor.until_row("✗ failed NonZeroExit bad")
+    monitor.until_row("✗ failed the data set is empty bad")
     monitor.go_to("ticks")
     monitor.press("Enter")
     monitor.until(lambda: "tick" in monitor.output())
@@ -301,7 +302,7 @@ def test_a_restarted_kernel_is_told_and_one_key_brings_it_back(lab: Opener) -> N
     restarted(notebook, monitor)
     notebook.run_cell(0)
     notebook.run_cell(4)
-    monitor.until_row("✗ failed NonZeroExit bad")
+    monitor.until_row("✗ failed the data set is empty bad")
     monitor.go_to("ticks")
     monitor.press("c")
     monitor.until_row("⊘ cancelled ticks")
@@ -312,14 +313,14 @@ def test_a_saved_notebook_has_a_table_in_its_place(lab: Opener, jupyter: Jupyter
     """Without a kernel, trusted or not, the runs stand as a table; while it lives it isn't seen."""
     notebook = lab([LOAD, FAILS, "%qwex wait bad", "%qwex monitor"])
     monitor = opened(notebook, 3)
-    monitor.until_row("✗ failed NonZeroExit bad")
+    monitor.until_row("✗ failed the data set is empty bad")
     monitor.until(lambda: not notebook.web.locator(".qwex-table").is_visible())
     saved = notebook.save()
     assert len(str(saved["cells"][3])) < 8_000
     for how in FORMATS:
         text = convert(saved, how)
         assert "✗ failed" in text
-        assert "Exit code 1." in text
+        assert "the data set is empty" in text
         assert re.search(r"1 run · 1 failed · as of 20\d\d-", text)
     stranger = jupyter.write("strange-monitor.ipynb", [*saved["cells"], "x = 1"])
     for path, trusted in ((notebook.path, True), (stranger, False)):
@@ -327,7 +328,7 @@ def test_a_saved_notebook_has_a_table_in_its_place(lab: Opener, jupyter: Jupyter
         assert again.trusted(3) is trusted
         shown = again.until(3, "✗ failed")
         assert re.search(r"1 run · 1 failed · as of 20\d\d-", shown)
-        assert "Exit code 1." in shown
+        assert "the data set is empty" in shown
         again.web.locator(".qwex-table").wait_for(state="visible")
 
 
@@ -369,7 +370,7 @@ def test_in_the_dark_it_can_be_read(request: pytest.FixtureRequest, kind: str) -
     """In the dark theme nothing in table, details and output is faint, and axe finds nothing."""
     notebook = request.getfixturevalue(kind)([LOAD, FAILS, TICKS, "%qwex monitor"], dark=True)
     monitor = opened(notebook, 3)
-    monitor.until_row("✗ failed NonZeroExit bad")
+    monitor.until_row("✗ failed the data set is empty bad")
     monitor.click_row("bad")
     monitor.until(lambda: "the data set is empty" in monitor.output())
     faint = {k: v for k, v in notebook.contrast(3).items() if v < 4.5}
@@ -378,9 +379,7 @@ def test_in_the_dark_it_can_be_read(request: pytest.FixtureRequest, kind: str) -
     script, why = fetched.axe()
     if script is None:
         pytest.skip(why)
-    notebook.web.evaluate(script.read_text())
-    found = notebook.web.evaluate("() => axe.run('.qwex-monitor').then(r => r.violations)")
-    assert [each["id"] for each in found] == []
+    assert findings(notebook.web, script, {"include": ".qwex-monitor"}) == []
 
 
 def test_notebook_7_shows_output_live_and_cancels(notebook7: Opener) -> None:
@@ -401,7 +400,7 @@ def test_notebook_7_brings_it_back_after_a_restart(notebook7: Opener) -> None:
     """In Notebook 7 a restart is told, and Enter brings the monitor back."""
     notebook = notebook7([LOAD, FAILS, "%qwex monitor"])
     monitor = opened(notebook, 2)
-    monitor.until_row("✗ failed NonZeroExit bad")
+    monitor.until_row("✗ failed the data set is empty bad")
     restarted(notebook, monitor)
     monitor.go_to("bad")
     monitor.press("r")

@@ -52,13 +52,11 @@ def _about(page: MonitorPage, *runs: str, **more: Any) -> None:
 
 @pytest.mark.tier("quick")
 def test_a_row_says_what_is_known_of_a_run(page: MonitorPage) -> None:
-    """A row has handle, status with its reason, name, runner, times, exit code and command."""
-    made = record(
-        0, "FAILED", name="train", reason="OutOfMemory", message="Killed.", image="python:3.12"
-    )
+    """A row has handle, status with its cause, name, runner, times, exit code and command."""
+    made = record(0, "FAILED", name="train", cause="Killed", message="Killed.", image="python:3.12")
     row = page.begin([made]).table()[0]
     assert row["run"] == made.handle
-    assert row["status"] == "✗ failed OutOfMemory"
+    assert row["status"] == "✗ failed Killed"
     assert (row["name"], row["runner"], row["image"]) == ("train", "local", "python:3.12")
     assert (row["time"], row["exit"], row["command"]) == ("2s", "1", "python train.py --seed 0")
     assert page.text(".count") == "1 run"
@@ -381,7 +379,7 @@ def test_a_run_has_one_duration(page: MonitorPage, lengths: list[float]) -> None
     said = []
     for one in records:
         text = one_line(one)
-        assert text.endswith(f" · {took(one, BEGAN)} · exit 0")
+        assert text.endswith(f" · {took(one, BEGAN)}")
         assert f"  {took(one, BEGAN)} " in table_text([one], BEGAN)
         said.append(took(one, BEGAN))
     assert page.column("time") == said[::-1]
@@ -539,7 +537,7 @@ def test_a_name_stands_in_one_line_beside_what_it_means(page: MonitorPage, width
         LISTS,
     )
     page.click("[role=row][data-run]")
-    names = ("cpu time", "peak memory", "image digest", "backend's id", "git commit")
+    names = ("cpu time", "peak memory", "image digest", "container id", "git commit")
     _about(page, page.cursor(), facts=[[name, "sha256:" + "0" * 64] for name in names])
     page.click("summary")
     page.click("[aria-label=Keys]")
@@ -577,14 +575,19 @@ def test_a_rerun_is_selected_when_it_comes(page: MonitorPage) -> None:
 def test_the_cause_is_read_at_once(page: MonitorPage) -> None:
     """Selecting a failed run shows its cause and next step without an answer of the kernel."""
     made = record(
-        *(0, "FAILED"), reason="OutOfMemory", message="Killed for memory. Try %qwex rerun x."
+        *(0, "FAILED"),
+        reason="OutOfMemory",
+        cause="Killed for memory",
+        message="Killed for memory. Try %qwex rerun x.",
     )
     page.begin([made])
     page.web.evaluate("() => { window.busy = true; }")
     page.click("[role=row][data-run]")
-    assert page.text(".why") == "OutOfMemory: Killed for memory. Try %qwex rerun x."
+    assert page.text(".why") == "Killed for memory. Try %qwex rerun x."
     assert "✗ failed" in page.text(".title")
-    assert "exit 1" in page.text(".title")
+    assert "exit" not in page.text(".title")  # 1 tells nothing
+    page.change(replace(made, exit_code=137))
+    assert "exit 137" in page.text(".title")
 
 
 def test_a_busy_kernel_is_told_and_forgotten(page: MonitorPage) -> None:
@@ -598,7 +601,7 @@ def test_a_busy_kernel_is_told_and_forgotten(page: MonitorPage) -> None:
     page.pass_time(1)
     assert page.shows(".banner:not(.question)")
     assert "The kernel is busy" in page.text(".banner:not(.question)")
-    assert "■" in page.text(".banner:not(.question)")
+    assert "Interrupt the kernel" in page.text(".banner:not(.question)")
     for wish in page.web.evaluate("() => window.sent"):
         page.tell({"kind": "ack", "number": wish["number"]})
     assert not page.shows(".banner:not(.question)")
@@ -877,6 +880,27 @@ def test_it_fits_where_it_is(chromium: Any, width: int) -> None:
         assert (seen == narrow) is (width < 620)
 
 
+@pytest.mark.parametrize("width", [1400, 700])
+def test_what_is_the_same_in_all_rows_is_said_once(chromium: Any, width: int) -> None:
+    """The runner that all runs have stands above the table, and its room is the command's."""
+    with monitor_page.monitor_page(chromium, width=width) as page:
+        one = record(0, "RUNNING")
+        page.begin([one, record(1)])
+
+        def room() -> float:
+            box = page.web.locator("[role=row][data-run] .command").first.bounding_box()
+            return float(box["width"]) if box else 0.0
+
+        assert not page.shows("[role=columnheader].runner")
+        assert "all local" in page.text(".tools")
+        before = room()
+        assert before > (600 if width > 1000 else 120)
+        page.change(replace(record(2), runner="k8s"))
+        assert page.shows("[role=columnheader].runner")
+        assert "all" not in page.text(".tools").split()
+        assert room() < before
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing(chromium: Any, dark: bool) -> None:
     """Axe has no finding: table, details, output in colours, question, keys, empty state."""
@@ -988,13 +1012,13 @@ def test_a_whole_that_says_something_else_reaches_the_rows(page: MonitorPage) ->
     page.click("[role=row][data-run]")
     page.press("Escape")
     page.click("[role=row][data-run]")
-    failed = record(0, "FAILED", reason="OutOfMemory", message="Killed.")
+    failed = record(0, "FAILED", cause="Killed", message="Killed. Try again.")
     failed = replace(failed, run_id=waits.run_id)
     page.tell({"kind": "whole", **monitor_page.whole([failed], number=5)})
-    assert page.column("status") == ["✗ failed OutOfMemory"]
+    assert page.column("status") == ["✗ failed Killed"]
     assert page.column("exit") == ["1"]
     assert "✗ failed" in page.text(".title")
-    assert page.text(".why") == "OutOfMemory: Killed."
+    assert page.text(".why") == "Killed. Try again."
 
 
 def _rerun_under_a_filter(page: MonitorPage) -> tuple[Any, Any]:
@@ -1223,15 +1247,15 @@ def test_who_says_no_has_done_nothing(page: MonitorPage) -> None:
 
 
 def test_tooltips_say_the_whole(page: MonitorPage) -> None:
-    """Over a row stand the run id, the reason's sentence, and start and submit in UTC."""
-    made = record(0, "FAILED", reason="OutOfMemory", message="Killed for memory.", image="i:1")
+    """Over a row stand the run id, cause and next step, and start and submit in UTC."""
+    made = record(0, "FAILED", cause="Killed", message="Killed. Try again.", image="i:1")
     page.begin([made, record(1, "PENDING", reason="Pulling", progress="40 of 90 MB")])
 
     def over(column: str, row: int = 1) -> str:
         return str(page.web.get_attribute(f"[data-run] >> nth={row} >> .{column}", "title"))
 
     assert over("run") == made.run_id
-    assert over("status") == "OutOfMemory: Killed for memory."
+    assert over("status") == "Killed. Try again."
     assert (over("image"), over("command")) == ("i:1", made.command)
     assert over("started") == "2026-09-21 14:13:20 UTC"
     assert over("started", 0) == "submitted 2026-09-21 14:13:21 UTC"

@@ -8,9 +8,11 @@ from typing import Any
 
 import monitor_page
 import pytest
+from link_cases import CASES
 from monitor_page import MonitorPage, record
 
 from qwex_jupyter.display.colours import to_html
+from qwex_jupyter.model.text import plain
 
 pytest_plugins = ["browser"]
 pytestmark = pytest.mark.browser
@@ -46,6 +48,33 @@ def test_grounds_of_the_page_can_be_read(page: MonitorPage, theme: str) -> None:
         css = dict(re.findall(r"([a-z-]+):(#\w+)", to_html(line)))
         wanted = [_rgb(css[name]) for name in ("color", "background-color")]
         assert looks == [*wanted, "1"], repr(line)
+
+
+def test_addresses_are_links_as_in_cards(page: MonitorPage) -> None:
+    """The same addresses as in a card are links, to what they say, and the lines stay the same."""
+    page.begin([record(0, "RUNNING")])
+    page.click("[role=row][data-run]")
+    page.output(page.cursor(), list(CASES))
+    found = page.web.evaluate(
+        "() => [...document.querySelectorAll('.lines .line')].map(line => [line.textContent,"
+        " [...line.querySelectorAll('a')].map(a => [a.textContent, a.getAttribute('href'),"
+        " a.rel, a.target, a.dataset.lmSuppressShortcuts])])"
+    )
+    rest = ["noopener noreferrer", "_blank", "true"]
+    for (line, addresses), (text, links) in zip(CASES.items(), found, strict=True):
+        assert text == plain(line)
+        assert links == [[address, address, *rest] for address in addresses], line
+
+
+def test_a_link_that_is_still_written_grows(page: MonitorPage) -> None:
+    """The address of an unfinished line is what the line has by now."""
+    page.begin([record(0, "RUNNING")])
+    page.click("[role=row][data-run]")
+    for text in ("https://a.org/b", "https://a.org/b/c d"):
+        page.output(page.cursor(), [text])
+    assert page.web.locator(".lines a").evaluate_all("all => all.map(a => a.href)") == [
+        "https://a.org/b/c"
+    ]
 
 
 def _rgb(colour: str) -> str:

@@ -30,34 +30,38 @@ def plain(message: dict[str, Any]) -> str:
     return str(message["content"].get("data", {}).get("text/plain"))
 
 
-# Line and body; what stands in the card; what the error below it says.
+# Line and body; the cause, in the card's first line and in the error; the next step.
 FAILURES: Mapping[str, tuple[str, str, str]] = {
-    "exit code": (f"%%qwex --image={BUSYBOX}\nexit 3", "NonZeroExit: Exit code 3.", "exit code 3"),
+    "exit code": (
+        f"%%qwex --image={BUSYBOX}\nexit 3",
+        "exit code 3, printed nothing",
+        "%qwex rerun",
+    ),
     "not found in a shell": (
         f"%%qwex --image={BUSYBOX}\nnosuchthing",
-        "the command 'nosuchthing' was not found. Install it, or name an --image that has it",
-        "exit code 127",
+        "nosuchthing: not found · cell line ",
+        "Install it, or name an --image that has it",
     ),
     "no such interpreter": (
         f"%%qwex --image={BUSYBOX} nosuchthing\nx",
-        f"CommandNotFound: 'nosuchthing' can't be run in {BUSYBOX}: it isn't in the image",
-        "FAILED",
+        f"'nosuchthing' can't be run in {BUSYBOX}: it isn't in the image",
+        "",
     ),
     "no such command": (
         f"%qwex run --image={BUSYBOX} nosuchthing",
-        f"CommandNotFound: 'nosuchthing' can't be run in {BUSYBOX}: it isn't in the image",
-        "FAILED",
+        f"'nosuchthing' can't be run in {BUSYBOX}: it isn't in the image",
+        "",
     ),
     "memory": (
         # What listens for memory that runs out does so only a moment after the program began.
         f"%%qwex --image={PYTHON} --memory 64m python\nimport time\ntime.sleep(1)\nx = [0] * 10**9",
-        "OutOfMemory: Killed for memory: used 64 MiB of the 64 MiB allowed. Try %qwex rerun",
-        "exit code 137",
+        "Killed for memory: used 64 MiB of the 64 MiB allowed",
+        "Try %qwex rerun",
     ),
     "timeout": (
         f"%%qwex --image={BUSYBOX} --timeout 1\nsleep 1000",
-        "TimedOut: Stopped after its timeout of 1s. Try %qwex rerun",
-        "FAILED",
+        "Stopped after its timeout of 1s",
+        "Try %qwex rerun",
     ),
 }
 
@@ -68,8 +72,7 @@ class CellContract:
     Attributes:
         runner: The name of its runner.
         chosen: What has a cell with an image go there, in a kernel with no settings.
-        failures: Failures of its own, beside `FAILURES`: line and body; what stands in the card;
-            what the error below it says.
+        failures: Failures of its own, beside `FAILURES`: line and body; the cause; the next step.
         mistakes: Line and body; the one line that comes instead of a card.
         absent: Variables that lead to no backend, with ``HERE`` for a folder that has a file
             ``broken``; what is said then; what else a cell says.
@@ -93,12 +96,12 @@ class CellContract:
 
     @pytest.mark.tier("quick")
     def test_a_cell_runs_in_an_image(self, k: Kernel) -> None:
-        """A cell in an image shows its output, the image, the runner and the exit code."""
+        """A cell in an image shows its output, the image and the runner."""
         cell = k.run(
             f"%%qwex --image={PYTHON} -e WHO=you python\nimport os\nprint('for', os.environ['WHO'])"
         )
-        card = rf"✓ succeeded .* {self.runner} · {PYTHON} · \w{{6}} · .*s · exit 0"
-        assert re.search(card, cell.text)
+        card = rf"✓ succeeded .* {self.runner} · {PYTHON} · \w{{6}} · .*s$"
+        assert re.search(card, cell.text.split("\n")[0])
         assert "\n  for you" in cell.text
         assert "for you" in cell.html
         assert cell.status == "ok"
@@ -106,13 +109,13 @@ class CellContract:
     def test_a_failure_is_a_cause_and_a_next_step(
         self, k: Kernel, failure: tuple[str, str, str]
     ) -> None:
-        """What goes wrong stands in the card in a sentence, and no traceback follows."""
-        source, told, below = failure
+        """What goes wrong stands first, in card and error alike, and no traceback follows."""
+        source, cause, step = failure
         cell = k.run(source)
-        assert "✗ failed" in cell.text
-        assert told in cell.text
-        assert re.fullmatch(r"RunFailed: \w{6} FAILED.*\(cause above\)", one_sentence(cell))
-        assert below in cell.error
+        told = one_sentence(cell).removeprefix("RunFailed: ")
+        assert cause in told
+        assert f"✗ failed  {told}   " in cell.text
+        assert step in cell.text
         assert cell.text.count("\n") <= 4
 
     def test_a_mistake_is_one_line(self, k: Kernel, mistake: tuple[str, str]) -> None:

@@ -158,7 +158,7 @@ def test_a_terminal_without_our_glyphs(tmp_path: Path) -> None:
     assert (tmp_path / "behind").exists(), done.stdout
     assert "? succeeded  echo hi" in done.stdout
     assert "h?\n" in done.stdout
-    assert "Exit code 4" in done.stdout
+    assert "failed  exit code 4, printed nothing" in done.stdout
 
 
 # A display that fails.
@@ -223,7 +223,7 @@ def test_a_display_that_can_t_even_end_is_told_of(
     run = manager.submit(sh("exit 3"))
     view = _Broken("finish", RuntimeError("of a front end"))
     if watch is follow.foreground:
-        with pytest.raises(RunFailed, match="Exit code 3"):
+        with pytest.raises(RunFailed, match=r"^exit code 3, printed nothing\n"):
             watch(manager, run, view)
     else:
         assert watch(manager, run, view) is run

@@ -27,7 +27,7 @@ Mount = Callable[[str], Path]
 READING = [
     (("runs",), 0, "NonZeroExit"),
     (("runs", "--json"), 0, '"exit_code": 3'),
-    (("show", "first"), 0, "Exit code 3"),
+    (("show", "first"), 0, "exit code 3, last line: kept"),
     (("logs", "first"), 0, "kept\n"),
     (("logs", "-f", "first"), 0, "kept\n"),
     (("attach", "first"), 3, "kept\n"),

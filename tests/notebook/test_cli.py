@@ -288,7 +288,8 @@ def test_options_come_from_the_environment(env: dict[str, str]) -> None:
     more = {**env, "QWEX_TIMEOUT": "0.2s", "QWEX_GRACE": "0"}
     done = qwex(more, "run", "--quiet", "sleep", "600")
     assert done.returncode != 0
-    assert b"Stopped after its timeout of 0.2s. Try qwex rerun" in done.stderr
+    assert done.stderr.startswith(b"qwex: Stopped after its timeout of 0.2s ")
+    assert b"Try qwex rerun" in done.stderr
     assert qwex(more, "run", "--quiet", "--timeout", "1h", "sleep", "0.4").returncode == 0
 
 
@@ -318,6 +319,22 @@ def test_prune_lists_and_then_deletes(env: dict[str, str]) -> None:
     end_runs(own)
 
 
+def test_who_waits_is_told_the_cause(env: dict[str, str]) -> None:
+    """``run``, ``wait``, ``attach`` and ``show`` say the same words of a failure, first of all."""
+    own = {**env, "QWEX_HOME": env["QWEX_HOME"] + "-causes"}
+    script = ("python3", "-c", "{}['lr']")
+    cause = "KeyError: 'lr'"
+    done = qwex(own, "run", "--name", "bad", *script)
+    handle = json.loads(qwex(own, "show", "bad", "--json").stdout)["handle"]
+    end = f"qwex: {cause} · bad ({handle}) failed · "
+    assert done.stderr.decode().endswith(f"{end}qwex rerun {handle}\n")
+    for verb in ("wait", "attach"):
+        said = qwex(own, verb, "bad").stderr.decode()
+        assert said.endswith(f"{end}Read qwex logs {handle}, then qwex rerun {handle}\n"), verb
+    assert qwex(own, "show", "bad").stdout.decode().startswith(f"✗ failed  {cause}   bad  python3 ")
+    assert json.loads(qwex(own, "wait", "bad", "--json").stdout)["cause"] == cause
+
+
 def test_what_a_user_wrote_is_said_as_it_is(env: dict[str, str]) -> None:
     """Commands of ours are named as a shell has them, and a script that names such stays."""
     own = {**env, "QWEX_HOME": env["QWEX_HOME"] + "-words"}
@@ -326,7 +343,8 @@ def test_what_a_user_wrote_is_said_as_it_is(env: dict[str, str]) -> None:
     assert done.stdout == b"write %%qwex? or %qwex logs\n"
     handle = json.loads(qwex(own, "show", "words", "--json").stdout)["handle"]
     shown = qwex(own, "show", "words").stdout.decode()
-    assert f"Its last lines say why; all of them: qwex logs {handle}\n" in shown
+    assert f"Read qwex logs {handle}, then qwex rerun {handle}\n" in shown
+    assert shown.startswith("✗ failed  exit code 3, last line: write %%qwex? or %qwex logs ")
     assert shown.count(script) == 2  # in the first line, and as the command
     assert qwex(own, "logs", "words").stdout == done.stdout
     assert script in qwex(own, "prune").stdout.decode()

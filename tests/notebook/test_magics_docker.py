@@ -94,23 +94,23 @@ class TestCells(CellContract):
     failures: ClassVar = {
         "image that may not be pulled": (
             "%%qwex --image=qwex-test/none:1 --pull never\ntrue",
-            "ImageNotFound: The engine doesn't have qwex-test/none:1, and --pull=never forbids",
-            "FAILED",
+            "The engine doesn't have qwex-test/none:1, and --pull=never forbids",
+            "",
         ),
         "image that can't be pulled": (
             "%%qwex --image=127.0.0.1:1/none:1\ntrue",
-            "ImagePullFailed: 127.0.0.1:1/none:1 could not be pulled: ",
-            "FAILED",
+            "127.0.0.1:1/none:1 could not be pulled: ",
+            "",
         ),
         "GPUs": (
             f"%%qwex --image={BUSYBOX} --gpus 1\ntrue",
             "the engine can't give GPUs: install the NVIDIA Container Toolkit",
-            "FAILED",
+            "",
         ),
         "network": (
             f"%%qwex --image={BUSYBOX} --network nosuch\ntrue",
             "this engine has no such network: docker network ls lists those it has",
-            "FAILED",
+            "",
         ),
     }
     mistakes: ClassVar = {

@@ -71,23 +71,23 @@ class TestCells(CellContract):
     failures: ClassVar = {
         "image that may not be pulled": (
             "%%qwex --image=qwex-test/none:1 --pull never\ntrue",
-            "ImageNotFound: The node doesn't have qwex-test/none:1, and --pull=never forbids",
-            "FAILED",
+            "The node doesn't have qwex-test/none:1, and --pull=never forbids",
+            "",
         ),
         "no name of an image": (
             "%%qwex --image=a:b:c\ntrue",
-            "ImageNotFound: a:b:c isn't the name of an image",
-            "FAILED",
+            "a:b:c isn't the name of an image",
+            "",
         ),
         "service account": (
             f"%%qwex --image={BUSYBOX} --service-account nosuch\ntrue",
-            "AdmissionRefused: The namespace has no such service account: ",
-            "FAILED",
+            "The namespace has no such service account: ",
+            "",
         ),
         "no start": (
             f"%%qwex --image={BUSYBOX} --gpus 1 --start-timeout 2s\ntrue",
-            "StartDeadlineExceeded: It had not started 2s after it was submitted",
-            "FAILED",
+            "It had not started 2s after it was submitted",
+            "",
         ),
     }
     mistakes: ClassVar = {
@@ -124,10 +124,9 @@ class TestCells(CellContract):
 def test_input_is_a_cause_and_a_next_step(k: Kernel) -> None:
     """A program that asked for input says so in its card, and no traceback of ours follows."""
     cell = k.run(f"%%qwex --image={PYTHON} python\ninput()")
-    assert "✗ failed" in cell.text
+    assert "✗ failed  EOFError: EOF when reading a line · cell line " in cell.text
     assert "it asked for input, and a run has none" in cell.text
-    assert re.fullmatch(r"RunFailed: \w{6} FAILED.*\(cause above\)", one_sentence(cell))
-    assert "exit code 1" in cell.error
+    assert one_sentence(cell).startswith("RunFailed: EOFError: EOF when reading a line")
     # Python 3.13 marks the place in each line of a traceback.
     lines = [line for line in cell.text.splitlines() if line.strip("~^ ")]
     assert len(lines) <= 6

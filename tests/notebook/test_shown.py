@@ -106,7 +106,7 @@ def test_an_end_that_no_kernel_showed_is_told_once(own: Kernel) -> None:
     own.start()
     greeting = own.run("%load_ext qwex_jupyter").stream()
     assert re.fullmatch(
-        r"train \(\w{6}\) failed meanwhile after \S+: NonZeroExit: .*%qwex logs \w{6}\n", greeting
+        r"train \(\w{6}\) failed meanwhile after \S+: \S.* · %qwex logs \w{6}\n", greeting
     ), greeting
     assert own.run("%reload_ext qwex_jupyter").stream() == ""
 
@@ -197,7 +197,7 @@ def test_a_front_end_without_updates_gets_text(k: Kernel) -> None:
         assert "✓ succeeded" in good.stream()
         bad = k.run("%%qwex --name bad\necho why >&2; exit 3")
         assert bad.shown == []
-        assert re.match(r"RunFailed: bad \(\w{6}\) FAILED / NonZeroExit: Exit code 3", bad.error)
+        assert re.match(r"RunFailed: why\nbad \(\w{6}\) failed, exit code 3 · ", bad.error)
         detached = k.run(waits("far", "-d"))
         assert detached.shown == []
         assert "%qwex attach" in detached.stream()
@@ -276,8 +276,8 @@ def test_what_is_captured_is_output_and_two_paints(k: Kernel) -> None:
     assert "✓ succeeded" in shown.text
     assert "pending" not in shown.text
     failed = k.run("%%capture c\n%%qwex\necho why >&2; exit 3")
-    assert "Exit code 3" in failed.error
-    assert "why" in failed.error
+    assert failed.error.startswith("RunFailed: why\n")
+    assert "failed, exit code 3" in failed.error
 
 
 def test_a_detached_run_is_captured_as_a_line(k: Kernel) -> None:

@@ -580,12 +580,22 @@ _IS_DRAWN = f"""index => {{
     const area = {_PANEL}.content.widgets[index].outputArea;
     return area.model.length === 0 || area.node.checkVisibility();
 }}"""
+# A colour as a browser paints it, however it is written: red, green, blue and how opaque it is.
+_PAINTED = """const painted = css => {
+    const paper = new OffscreenCanvas(1, 1).getContext('2d');
+    paper.fillStyle = css;
+    paper.fillRect(0, 0, 1, 1);
+    const [red, green, blue, whole] = paper.getImageData(0, 0, 1, 1).data;
+    return [red, green, blue, whole / 255];
+};"""
 _COLOUR = f"""([index, said]) => {{
+    {_PAINTED}
     const area = {_PANEL}.content.widgets[index].outputArea.node;
     const walker = document.createTreeWalker(area, NodeFilter.SHOW_TEXT);
     while (walker.nextNode())
         if (walker.currentNode.data.includes(said))
-            return getComputedStyle(walker.currentNode.parentElement).color;
+            return `rgb(${{painted(getComputedStyle(walker.currentNode.parentElement).color)
+                .slice(0, 3).join(', ')}})`;
     return '';
 }}"""
 
@@ -600,19 +610,25 @@ _SIZE = f"""index => {{
     }};
 }}"""
 _CONTRAST = f"""index => {{
-    const rgb = css => css.match(/[0-9.]+/g).map(Number);
-    const light = css => {{
-        const [r, g, b] = rgb(css).map(v => v / 255).map(
+    {_PAINTED}
+    const light = parts => {{
+        const [r, g, b] = parts.map(v => v / 255).map(
             v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     }};
     const behind = node => {{
         for (let at = node; at; at = at.parentElement) {{
-            const ground = getComputedStyle(at).backgroundColor;
-            const parts = rgb(ground);
-            if (parts.length === 3 || parts[3] === 1) return ground;
+            const ground = painted(getComputedStyle(at).backgroundColor);
+            if (ground[3] === 1) return ground.slice(0, 3);
         }}
-        return 'rgb(255, 255, 255)';
+        return [255, 255, 255];
+    }};
+    // What shines through the text, by its colour and by all that it stands in.
+    const over = (node, ground) => {{
+        let [red, green, blue, share] = painted(getComputedStyle(node).color);
+        for (let at = node; at; at = at.parentElement)
+            share *= Number(getComputedStyle(at).opacity);
+        return [red, green, blue].map((part, i) => part * share + ground[i] * (1 - share));
     }};
     const area = {_PANEL}.content.widgets[index].outputArea.node;
     const walker = document.createTreeWalker(area, NodeFilter.SHOW_TEXT);
@@ -621,7 +637,8 @@ _CONTRAST = f"""index => {{
         const node = walker.currentNode.parentElement;
         const text = walker.currentNode.data.trim();
         if (!text || !node.checkVisibility()) continue;
-        const [a, b] = [light(getComputedStyle(node).color), light(behind(node))];
+        const ground = behind(node);
+        const [a, b] = [light(over(node, ground)), light(ground)];
         found[text] = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     }}
     return found;

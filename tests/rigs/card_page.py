@@ -15,7 +15,7 @@ from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.widgets.card import LiveCard
 
 PLACE = "abc123"
-NOTE = "%qwex attach k3x9qd · logs · cancel"
+NOTE = "watch it: %qwex attach k3x9qd, stop it: %qwex cancel k3x9qd"
 
 
 def message(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 FORMATS = ("html", "markdown")
@@ -29,3 +29,18 @@ def convert(notebook: Mapping[str, Any], how: str) -> str:
     found = _FAILED.search(bare)
     assert found is None, bare[max(0, found.start() - 300) : found.end() + 300]
     return bare
+
+
+def page_of(outputs: Sequence[str], *, dark: bool = False) -> str:
+    """The whole page that is made of a notebook whose cells show these pieces of HTML."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    made = nbformat.v4
+    cells = [
+        made.new_code_cell("%%qwex", outputs=[made.new_output("display_data", {"text/html": one})])
+        for one in outputs
+    ]
+    exporter = HTMLExporter(theme="dark" if dark else "light")
+    page: str = exporter.from_notebook_node(made.new_notebook(cells=cells))[0]
+    return page

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from judged import findings
+
 from qwex_jupyter.disk import facts
 from qwex_jupyter.disk.folder import RUN
 from qwex_jupyter.manager.manager import RunManager
@@ -174,12 +176,7 @@ class WidgetPage:
             script: See `axe`.
             without: ``exclude``, a selector of what isn't looked at.
         """
-        self.web.evaluate(script.read_text())
-        found = self.web.evaluate(
-            "where => axe.run(where).then(r => r.violations)",
-            {"include": f".{self.root}", **without},
-        )
-        return [f"{v['id']}: {[n['html'][:200] for n in v['nodes'][:3]]}" for v in found]
+        return findings(self.web, script, {"include": f".{self.root}", **without})
 
 
 class MonitorPage(WidgetPage):

@@ -142,9 +142,9 @@ def test_a_command_in_one_text_is_refused(here: Path) -> None:
 
 
 def test_a_failed_run_raises_with_reason_and_last_lines(here: Path) -> None:
-    """`wait` raises RunFailed with the run, its exit code, reason and last lines."""
+    """`wait` raises RunFailed: the cause first, then the run, its exit code and last lines."""
     run = qwex.submit(["sh", "-c", "echo why >&2; exit 7"])
-    with pytest.raises(RunFailed, match="Exit code 7") as caught:
+    with pytest.raises(RunFailed, match=r"^why\n\w{6} failed, exit code 7 · Read %qwex") as caught:
         run.wait(60)
     assert (caught.value.exit_code, caught.value.reason) == (7, "NonZeroExit")
     assert caught.value.run == run

@@ -26,7 +26,7 @@ from qwex_jupyter.notebook.cards import _KEPT, Cards
 from qwex_jupyter.widgets import card as room
 from qwex_jupyter.widgets.card import LiveCard
 
-NOTE = "%qwex attach · logs · cancel"
+NOTE = "watch it: %qwex attach k3x9qd"
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -241,7 +241,7 @@ def test_at_the_end_the_other_card_takes_its_place(nb: Notebook) -> None:
     assert (widget.data, widget.update) == ({}, True)
     # A page that was loaded anew isn't reached by those two.
     assert nb.told[-1]["state"] == "ended"
-    assert "✓ succeeded" in nb.told[-1]["html"]
+    assert "✓</span> succeeded" in nb.told[-1]["html"]
     nb.told.clear()
     nb.pass_time(20)
     assert len(nb.published) == 2

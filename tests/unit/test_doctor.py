@@ -110,3 +110,17 @@ def test_what_a_library_raises_shows_no_login(
 def test_a_text_without_what_logs_in(text: str, shown: str) -> None:
     """Logins, queries and headers are masked, whatever stands in a password; the rest stays."""
     assert without_secrets(text) == shown
+
+
+def test_what_runs_end_with_is_said_of_the_runner(
+    examined: Callable[[Callable[[], Iterator[str]]], doctor.Check],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a container the doctor says so of a runner whose runs end with it, and only of that."""
+    monkeypatch.setattr(doctor.frontend, "ends_with_server", lambda: "this container")
+    works = "✓ mine  works"
+    for ends in (True, False):
+        monkeypatch.setattr(doctor.runners, "promises", lambda *_, ends=ends: ends)
+        found = examined(lambda: iter([works]))
+        more = ["    its runs end with this container, in which the notebook's server is"]
+        assert (found.state, list(found.lines)) == ("ok", [works, *(more if ends else [])])

@@ -35,7 +35,7 @@ def test_a_frame_fits_a_terminal(runs: pd.DataFrame) -> None:
     assert max(map(len, (head, first, *lines))) <= 80
     words = (runs.handle.iloc[0], "FAILED", "StartDeadlineE", "local", "10:28", "2s", "for k")
     assert all(word in first for word in words)
-    assert lines[-1] == "[100 rows x 20 columns, times are local]"
+    assert lines[-1] == "[100 rows x 21 columns, times are local]"
     assert lines[4] == "…"
     assert len(lines) == 12
     with pd.option_context("display.width", 160, "display.max_rows", None):
@@ -100,5 +100,5 @@ def test_a_terminal_shows_it(tmp_path: Path) -> None:
         input=code, env=environment(tmp_path), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert "run     status     reason  runner  started       duration  command\n" in done.stdout
-    assert "[1 rows x 20 columns, times are local]" in done.stdout
+    assert "[1 rows x 21 columns, times are local]" in done.stdout
     assert "seen\n" in done.stdout

@@ -46,7 +46,10 @@ PLAIN = {
     "disk.folder",
     *(f"system.{n}" for n in ("files", "process", "windows")),
     "runners.bash",
-} | {f"model.{name}" for name in ("record", "status", "units", "verdict")}
+} | {
+    f"model.{name}"
+    for name in ("cause", "dialects", "record", "status", "text", "units", "verdict")
+}
 # What runs beside a local program.
 BESIDE = {
     f"runners.local.{name}"

@@ -43,7 +43,8 @@ FAILED = replace(
     status=RunStatus.FAILED,
     exit_code=3,
     reason=Reason.NON_ZERO_EXIT,
-    message="Exit code 3. Its last lines say why; all of them: %qwex logs k3x9qd",
+    message="Exit code 3. Read %qwex logs k3x9qd, then %qwex rerun k3x9qd",
+    cause="ZeroDivisionError: division by zero · cell line 3",
 )
 EVIL = (
     "<script>alert('x')</script>\"' onload=\"x "
@@ -116,14 +117,14 @@ def test_durations_read_well(seconds: float | None, text: str) -> None:
 
 def test_a_live_card_has_status_clock_tail_and_moment() -> None:
     """While it lives: status, name, command, where, clock, the last lines, and as of when."""
-    card = Card(RECORD, _view(40), note="stop with ■ (I, I)", now=NOW)
+    card = Card(RECORD, _view(40), note="interrupt the kernel to stop it", now=NOW)
     text, page = card_text(card), _page(card)
     for made in (text, page.text):
         assert "◐ running" in made
         assert "train" in made
         assert "python: import time" in made
         assert "local · k3x9qd · 0:00:4" in made
-        assert "40 lines · 1.09 KiB · stop with ■ (I, I)" in made
+        assert "40 lines · 1.09 KiB · interrupt the kernel to stop it" in made
         assert "as of 2026-11-23 16:30:45 UTC" in made
         assert re.findall(r"^ *(\d{6}) x", made, re.MULTILINE)[-1] == "000039"
     assert len(re.findall(r"(\d{6}) x", page.text)) == 15
@@ -226,7 +227,7 @@ def test_a_success_folds_its_output() -> None:
     assert "✓ succeeded" in page.text
     assert "1,204 lines, " in page.text
     assert "last 200 shown" in page.text
-    assert "exit 0" in page.text
+    assert "exit" not in page.text
 
 
 def test_a_failure_is_open_with_cause_and_next_step() -> None:
@@ -237,8 +238,12 @@ def test_a_failure_is_open_with_cause_and_next_step() -> None:
     for made in (page.text, text):
         assert "✗ failed" in made
         assert "001203 x" in made
-        assert "NonZeroExit: Exit code 3. Its last lines say why" in made
-        assert "%qwex logs k3x9qd" in made
+        first = made.partition("output: ")[0] if made == page.text else made.split("\n")[0]
+        assert re.match(r"✗ failed +ZeroDivisionError: division by zero · cell line 3 ", first)
+        assert first.endswith("41s · exit 3")
+        assert "Read %qwex logs k3x9qd, then %qwex rerun k3x9qd" in made
+        assert made.count("ZeroDivisionError") == 1
+        assert "NonZeroExit" not in made and "Exit code" not in made
 
 
 def test_what_was_lost_of_the_output_is_said() -> None:
@@ -334,8 +339,9 @@ def test_the_greeting_names_run_and_time() -> None:
 
 def test_what_ended_unseen_is_greeted_with_its_cause() -> None:
     """One line says how a run ended that no kernel saw end, why, and where its output is."""
-    assert ended_meanwhile(replace(FAILED, message="Exit code 3.")) == (
-        "train (k3x9qd) failed meanwhile after 41s: NonZeroExit: Exit code 3 · %qwex logs k3x9qd"
+    assert ended_meanwhile(FAILED) == (
+        "train (k3x9qd) failed meanwhile after 41s: ZeroDivisionError: division by zero · "
+        "cell line 3 · %qwex logs k3x9qd"
     )
     done = replace(RECORD, status=RunStatus.SUCCEEDED, elapsed=3.0, message="")
     assert ended_meanwhile(done).startswith("train (k3x9qd) succeeded meanwhile after 3s ·")
@@ -358,5 +364,15 @@ def test_details_are_one_fact_a_line() -> None:
     ):
         assert line in text
     assert text.endswith("  script\n    a\n    b")
+    # What looks like an address leads nowhere, and each id is called what it is.
+    placed = replace(record, identity="docker://4F:2A", uid="ab12", runner="docker")
+    text = details_text(placed, {}, "/h")
+    assert "://" not in text
+    assert re.search(r"^  container id +ab12$", text, re.MULTILINE)
+    assert re.search(
+        r"^  its id there +ab12$",
+        details_text(replace(placed, runner="else"), {}, "/h"),
+        re.MULTILINE,
+    )
     lost = replace(record, missing="its pod is gone", log_missing={"stdout": -1, "stderr": -1})
     assert "  Output is missing: its pod is gone.\n" in details_text(lost, {}, "/h")

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwex_jupyter.display.colours import readable, to_html
+from qwex_jupyter.display.colours import FILLED, LINE, WARN, readable, to_html
+from qwex_jupyter.display.format import GLYPHS
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.display.terminal import LINE_LIMIT, Text, clean
+from qwex_jupyter.display.timeline import QUEUED
 from qwex_jupyter.model.text import plain
 
 RED, END = "\x1b[31m", "\x1b[0m"
@@ -75,10 +77,11 @@ def test_colours_stay_and_plain_drops_them() -> None:
 def test_colours_become_inline_styles() -> None:
     """Colours, bold, underline and the 256 and 24-bit palettes become spans, and end."""
     made = to_html(f"{RED}r{END}n\x1b[1;4mb\x1b[22;24mp\x1b[38;2;1;2;3mt\x1b[48;5;196mg{END}")
+    mixed = r"color:(#[0-9a-f]{6});color:color-mix\(in srgb,\%d 65%%,currentcolor\)"
     assert re.fullmatch(
-        r'<span style="color:#[0-9a-f]{6}">r</span>n'
+        rf'<span style="{mixed % 1}">r</span>n'
         r'<span style="font-weight:bold;text-decoration:underline">b</span>p'
-        r'<span style="color:#010203">t</span>'
+        rf'<span style="{mixed % 2}">t</span>'
         r'<span style="color:#010203;background-color:#ff0000">g</span>',
         made,
     )
@@ -263,6 +266,34 @@ def test_what_has_a_ground_can_be_read_on_it(more: str) -> None:
             assert "opacity" not in found
             made = contrast(found["color"], found["background-color"])
             assert made >= 4.5, (colour, ground, found)
+
+
+@pytest.mark.parametrize("faint", ["", "2;"])
+def test_what_has_no_ground_can_be_read_on_any_page(faint: str) -> None:
+    """Any colour of a program has 4.5 : 1 on light and on dark pages, and nearly so by itself."""
+    pages = [("#ffffff", "#000000"), ("#f5f5f5", "#000000"), ("#111111", "#ffffff")]
+    codes = [*COLOURS[1:], "38;2;255;255;1", "38;2;0;0;255", "38;2;1;2;3"]
+    for code in codes:
+        made = to_html(f"\x1b[{faint}{code}mx")
+        assert "opacity" not in made
+        (alone, share) = re.findall(r"color:(#\w+);color:.*,#\w+ (\d+)%,currentcolor\)", made)[0]
+        assert contrast(alone, "#ffffff") >= 4.5, code
+        assert contrast(alone, "#111111") >= 4.1, code
+        for page, text in pages:
+            text = _mixed(text, page, 0.13)  # as Lab's, whose text isn't quite black
+            assert contrast(_mixed(text, alone, int(share) / 100), page) >= 4.5, (code, page)
+
+
+def _mixed(one: str, other: str, share: float) -> str:
+    pairs = [(int(one[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
+
+
+def test_what_is_no_text_can_be_told_from_each_page() -> None:
+    """Glyphs, bars and lines have 3 : 1 on light and dark pages and on rows of tables."""
+    for colour in (*(colour for _, colour in GLYPHS.values()), QUEUED, LINE, WARN, FILLED):
+        for page in ("#ffffff", "#f5f5f5", "#111111", "#212121", "#1e1e1e"):
+            assert contrast(colour, page) >= 3, (colour, page)
 
 
 def test_what_can_be_read_keeps_its_colour() -> None:

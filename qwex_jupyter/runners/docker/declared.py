@@ -8,6 +8,7 @@ from qwex_jupyter.runners.container.options import CONTEXT, ENTRYPOINT, PULL, RE
 DECLARED = Declaration(
     name="docker",
     runner="qwex_jupyter.runners.docker.runner:DockerRunner",
+    uid_is="container id",
     promises=Promises(
         durable=True,
         raw_bytes=False,  # json-file keeps text: what isn't UTF-8 becomes U+FFFD

@@ -8,6 +8,7 @@ from qwex_jupyter.runners.container.options import CONTEXT, ENTRYPOINT, PULL, RE
 DECLARED = Declaration(
     name="k8s",
     runner="qwex_jupyter.runners.k8s.runner:K8sRunner",
+    uid_is="Job uid",
     promises=Promises(
         durable=True,
         raw_bytes=True,

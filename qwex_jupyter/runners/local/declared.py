@@ -9,6 +9,7 @@ _NO_IMAGE = "because a process has no image"
 DECLARED = Declaration(
     name="local",
     runner="qwex_jupyter.runners.local.runner:LocalRunner",
+    uid_is="process id",
     promises=Promises(
         durable=True,
         raw_bytes=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from qwex_jupyter.disk.facts import Fact
@@ -40,12 +40,26 @@ def patiently(call: Callable[[], _Made], otherwise: _Made) -> _Made:
             pause = min(2 * pause, 5.0)
 
 
-def record(folder: RunFolder, spec_fact: Fact, snapshot: Snapshot, stop: Fact | None) -> None:
-    """Links run.json from an end that was seen, and takes the run off the open list."""
+def record(
+    folder: RunFolder,
+    spec_fact: Fact,
+    snapshot: Snapshot,
+    stop: Fact | None,
+    secrets: Iterable[str] = (),
+) -> None:
+    """Links run.json from an end that was seen, and takes the run off the open list.
+
+    Args:
+        folder: The folder of the run.
+        spec_fact: The content of its ``spec.json``.
+        snapshot: What was seen; has an end.
+        stop: The stop that was carried out.
+        secrets: Values that must not stand in what is said of it.
+    """
     # Syncing takes as long as a short program. What ended so soon is left to the system to
     # write: if power fails within its half minute, the run is LOST / Unreadable, which is true.
     long = (snapshot.evidence.get("elapsed") or 0) > _LONG
-    patiently(lambda: folder.conclude(spec_fact, snapshot, stop, sync=long), None)
+    patiently(lambda: folder.conclude(spec_fact, snapshot, stop, sync=long, secrets=secrets), None)
     _settle(folder)
 
 

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from qwex_jupyter.disk.facts import Fact
@@ -122,7 +123,8 @@ def supervise(
         if launched:
             scribe.begin(folder.path)
             program.open_gate(request)
-            _Watch(folder, spec_fact, program, scribe, wake, adopted=adopted).until_recorded()
+            watch = _Watch(folder, spec_fact, program, scribe, wake, adopted=adopted)
+            watch.until_recorded(_secrets(spec_fact["spec"], request["env"]))
             return
     program.abandon()
     scribe.abandon()
@@ -165,8 +167,12 @@ class _Watch:
         self._poller = select.poll()
         self._poller.register(wake, select.POLLIN)
 
-    def until_recorded(self) -> None:
-        """Waits for the end, and for that of what is left; writes down how it ended."""
+    def until_recorded(self, secrets: Sequence[str] = ()) -> None:
+        """Waits for the end, and for that of what is left; writes down how it ended.
+
+        Args:
+            secrets: Values that must not stand in what is said of it.
+        """
         program, floor = self._program, own_peak()
         refused = program.refused()
         stop, out_of_memory, peak = None, False, 0
@@ -211,7 +217,7 @@ class _Watch:
                 **({"failed": told} if told else {}),
             },
         )
-        outcome.record(self._folder, self._spec_fact, snapshot, stop)
+        outcome.record(self._folder, self._spec_fact, snapshot, stop, secrets)
 
     def _until_ended(self) -> tuple[dict[str, Any] | None, bool, int]:
         """Waits for the end; carries out what is wanted of it meanwhile.
@@ -272,6 +278,10 @@ class _Watch:
             return 0
         over = time.time() - float(stop.get("at", 0)) >= float(stop.get("grace", 0))
         return 2 if over or self._folder.has(KILL) else 1
+
+
+def _secrets(spec: dict[str, Any], env: dict[str, str]) -> list[str]:
+    return [env[name] for name in spec.get("secrets") or () if name in env]
 
 
 def own_peak() -> int:

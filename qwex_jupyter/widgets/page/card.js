@@ -89,7 +89,7 @@ class LiveCard {
     }
     if (kind === "cancel") {
       this.waiting.set(number, setTimeout(() => this.say(
-        "The kernel is busy: this waits until its cell has ended. Press ■ (I, I) to stop that cell first.", true), BUSY_AFTER));
+        "The kernel is busy: this waits until its cell has ended. Interrupt the kernel to stop that cell first.", true), BUSY_AFTER));
     }
     return true;
   }
@@ -135,7 +135,7 @@ class LiveCard {
     this.since = message.since;
     this.confirm = message.ask;
     this.card.innerHTML = message.html;
-    this.card.querySelectorAll("summary").forEach((summary) => summary.setAttribute(OWN_KEYS, "true"));
+    this.card.querySelectorAll("summary, a").forEach((one) => one.setAttribute(OWN_KEYS, "true"));
     this.root.setAttribute("aria-label", this.title);
     this.heard(message.now);
     this.sayCancel();

@@ -38,6 +38,31 @@ function readable(colour, ground) {
   return end;
 }
 
+const [DARKEST, LIGHTEST, STEPS] = [0.178, 0.1833, 256];
+/** @type {Map<string, string>} */
+const onPages = new Map(); // of colours that programs mix themselves
+
+/** A colour, or the nearest to it that can be read on a page that may be light or dark. @param {number[]} colour */
+function onAPage(colour) {
+  const key = colour.join();
+  const known = onPages.get(key);
+  if (known) return known;
+  const dark = light(colour) < DARKEST;
+  const mixed = (/** @type {number} */ step) =>
+    colour.map((part) => Math.floor(part + (((dark ? 255 : 0) - part) * step) / STEPS));
+  let [low, high] = [0, STEPS];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const shade = light(mixed(middle));
+    if (dark ? shade >= DARKEST : shade <= LIGHTEST) high = middle;
+    else low = middle + 1;
+  }
+  const made = `color-mix(in srgb, ${rgb(mixed(low))} var(--q-share), currentcolor)`;
+  if (onPages.size > 2000) onPages.clear();
+  onPages.set(key, made);
+  return made;
+}
+
 /** @param {Marks} marks @returns {[Partial<CSSStyleDeclaration>, string[]]} */
 function styleOf(marks) {
   /** @type {Partial<CSSStyleDeclaration>} */
@@ -51,9 +76,9 @@ function styleOf(marks) {
     css.backgroundColor = rgb(partsOf(ground));
     css.color = rgb(readable(colour == null ? null : partsOf(colour), partsOf(ground)));
   } else if (typeof colour === "number") classes.push(`c${colour}`);
-  else if (colour) css.color = rgb(colour);
+  else if (colour) css.color = onAPage(colour);
   if (marks.set.has(1)) css.fontWeight = "bold";
-  if (marks.set.has(2) && ground == null) css.opacity = "0.7";
+  if (marks.set.has(2) && ground == null && colour == null) css.opacity = "0.7";
   if (marks.set.has(3)) css.fontStyle = "italic";
   const lines = [marks.set.has(4) && "underline", marks.set.has(9) && "line-through"].filter(Boolean);
   if (lines.length) css.textDecoration = lines.join(" ");
@@ -100,24 +125,29 @@ function applyCodes(marks, codes) {
  * @param {Marks} marks
  */
 function lineOf(text, marks) {
-  const line = h("div", { class: "line" });
-  const put = (/** @type {string} */ part) => {
-    if (!part) return;
-    const [css, classes] = styleOf(marks);
-    if (!classes.length && !Object.keys(css).length) line.append(part);
-    else {
-      const span = h("span", classes.length ? { class: classes.join(" ") } : {}, part);
-      Object.assign(span.style, css);
-      line.append(span);
-    }
-  };
+  /** @type {[string, ReturnType<typeof styleOf>][]} */
+  const pieces = [];
   let at = 0;
   for (const found of text.matchAll(SGR)) {
-    put(text.slice(at, found.index));
+    pieces.push([text.slice(at, found.index), styleOf(marks)]);
     applyCodes(marks, found[1]);
     at = found.index + found[0].length;
   }
-  put(text.slice(at));
+  pieces.push([text.slice(at), styleOf(marks)]);
+  const line = h("div", { class: "line" });
+  for (const [address, inner] of linked(pieces)) { // an address may change its colour on the way
+    const link = address ? linkTo(address) : line;
+    inner.forEach(([part, look]) => part && link.append(spanOf(part, look)));
+    if (address) line.append(link);
+  }
   if (!line.firstChild) line.append("\n"); // an empty line has its height
   return line;
+}
+
+/** @param {string} text @param {ReturnType<typeof styleOf>} look */
+function spanOf(text, [css, classes]) {
+  if (!classes.length && !Object.keys(css).length) return text;
+  const span = h("span", classes.length ? { class: classes.join(" ") } : {}, text);
+  Object.assign(span.style, css);
+  return span;
 }

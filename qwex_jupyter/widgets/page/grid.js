@@ -239,10 +239,10 @@ class Grid {
     parts.run.title = row.run;
     parts.word.className = `word ${row.status}`;
     setText(parts.word, `${glyph} ${word}`);
-    // That one says the same as its status.
-    const reason = row.reason === "CancelledByUser" ? "" : row.reason;
-    setText(parts.why, [reason, row.progress].filter(Boolean).join(" "));
-    parts.status.title = [row.reason, row.message].filter(Boolean).join(": ");
+    // Of what was cancelled the status says it all.
+    const why = row.status === "CANCELLED" ? "" : isLive(row) ? row.reason : row.cause;
+    setText(parts.why, [why, row.progress].filter(Boolean).join(" "));
+    parts.status.title = [isLive(row) ? row.reason : row.cause, row.message].filter(Boolean).join(isLive(row) ? ": " : ". ");
     for (const field of /** @type {const} */ (["name", "runner", "image", "command"])) {
       setText(parts[field], row[field]);
       parts[field].title = row[field];

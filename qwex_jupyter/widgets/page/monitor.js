@@ -54,6 +54,7 @@ class Monitor {
       return { status, chip };
     });
     this.count = h("span", { class: "count quiet", role: "status" });
+    this.runner = h("span", { class: "quiet" });
     /** @type {(text: string, verb: Verb) => HTMLButtonElement} */
     const act = (text, verb) => button(text, { "data-verb": verb, onclick: () => this.want(verb) });
     this.verbs = {
@@ -73,7 +74,7 @@ class Monitor {
     this.keys = h("dl", { class: "keys", hidden: true }, ...KEYS.flatMap(([key, what]) => [h("dt", {}, key), h("dd", {}, what)]));
     this.root = h("div", { class: "qwex-monitor", role: "region", "aria-label": "Run monitor", onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event) },
       h("div", { class: "bar tools" }, this.filter,
-        h("div", { class: "chips", role: "group", "aria-label": "Only these statuses" }, ...this.chips.map(({ chip }) => chip)), this.count,
+        h("div", { class: "chips", role: "group", "aria-label": "Only these statuses" }, ...this.chips.map(({ chip }) => chip)), this.count, this.runner,
         h("div", { class: "verbs", role: "group", "aria-label": "With the selected runs" }, ...Object.values(this.verbs), this.help)),
       this.keys, this.banner, this.question, this.grid.element, this.empty, this.note, this.pane.element);
     // The table that stands in for this where no kernel is.
@@ -143,7 +144,10 @@ class Monitor {
   refresh() {
     this.rows.arrange();
     const { shown, total, counts, all } = this.rows;
-    this.root.classList.toggle("imageless", !this.rows.images); // its room is the command's
+    // What tells no run from another gives its room to the command.
+    this.root.classList.toggle("imageless", !this.rows.images);
+    this.root.classList.toggle("one-runner", Boolean(this.rows.runner));
+    setText(this.runner, this.rows.runner && `all ${this.rows.runner}`);
     for (const run of this.grid.picked) if (!all.has(run)) this.grid.picked.delete(run);
     this.grid.paint();
     this.chips.forEach(({ status, chip }) => {
@@ -279,7 +283,7 @@ class Monitor {
     this.banner.hidden = state === "live";
     this.banner.dataset.state = state;
     if (state === "busy") {
-      this.banner.replaceChildren("The kernel is busy: this waits until its cell has ended. Press ■ (I, I) to stop that cell first.");
+      this.banner.replaceChildren("The kernel is busy: this waits until its cell has ended. Interrupt the kernel to stop that cell first.");
     } else if (state === "gone") {
       this.banner.replaceChildren("The kernel was restarted or has ended; this is what was known then. ",
         button("Bring it back (Enter)", { onclick: () => this.comeBack() }));

@@ -93,14 +93,17 @@ class Pane {
     const before = this.titled.split(" ")[0] === row.run;
     this.titled = key;
     const [glyph, word] = STATUSES[row.status];
-    const exit = row.exit == null ? "" : ` · exit ${row.exit}`;
+    // 0 and 1 tell nothing.
+    const exit = row.exit == null || row.exit === 0 || row.exit === 1 ? "" : ` · exit ${row.exit}`;
     this.title.replaceChildren(h("span", { class: `word ${row.status}` }, `${glyph} ${word}`), " ",
       h("b", {}, row.name || row.handle), " ", h("code", {}, row.command.length > 90 ? `${row.command.slice(0, 89)}…` : row.command), " ",
       h("span", { class: "quiet" }, [row.runner, row.image, row.name && row.handle].filter(Boolean).join(" · ") + exit));
     const seen = row.seen ? ` Last seen ${utc(row.seen)}.` : "";
     this.why.replaceChildren();
-    if (row.message || row.reason) {
-      this.why.append(h("b", { class: row.status }, row.reason ? `${row.reason}: ` : ""), row.message + seen);
+    const why = isLive(row) ? row.reason : row.cause;
+    if (row.message || why) {
+      const stop = isLive(row) ? ": " : ". ";
+      this.why.append(h("b", { class: row.status }, why && row.message ? why + stop : why), row.message + seen);
     }
     if (before && !isLive(row)) this.asked = this.actions.ask({ kind: "about", runs: [row.run] });
   }

@@ -9,6 +9,7 @@
  * @property {string} run
  * @property {string} status
  * @property {string} reason
+ * @property {string} cause
  * @property {string} name
  * @property {string} runner
  * @property {string} image
@@ -73,7 +74,7 @@ const COLUMNS = [
   { name: "command", title: "command", key: (row) => row.command || null },
 ];
 /** @type {(keyof Row)[]} */
-const SEARCHED = ["run", "status", "reason", "name", "runner", "image", "command", "notebook",
+const SEARCHED = ["run", "status", "reason", "cause", "name", "runner", "image", "command", "notebook",
   "labels", "message", "exit"];
 
 /** Field by field as it came, to one object for each row. @param {Packed} packed @returns {Row[]} */
@@ -108,6 +109,7 @@ class Rows {
     /** @type {Row[]} */
     this.shown = [];
     this.images = false; // whether any has one
+    this.runner = ""; // that of all of them
     /** @type {Row[] | null} */
     this._ordered = null;
     /** @type {[keyof Row | null, string][]} */
@@ -206,6 +208,8 @@ class Rows {
       });
       this._ordered = keyed.map(({ row }) => row);
       this.images = this._ordered.some((row) => Boolean(row.image));
+      const first = this._ordered[0]?.runner ?? "";
+      this.runner = this._ordered.every((row) => row.runner === first) ? first : "";
     }
     this.shown = this.filtered ? this._ordered.filter((row) => this._passes(row)) : this._ordered;
   }
