@@ -154,6 +154,9 @@ def test_a_failed_bash_script_of_this_machine_tells_line_and_command(
     assert run.exit_code and "qwex.failed" not in run.logs()
     found = failed_in(run)
     assert found == (failed and {"line": failed[0], "command": failed[1]})
+    if failed:
+        line = failed[0] + script.startswith("#!")  # there the file has no line above
+        assert run.record.cause.endswith(f" · cell line {line}")
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash: apt install bash")
