@@ -41,7 +41,7 @@ FULL = "full.json"
 # What was last seen of a run that lives; the one file that is replaced beside the leases.
 SEEN = "seen.json"
 # What a bash reads before the script, and where it then says which command failed.
-BASH_ENV, FAILED = ".bash_env", ".failed"
+BASH_ENV, FAILED = "bash_env", "failed"
 # A supervisor's own traceback.
 SUPERVISOR_LOG = "supervisor.log"
 

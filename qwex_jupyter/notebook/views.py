@@ -198,6 +198,10 @@ class Silent(View):
         self._inner, self.told = inner, inner.told
         self._held: list[tuple[str, bytes]] = []
 
+    def where(self, path: str) -> None:
+        """Has it told beside what a failure doesn't show."""
+        self._inner.where(path)
+
     def output(self, stream: str, data: bytes) -> None:
         """Keeps the last of the output for a failure."""
         cut = data.find(b"\n", len(data) - 20_000) + 1 if len(data) > 20_000 else 0

@@ -92,6 +92,7 @@ class ContainerOptions:
             5,
             "",
         )
+        assert run.record.cause.endswith(" · cell line 3")
         assert "qwex.failed" not in answer.backend_message
         run.delete()
 

@@ -154,6 +154,9 @@ def test_a_failed_bash_script_of_this_machine_tells_line_and_command(
     assert run.exit_code and "qwex.failed" not in run.logs()
     found = failed_in(run)
     assert found == (failed and {"line": failed[0], "command": failed[1]})
+    if failed:
+        line = failed[0] + script.startswith("#!")  # there the file has no line above
+        assert run.record.cause.endswith(f" · cell line {line}")
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash: apt install bash")
@@ -206,6 +209,18 @@ def test_a_container_gets_the_words_that_ask_and_shows_those_of_the_user(tmp_pat
                 BASH_ENV: 0o644,
                 FAILED: 0o666,
             }
+
+
+@pytest.mark.parametrize("name", [BASH_ENV, FAILED])
+def test_a_script_of_that_name_keeps_its_place(manager: RunManager, name: str) -> None:
+    """Where the script itself is called as one of our files, there is none of ours."""
+    run = manager.submit(spec_of("echo a; false", script_name=name), "local")
+    end(run)
+    assert (run.exit_code, run.logs()) == (1, "a\n")
+    assert Path(run.log.folder, name).read_text() == "\necho a; false"
+    spec = spec_of("false", image="x", script_name=name)
+    assert body.make_plan(spec, "r", "h")["asking"] == {}
+    assert manifest.make_plan(spec, "r", "h")["asking"] == {}
 
 
 @pytest.mark.parametrize("line", ["sh", "python", "bash -c x", "bash -l"])

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from qwex_jupyter.disk.folder import BASH_ENV, SPEC, RunFolder
+from qwex_jupyter.disk.folder import BASH_ENV, FAILED, SPEC, RunFolder
 from qwex_jupyter.model.status import End, Reason
 from qwex_jupyter.runners import bash
 from qwex_jupyter.runners.container.conventions import INSIDE, default_interpreter
@@ -29,6 +29,8 @@ def asking(argv: Sequence[str], path: str, script: str | None) -> list[str] | No
         script: Its text; None where there is none.
     """
     default = default_interpreter()
+    if os.path.basename(path) in (BASH_ENV, FAILED):
+        return None  # the script itself has that place
     if list(argv[: len(default)]) == default:
         words = ["bash", "-eo", "pipefail"]
         ask = default[2].replace("exec bash", f"{bash.shell_text(words, ENV_FILE)} && exec bash")

@@ -312,7 +312,8 @@ def _asking_bash(plan: Plan, env: Mapping[str, str], folder: RunFolder) -> dict[
     argv, script = plan["argv"], plan["script"]
     words = argv[: argv.index(plan["path"])] if script is not None else []
     largest = plan["limits"]["limits"].get("RLIMIT_FSIZE", [-1])[0]
-    if not bash.can_tell(words, script) or 0 <= largest < _ROOM:
+    taken = os.path.basename(plan["path"]) in (BASH_ENV, FAILED)
+    if taken or not bash.can_tell(words, script) or 0 <= largest < _ROOM:
         return {}
     file = os.path.join(folder, BASH_ENV)
     variables = bash.variables(env, words, file)
