@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 
 from qwex_jupyter import runners
 from qwex_jupyter.model.record import RunRecord
@@ -127,32 +126,6 @@ def lost_output(record: RunRecord) -> list[str]:
             + ("." if record.missing else ": there was no room on the disk.")
         )
     return lines
-
-
-def table_text(records: Sequence[RunRecord], now: float) -> str:
-    """Runs as an aligned table for a terminal."""
-    if not records:
-        return "No runs."
-    rows = [("RUN", "STATUS", "NAME", "RUNNER", "TIME", "EXIT", "COMMAND")]
-    for record in records:
-        glyph, _ = GLYPHS[record.status]
-        reason = f" {record.reason}" if record.reason else ""
-        rows.append(
-            (
-                record.handle,
-                f"{glyph} {record.status.lower()}{reason}",
-                short(record.name),
-                short(record.runner),
-                took(record, now),
-                "" if record.exit_code is None else str(record.exit_code),
-                short(record.command, 60),
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    )
 
 
 def details_text(record: RunRecord, spec_fact: dict[str, object], log_path: str) -> str:

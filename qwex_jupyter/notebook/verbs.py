@@ -18,8 +18,8 @@ from qwex_jupyter import api
 from qwex_jupyter.commands import options, verbs
 from qwex_jupyter.commands.base import Verbs, deadline
 from qwex_jupyter.commands.line import BLANKS, plain_ends, split
-from qwex_jupyter.display import publish
-from qwex_jupyter.display.format import UNREACHABLE, moment, one_line, table_text
+from qwex_jupyter.display import publish, tables
+from qwex_jupyter.display.format import UNREACHABLE, one_line
 from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.prepared import Prepared
@@ -161,7 +161,8 @@ class NotebookVerbs(Verbs):
 
     def runs(self, args: argparse.Namespace) -> Any:
         """Gives the history as a DataFrame."""
-        return self.manager.history.frame(
+        return api.runs_of(
+            self.manager,
             status=args.status,
             runner=args.runner,
             since=args.since,
@@ -225,11 +226,9 @@ class NotebookVerbs(Verbs):
         return api.monitor_of(self.manager)
 
     def _table(self, runs: list[Run]) -> None:
-        records, now = [run.record for run in runs], time.time()
-        if records:
-            tell(table_text(records, now))
-        if not all(record.status.final for record in records):
-            tell(f"  as of {moment(now)}")
+        if runs:
+            table = tables.of_runs(self.manager.history, [run.record for run in runs])
+            tell(table.text(tables.terminal_width()))
 
 
 def _goes_on(line: str) -> bool:

@@ -29,7 +29,7 @@ def test_no_command_is_typeset(lab: Opener) -> None:
         f"%%qwex --name ticks\n{command}",
         "%qwex attach",
         "runs = get_ipython().run_line_magic('qwex', 'runs --name ticks')\nruns",
-        "runs[runs.status == 'SUCCEEDED']",
+        "runs['more'] = 1\nruns",
         "HTML('<b>a formula</b> $x_1$ ')",
     ]
     notebook = lab(cells)
@@ -173,3 +173,63 @@ def test_stderr_is_told_apart(lab: Opener, jupyter: Jupyter, trusted: bool) -> N
     assert found["marks"] == [["err 0\nerr 1", "2px"]]
     assert found["rows"] == 5
     assert len(set(found["lefts"])) == 1
+
+
+# Runs that differ in all that a table can show, made up in the history of the notebook's kernel.
+_MADE = """%load_ext qwex_jupyter
+import os, time
+from qwex_jupyter.api import manager
+from qwex_jupyter.disk import facts
+from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.run_ids import new_run_id
+os.environ["QWEX_HOME"] += "-made"
+now = time.time()
+for i in range(30):
+    at, code = now - 400 * (30 - i), (0, 1, 3)[i % 3]
+    made = RunRecord(
+        new_run_id(at), ("local", "docker")[i % 2], "FAILED" if code else "SUCCEEDED",
+        cause="ZeroDivisionError: division by zero, and more words than there is room for " * code,
+        exit_code=code, name=f"train-{i}", image=("", "python:3.12-slim")[i % 2],
+        command="for k in $(seq 60); do echo tick $k; sleep 1; done; echo this is a long command",
+        created_at=at, started_at=at, finished_at=at + 41, elapsed=41.0, peak_memory=2**30 + i,
+        labels={"lr": f"0.{i}", "seed": f"{i}", "all": "x"}, notebook="work/train.ipynb",
+    )
+    folder = f"{manager().history.runs_folder}/{made.run_id}"
+    os.mkdir(folder, 0o700)
+    facts.link_once(folder, "run.json", made.to_json(), sync=False)"""
+_ROWS = """() => [...document.querySelectorAll('.qwex-table')].map(table => {
+    const rows = [...table.querySelectorAll('tr')];
+    return {
+        heights: rows.map(row => row.getBoundingClientRect().height),
+        line: parseFloat(getComputedStyle(rows[1]).fontSize),
+        wide: table.scrollWidth - table.clientWidth,
+        widths: [...rows[1].children].map(cell => cell.clientWidth),
+        heads: [...rows[0].children].map(cell => cell.textContent),
+    };
+})"""
+
+
+def test_runs_are_a_table_in_any_window(lab: Opener, jupyter: Jupyter) -> None:
+    """Each run is one line, in wide and narrow windows, live or saved and not trusted."""
+    notebook = lab([_MADE, "%qwex runs"])
+    notebook.run_all()
+    shown = notebook.until(1, "the newest 20 of 30 runs")
+    assert "train.ipynb" in shown
+    assert "<NA>" not in shown
+    saved = notebook.save()
+    for kernel in (True, False):
+        if not kernel:
+            path = jupyter.write("strange-runs.ipynb", [*saved["cells"], "x = 1"])
+            notebook = lab([], path=path, kernel=False)
+            assert notebook.trusted(1) is False
+            notebook.until(1, "the newest 20 of 30 runs")
+        for width in (1400, 700):
+            notebook.web.set_viewport_size({"width": width, "height": 1000})
+            notebook.web.wait_for_function("w => window.innerWidth === w", arg=width)
+            (found,) = notebook.web.evaluate(_ROWS)
+            assert len(found["heights"]) == 21
+            assert max(found["heights"]) < 2.5 * found["line"]
+            heads = ["run", "status", "name", "lr", "seed", "runner", "submitted", "time", "exit"]
+            assert found["heads"] == heads
+            assert found["wide"] < 60
+            assert found["widths"][1] > 100

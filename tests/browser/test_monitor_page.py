@@ -15,7 +15,8 @@ from local_helpers import until
 from monitor_page import BEGAN, MonitorPage, many, record
 
 from qwex_jupyter.display.colours import to_html
-from qwex_jupyter.display.format import one_line, table_text, took
+from qwex_jupyter.display.format import one_line, took
+from qwex_jupyter.display.tables import Table
 from qwex_jupyter.model.status import RunStatus
 
 pytest_plugins = ["browser"]
@@ -380,7 +381,7 @@ def test_a_run_has_one_duration(page: MonitorPage, lengths: list[float]) -> None
     for one in records:
         text = one_line(one)
         assert text.endswith(f" · {took(one, BEGAN)}")
-        assert f"  {took(one, BEGAN)} " in table_text([one], BEGAN)
+        assert f"  {took(one, BEGAN)}\n" in Table([one], now=BEGAN).text()
         said.append(took(one, BEGAN))
     assert page.column("time") == said[::-1]
 

@@ -1107,8 +1107,8 @@ def test_waiting_for_several_is_one_table_that_ends(k: Kernel) -> None:
     (k.folder / "t2.go").touch()
     cell.done()
     assert len(cell.display_ids) == 1
-    assert "2 runs · 2 succeeded · as of" in cell.text
-    assert "2 runs · 2 succeeded · as of" in cell.html
+    assert "2 runs · 2 succeeded · local · as of" in cell.text
+    assert "2 runs · 2 succeeded · local · as of" in cell.html
     headless = k.run("%qwex wait t1 t2", stdin=False)
     assert headless.shown == []
     assert headless.stream().count("✓ succeeded") == 2

@@ -17,10 +17,10 @@ from qwex_jupyter.display.format import (
     moment,
     one_line,
     still_running,
-    table_text,
 )
 from qwex_jupyter.display.render import card_html
 from qwex_jupyter.display.screen import Screen
+from qwex_jupyter.display.tables import Table
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.units import clock
@@ -374,7 +374,7 @@ def test_nothing_that_a_program_or_a_user_wrote_becomes_markup(status: RunStatus
         assert not NOT_SHOWN.search(card_text(card))
     for text in (
         one_line(record),
-        table_text([record], NOW),
+        Table([record], now=NOW).text(),
         details_text(record, {"spec": {"script": EVIL}}, EVIL),
         still_running(record, NOW),
     ):
@@ -416,17 +416,6 @@ def test_a_log_is_read_from_disk_in_bounded_pieces(tmp_path: object) -> None:
     assert view.size == log.size("stdout") + 11
     only = log_view(log, 1, ("stdout",))
     assert (list(only.lines), only.count) == (["out 399999"], 400_000)
-
-
-def test_a_table_is_aligned_and_complete() -> None:
-    """One line per run with handle, status, name, runner, time, exit code and command."""
-    lines = table_text([RECORD, FAILED], NOW).splitlines()
-    assert lines[0].split() == ["RUN", "STATUS", "NAME", "RUNNER", "TIME", "EXIT", "COMMAND"]
-    assert lines[2].split()[:8] == [
-        "k3x9qd", "✗", "failed", "NonZeroExit", "train", "local", "41s", "3"
-    ]  # fmt: skip
-    assert len({line.index("python:") for line in lines[1:]}) == 1
-    assert table_text([], NOW) == "No runs."
 
 
 def test_the_greeting_names_run_and_time() -> None:
