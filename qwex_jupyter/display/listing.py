@@ -241,7 +241,9 @@ def _all(records: Sequence[RunRecord], now: float, env: Words) -> Iterator[Colum
     yield Column("submitted", [_submitted(record, now) for record in records], 1)
     yield Column("time", [_said(took(record, now)) for record in records])
     yield Column("memory", [_said(_peak(record)) for record in records], 8)
-    yield Column("exit", [_said(_exit(record)) for record in records], 3)
+    yield Column(
+        "exit", [_said(str(record.exit_code) if record.tells_code else "") for record in records], 3
+    )
 
 
 def _said(text: str, most: int = 100, title: str = "") -> Cell:
@@ -285,12 +287,6 @@ def _submitted(record: RunRecord, now: float) -> Cell:
 
 def _peak(record: RunRecord) -> str:
     return say_bytes(record.peak_memory) if record.peak_memory else ""
-
-
-def _exit(record: RunRecord) -> str:
-    """The exit code where it says what isn't said yet: a success has 0, and most failures 1."""
-    said = record.exit_code in (None, 0, 1) or record.cause.startswith("exit code ")
-    return "" if said else str(record.exit_code)
 
 
 def _varying(records: Sequence[RunRecord], env: Words) -> list[tuple[str, list[str]]]:
