@@ -94,5 +94,20 @@ def get(ref: str) -> Run:
 
 
 def runs(**filters: Any) -> pd.DataFrame:
-    """The history as a DataFrame, newest on top; filters as of `RunHistory.frame`."""
-    return manager().history.frame(**filters)
+    """The history as a DataFrame, newest on top; filters as of `RunHistory.frame`.
+
+    Shown as it is, it is a table of the newest 20 runs (with a limit, of up to 100). Whatever
+    is made of it (rows, columns, a copy) is a frame that pandas shows.
+    """
+    return runs_of(manager(), **filters)
+
+
+def runs_of(manager: RunManager, **filters: Any) -> pd.DataFrame:
+    """The history of a manager; see `runs`."""
+    from qwex_jupyter.display import tables
+    from qwex_jupyter.history import frame
+
+    made = manager.history.frame(**filters)
+    asked = any(value is not None for name, value in filters.items() if name != "extra")
+    face = tables.face_of(manager.history, none=tables.NONE_LIKE_IT if asked else tables.NONE)
+    return frame.with_face(made, face, min(filters.get("limit") or tables.ROWS, tables.MOST))

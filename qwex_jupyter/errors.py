@@ -15,7 +15,7 @@
     ├── FactTooLarge               put what is large into a file
     ├── NotRemoved                 mend what keeps it there, then delete it again
     ├── SubmitFailed               nothing was started: mend the cause, then submit again
-    └── RunFailed                  read why (`.reason`, `.message`) and the output, then rerun
+    └── RunFailed                  read why (its first line, `.reason`) and the output, then rerun
 
     RunInterrupted(KeyboardInterrupt)   the interrupt button; `.run` is what was cancelled
 """

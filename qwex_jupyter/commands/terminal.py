@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -19,7 +18,7 @@ from qwex_jupyter.commands.stdio import Unwritable, pass_on
 from qwex_jupyter.commands.verbs import Pruning
 from qwex_jupyter.disk.logs import STDOUT, STREAMS
 from qwex_jupyter.display import tables
-from qwex_jupyter.display.format import stopping_text, table_text
+from qwex_jupyter.display.format import stopping_text
 from qwex_jupyter.errors import SpecError
 from qwex_jupyter.history.search import statuses_of
 from qwex_jupyter.history.since import parse_moment
@@ -34,8 +33,8 @@ _IN_A_SHELL = {"%%qwex?": "qwex run --help", "%%qwex": "qwex run", "%qwex": "qwe
 _OURS = re.compile(r"(?<!\S)(?:%%qwex\?|%%?qwex(?= ))")
 _SETTING = re.compile(r"%config Qwex\.(\w+) = '([^']*)'")
 _TYPED = re.compile(r"os\.environ\['(\w+)'\] = getpass\.getpass\(\)")
-# So many runs are listed when nobody says how many.
-_ROWS = 50
+# So many runs are listed when nobody says how many, and this is said where there are none.
+_ROWS, _NONE = 50, "No runs yet. Start one: qwex run COMMAND"
 
 
 def in_a_shell(text: object) -> str:
@@ -197,8 +196,19 @@ class Terminal(Verbs):
         if self._json:
             for record in found:
                 self.answer(record)
-        else:
-            self.say(table_text(found, time.time()), ours=False)
+            return
+        narrowed = any((statuses, args.runner, args.name, since is not None, args.limit == 0))
+        self._table(
+            replace(
+                tables.of_runs(self.manager.history, found),
+                note="There are more: --limit 200 shows 200." if next(wanted, None) else "",
+                none=in_a_shell(tables.NONE_LIKE_IT) if narrowed else _NONE,
+            )
+        )
+
+    def _table(self, table: tables.Table) -> None:
+        """Prints a table of runs."""
+        self.say(table.text(tables.terminal_width()), ours=False)
 
     def logs(self, args: argparse.Namespace) -> None:
         """Passes the output on, byte for byte."""
@@ -291,5 +301,5 @@ class Terminal(Verbs):
             for record in table.records:
                 self.answer(record)
             return
-        self.say(table.text(), ours=False)
+        self._table(replace(table, none=_NONE))
         self.say("Live, with keys: qwex.monitor() in a notebook.")

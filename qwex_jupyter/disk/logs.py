@@ -13,7 +13,8 @@ import io
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 from qwex_jupyter.disk import facts
@@ -53,6 +54,14 @@ class RunLog:
             return os.stat(self.path(stream)).st_size
         except FileNotFoundError:
             return 0
+
+    def written_at(self, streams: Iterable[str] = STREAMS) -> float | None:
+        """When any of these was last written, seconds since the epoch; None for not yet."""
+        found = []
+        for stream in streams:
+            with suppress(FileNotFoundError):
+                found.append(os.stat(self.path(stream)).st_mtime)
+        return max(found, default=None)
 
     def read(self, stream: str, offset: int = 0, limit: int = -1) -> bytes:
         """Up to ``limit`` bytes from ``offset`` (all for -1); b"" at the end.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 
 from qwex_jupyter import runners
 from qwex_jupyter.model.record import RunRecord
@@ -35,8 +34,14 @@ def took(record: RunRecord, now: float) -> str:
 
 
 def moment(when: float | None) -> str:
-    """A point in time as ``2026-11-23 16:30:45 UTC``."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when)) if when else ""
+    """A point in time as ``2026-11-23 17:30:45 UTC+1``: local, and true wherever it is read."""
+    if not when:
+        return ""
+    local = time.localtime(when)
+    hours, minutes = divmod(abs(local.tm_gmtoff) // 60, 60)
+    sign = "-" if local.tm_gmtoff < 0 else "+"
+    zone = f"{sign}{hours}" + (f":{minutes:02}" if minutes else "") if local.tm_gmtoff else ""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", local) + zone
 
 
 def since(record: RunRecord) -> float:
@@ -44,25 +49,23 @@ def since(record: RunRecord) -> float:
     return record.started_at or record.created_at
 
 
-def facts_of(record: RunRecord, now: float, last_time: float | None = None) -> tuple[str, str, str]:
-    """Where, what, how long: what stands before a clock that ticks, the clock, what follows it.
+def facts_of(record: RunRecord, now: float) -> tuple[str, str]:
+    """Where, what, how long: what stands before a clock that ticks, and the clock.
 
     Args:
         record: The run.
         now: When this is shown; 0 for when it was last observed.
-        last_time: How many seconds the same took the last time.
     """
     words = [record.runner, record.image, record.handle]
-    ticks = last = ""
+    ticks = ""
     if record.status.final:
         words.append(clock(record.duration()))
         if record.tells_code:
             words.append(f"exit {record.exit_code}")
     else:
         ticks = clock(max(0.0, (now or record.observed_at) - since(record)), live=True)
-        last = f" (last {clock(last_time)})" if last_time else ""
     before = plain(" · ".join(word for word in words if word))
-    return (f"{before} · " if ticks else before), ticks, last
+    return (f"{before} · " if ticks else before), ticks
 
 
 def one_line(record: RunRecord, now: float | None = None) -> str:
@@ -83,9 +86,14 @@ def as_of(record: RunRecord, now: float) -> str:
 
 def doing(record: RunRecord) -> tuple[str, int | None]:
     """What keeps a live run from being what it shows, and how much of that is done, of 100."""
-    share = _SHARE.fullmatch(record.progress)
-    said = record.message or ("" if share else record.progress)
-    return said, min(100, int(share[1])) if share else None
+    share = share_of(record.progress)
+    return record.message or (record.progress if share is None else ""), share
+
+
+def share_of(progress: str) -> int | None:
+    """How much is done, of 100, by a backend's word; None where it doesn't say."""
+    found = _SHARE.fullmatch(progress)
+    return min(100, int(found[1])) if found else None
 
 
 def missing_of(record: RunRecord) -> list[str]:
@@ -118,32 +126,6 @@ def lost_output(record: RunRecord) -> list[str]:
             + ("." if record.missing else ": there was no room on the disk.")
         )
     return lines
-
-
-def table_text(records: Sequence[RunRecord], now: float) -> str:
-    """Runs as an aligned table for a terminal."""
-    if not records:
-        return "No runs."
-    rows = [("RUN", "STATUS", "NAME", "RUNNER", "TIME", "EXIT", "COMMAND")]
-    for record in records:
-        glyph, _ = GLYPHS[record.status]
-        reason = f" {record.reason}" if record.reason else ""
-        rows.append(
-            (
-                record.handle,
-                f"{glyph} {record.status.lower()}{reason}",
-                short(record.name),
-                short(record.runner),
-                took(record, now),
-                "" if record.exit_code is None else str(record.exit_code),
-                short(record.command, 60),
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    )
 
 
 def details_text(record: RunRecord, spec_fact: dict[str, object], log_path: str) -> str:

@@ -10,20 +10,30 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from itertools import groupby
 
 from qwex_jupyter.display.card import (
-    DETACHED_LINES,
-    LIVE_LINES,
-    ROWS,
     SAVED_LINES,
+    STDERR,
     Card,
     advice_on,
     bounded,
-    limit_of,
+    facts_on,
+    stream_of,
     told_below,
+    usual_of,
 )
 from qwex_jupyter.display.colours import FILLED, LINE, QUIET, WARN, to_html
-from qwex_jupyter.display.format import GLYPHS, UNREACHABLE, doing, facts_of, moment
+from qwex_jupyter.display.format import (
+    GLYPHS,
+    UNREACHABLE,
+    as_of,
+    doing,
+    facts_of,
+    moment,
+    since,
+)
+from qwex_jupyter.display.progress import Progress
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.text import plain, short
@@ -34,8 +44,14 @@ _SAVED_BYTES, _LIVE_BYTES = 26_000, 12_000
 _SMALL = "font-size:0.92em"
 _MONO = "font-family:monospace;line-height:1.35"
 _PRE = (
-    f"{_MONO};font-size:inherit;margin:0;padding:0;border:0;background:none;"
+    f"{_MONO};font-size:inherit;margin:0;padding:0 0 0 8px;border:0;background:none;"
     "white-space:pre-wrap;word-break:break-word;flex:none"
+)
+_ROW = f"{QUIET};{_SMALL}"
+# What tells lines of stderr apart, with an eye on `APART`.
+_STDERR = (
+    "display:inline-block;vertical-align:top;width:100%;box-sizing:border-box;margin-left:-6px;"
+    "padding-left:4px;border-left:2px solid #c2578a"
 )
 # A command in a sentence: what a person would select and copy.
 _COMMAND = re.compile(r"%qwex \w+(?: [a-z0-9]{6}\b)?(?: --[\w-]+ [\w.]+)*")
@@ -65,61 +81,112 @@ def _header_html(card: Card) -> str:
     The spaces between the parts are for front ends that drop the styles.
     """
     record = card.record
-    command = html.escape(short(record.command, 200), quote=True)
-    name = html.escape(short(record.name))
-    if name:
-        cut = "white-space:nowrap;max-width:100%;overflow:hidden;text-overflow:ellipsis"
-        name = f'<b style="{cut}">{name}</b> '
     submitted = html.escape(f"{record.run_id}, submitted {moment(record.created_at)}", quote=True)
-    facts, ticks, last = map(html.escape, facts_of(record, card.now, card.last_time))
+    facts, ticks = map(html.escape, facts_of(record, card.now))
     if ticks:  # a page that lives moves it on
         ticks = f'<span class="qwex-clock">{ticks}</span>'
     return (
         '<div style="display:flex;gap:0 14px;flex-wrap:wrap;align-items:baseline">'
         f'<b style="white-space:nowrap">{status_html(record.status)}</b> '
-        f"{_cause_html(record)}{name}"
+        f"{_cause_html(record)}{_title_html(card)}"
+        # Names of images may be long: alone in its row it wraps.
+        f'<span style="{QUIET};{_SMALL};margin-left:auto;word-break:break-word" '
+        f'title="{submitted}">{facts}{ticks}</span></div>'
+    )
+
+
+def _title_html(card: Card) -> str:
+    """Name and command; of a run whose cell stands right above only the name, which it may lack."""
+    record = card.record
+    title = ""
+    if record.name:
+        cut = "white-space:nowrap;max-width:100%;overflow:hidden;text-overflow:ellipsis"
+        title = f'<b style="{cut}">{html.escape(short(record.name))}</b> '
+    if card.below:
+        return title
+    command = html.escape(short(record.command, 200), quote=True)
+    return (
+        f"{title}"
         # It takes the room that is left, and gives way before the facts do.
         '<code style="flex:1 1 14em;min-width:0;overflow:hidden;text-overflow:ellipsis;'
         f'white-space:nowrap;background:none;padding:0;{_MONO};{_SMALL}" title="{command}">'
         f"{command}</code> "
-        # Names of images may be long: alone in its row it wraps.
-        f'<span style="{QUIET};{_SMALL};margin-left:auto;word-break:break-word" '
-        f'title="{submitted}">{facts}{ticks}{last}</span></div>'
     )
 
 
 def _log_html(card: Card) -> str:
+    """A row of facts, and below it the output: the same rows while it lives and when it has ended.
+
+    Folding is the reader's: nothing does it by itself.
+    """
     record, log = card.record, card.log
-    if not log.lines:
-        pulls = record.reason == Reason.PULLING  # which is said below
-        waits = not (record.status.final or card.compact or pulls)
-        quiet = f'<div style="{QUIET};{_SMALL}">waiting for output…</div>'
-        return quiet if waits else ""
     if not record.status.final:
-        return _newest_html(bounded(log.lines[-limit_of(card) :], _LIVE_BYTES), limit_of(card))
+        newest = bounded(log.lines[-card.rows :], _LIVE_BYTES)
+        return _facts_html(card) + (_newest_html(newest, card.rows) if newest else "")
     lines = bounded(log.lines[-SAVED_LINES:], _SAVED_BYTES)
-    newest = _newest_html(lines, ROWS, "auto")
-    # What went well takes no more room than it did while it ran.
-    live = DETACHED_LINES if card.compact else LIVE_LINES
-    if not log.before(live if record.status is RunStatus.SUCCEEDED else ROWS):
-        return newest
+    if not (card.lived or log.before(card.rows)):
+        return _newest_html(lines, card.rows) if lines else ""
+    if not lines:
+        none = f'<div style="{_ROW}">no output</div>'
+        return none if record.status is RunStatus.SUCCEEDED else ""
     count = "" if log.count is None else f"{say_count(log.count, 'line')}, "
     more = f", last {len(lines):,} shown" if log.before(len(lines)) else ""
     summary = f"output: {count}{say_bytes(log.size)}{more}"
-    opened = "" if record.status is RunStatus.SUCCEEDED else " open"
     return (
-        f'<details{opened}><summary style="{QUIET};{_SMALL}">{summary}</summary>{newest}</details>'
+        f'<details open><summary style="{_ROW}">{summary}</summary>'
+        f"{_newest_html(lines, card.rows)}</details>"
     )
 
 
-def _newest_html(lines: Sequence[str], rows: int, overflow: str = "hidden") -> str:
-    """Lines in so many rows: the newest show, also where long ones wrap, the oldest may not."""
-    text = to_html("\n".join(lines))
+def _facts_html(card: Card) -> str:
+    """Above the output of what lives: how much there is, what can be done, as of when.
+
+    The last is for whoever reads it later: a page that is told each second hides it.
+    """
+    record = card.record
+    facts = _step_html(facts_on(card))
+    # Of a pull it is said below.
+    if not (card.log.lines or card.compact or record.reason == Reason.PULLING):
+        facts = " · ".join(word for word in ("waiting for output…", facts) if word)
+    old = " qwex-old" if record.reason in UNREACHABLE else ""
     return (
-        f'<div style="{_SMALL};{_MONO};margin:2px 0;display:flex;flex-direction:column-reverse;'
-        f'max-height:{1.35 * rows:g}em;overflow:{overflow}">'
-        f'<pre style="{_PRE}">{text}</pre></div>'
+        f'<div style="display:flex;gap:0 14px;flex-wrap:wrap;{_ROW}"><span>{facts}</span> '
+        f'<span class="qwex-as-of{old}" style="margin-left:auto;white-space:nowrap">'
+        f"{html.escape(as_of(record, card.now))}</span></div>"
     )
+
+
+def _newest_html(lines: Sequence[str], rows: int) -> str:
+    """Lines in so many rows: the newest show, also where long ones wrap; the others by scrolling.
+
+    A box of more lines than rows has just those rows, and a corner by which a reader makes it
+    larger.
+    """
+    height = f"{1.35 * rows:g}em"
+    size = f"height:{height};resize:vertical" if len(lines) > rows else f"max-height:{height}"
+    return (
+        # So far to the left that there is room for what tells stderr apart.
+        f'<div class="qwex-log" style="{_SMALL};{_MONO};margin:2px 0 2px -8px;'
+        f'display:flex;flex-direction:column-reverse;overflow:auto;{size}">'
+        f'<pre style="{_PRE}">{_lines_html(lines)}</pre></div>'
+    )
+
+
+def _lines_html(lines: Sequence[str]) -> str:
+    """Lines as HTML; those of stderr stand together, and have a mark and a name.
+
+    The name is a title, as a sanitiser may leave no other.
+    """
+    parts = []
+    for stream, block in groupby(lines, stream_of):
+        text = to_html("\n".join(block))
+        # Set apart within its line, so that what is copied has no empty lines around it.
+        parts.append(
+            f'<span role="group" title="stderr" style="{_STDERR}">{text}</span>'
+            if stream == STDERR
+            else text
+        )
+    return "\n".join(parts)
 
 
 def _cause_html(record: RunRecord) -> str:
@@ -138,29 +205,53 @@ def _advice_html(card: Card) -> str:
 
 
 def _foot_html(card: Card) -> str:
-    """Below the output of what lives: what it waits for, how much there is, as of when."""
+    """Below the output of what lives: what it waits for, and how far that is."""
     why, share = doing(card.record)
-    facts, _, when = advice_on(card)[-1].rpartition("as of ")
     mark = f'<span style="color:{WARN}">⚠</span> ' if card.record.reason in UNREACHABLE else ""
     waits = f"<div>{mark}{_step_html(plain(why))}</div>" if why else ""
-    return (
-        f"{waits}{_bar_html(share)}"
-        f'<div style="display:flex;gap:0 14px;flex-wrap:wrap;{QUIET};{_SMALL}">'
-        f"<span>{_step_html(facts.removesuffix(' · '))}</span> "
-        '<span class="qwex-as-of" style="margin-left:auto;white-space:nowrap">'
-        f"as of {html.escape(when)}</span></div>"
+    return f"{waits}{_progress_html(card, share)}"
+
+
+def _progress_html(card: Card, pulled: int | None) -> str:
+    """How far it is: of a pull, by the program's own word, or by how long it usually takes."""
+    if pulled is not None:
+        return _bar_html(Progress(pulled / 100, said=f"{pulled}%"), card.now)
+    if card.progress is not None:
+        return _bar_html(card.progress, card.now)
+    usual, seconds = usual_of(card), card.usual_time
+    if not usual or not seconds:
+        return ""
+    gone = min(1.0, max(0.0, card.now - since(card.record)) / seconds)
+    return _row_html(
+        f'<div style="flex:1;height:2px;background:{LINE}55"><div class="qwex-usual" '
+        f'data-seconds="{seconds:.0f}" style="width:{100 * gone:.0f}%;height:2px;'
+        f'background:{LINE}"></div></div>',
+        usual,
     )
 
 
-def _bar_html(share: int | None) -> str:
-    """How much of something is done, of a hundred, as a bar with its number; "" for None."""
-    if share is None:
-        return ""
+def _bar_html(progress: Progress, now: float) -> str:
+    """How much of something is done, as a bar, in words and for a screen reader."""
+    percent = progress.percent
+    said = html.escape(plain(f"{progress.label} {progress.said}".strip()), quote=True)
+    left = html.escape(progress.left(now))
+    if left:  # a page that lives counts it down
+        left = f'<span class="qwex-left" data-until="{progress.until:.1f}"> · {left}</span>'
+    return _row_html(
+        f'<div class="qwex-bar" role="progressbar" aria-label="progress" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{percent}" aria-valuetext="{said}" '
+        f'style="flex:1;border:1px solid {LINE};border-radius:4px;padding:1px">'
+        f'<div style="width:{percent}%;height:5px;border-radius:2px;background:{FILLED}"></div>'
+        "</div>",
+        f"{said}{left}",
+    )
+
+
+def _row_html(drawn: str, words: str) -> str:
     return (
-        '<div style="display:flex;gap:0 10px;align-items:center;max-width:30em">'
-        f'<div style="flex:1;border:1px solid {LINE};border-radius:4px;padding:1px">'
-        f'<div style="width:{share}%;height:5px;border-radius:2px;background:{FILLED}"></div></div>'
-        f' <span style="{QUIET};{_SMALL}">{share}%</span></div>'
+        '<div style="display:flex;gap:0 10px;align-items:center;max-width:40em">'
+        f'{drawn} <span style="{QUIET};{_SMALL};font-variant-numeric:tabular-nums">'
+        f"{words}</span></div>"
     )
 
 

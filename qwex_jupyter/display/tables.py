@@ -6,34 +6,36 @@ What `render` says of its HTML holds here: it has to survive without styles or s
 from __future__ import annotations
 
 import html
+import shutil
+import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from qwex_jupyter.display import listing
 from qwex_jupyter.display.colours import QUIET
-from qwex_jupyter.display.format import moment, table_text, took
-from qwex_jupyter.display.render import status_html
 from qwex_jupyter.history import cache, columns
 from qwex_jupyter.history.columns import Words
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import RunStatus
-from qwex_jupyter.model.text import short
-from qwex_jupyter.model.units import say_count
+from qwex_jupyter.model.text import plain, width_of
+from qwex_jupyter.model.units import local, say_count
+from qwex_jupyter.system import frontend
 
 if TYPE_CHECKING:
+    from qwex_jupyter.history.folders import RunFolders
     from qwex_jupyter.history.history import RunHistory
 
-# So many of the newest stand in a table.
-ROWS = 20
-# So much of a reason's sentence.
-_TEXT = 120
-
-_CELL = "text-align:left;padding:2px 12px 2px 0;border:0;vertical-align:top"
-_ONE_LINE = f"{_CELL};white-space:nowrap"
-_MONO = "font-family:monospace;font-size:0.92em;background:none;padding:0"
+# So many of the newest stand in a table, and of a frame so many where a limit was given.
+ROWS, MOST = 20, 100
+# What stands in the place of one: where there is no run at all, and where none is as was asked.
+NONE = "No runs yet. Start one: write %%qwex above the code of a cell, or %qwex run COMMAND."
+NONE_LIKE_IT = "No run is like that: %qwex runs lists them all."
+# As wide as a table of text is where nobody says how wide the place is.
+_WIDTH = 80
 
 
 def new_place() -> str:
@@ -53,7 +55,45 @@ def of_history(history: RunHistory, note: str = "") -> Table:
     assert isinstance(status, Words)
     counts = Counter(status.values[status.codes[number]] for number in order)
     records = [columns.record_at(found, number) for number in order[:ROWS]]
-    return Table(records, counts, time.time(), note=note)
+    env = listing.env_of(history, records)
+    return Table(records, counts, time.time(), note=note, env=env)
+
+
+def of_runs(folders: RunFolders, records: Sequence[RunRecord]) -> Table:
+    """These runs as they are now.
+
+    Args:
+        folders: Where they are.
+        records: What is known of them.
+    """
+    return Table(records, now=time.time(), env=listing.env_of(folders, records))
+
+
+def face_of(folders: RunFolders, *, none: str = NONE) -> Callable[..., Table]:
+    """What makes a table of some rows of a history; see `history.frame.with_face`.
+
+    Args:
+        folders: Whose runs.
+        none: What is said where there are no rows.
+    """
+    known: dict[str, Mapping[str, str]] = {}
+
+    def face(records: Sequence[RunRecord], counts: Mapping[str, int], now: float) -> Table:
+        new = [record for record in records if record.run_id not in known]
+        known.update({record.run_id: {} for record in new} | dict(listing.env_of(folders, new)))
+        total = sum(counts.values())
+        note = f"The frame has all {total:,} rows; --limit 100 shows 100 of them."
+        note = note if total > len(records) else ""
+        return Table(records, counts, now, note=note, env=known, none=none)
+
+    return face
+
+
+def terminal_width() -> int | None:
+    """How wide a table that is printed may be; None for what goes to a file or another program."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        return shutil.get_terminal_size((_WIDTH, 24)).columns
+    return _WIDTH if frontend.is_kernel() else None
 
 
 @dataclass(frozen=True)
@@ -66,6 +106,8 @@ class Table:
         now: When this is shown, seconds since the epoch.
         place: Which display it is; "" for none.
         note: What else is to be said below it.
+        env: The variables that each was given; see `listing.env_of`.
+        none: What is said where there are no runs.
     """
 
     records: Sequence[RunRecord]
@@ -73,43 +115,47 @@ class Table:
     now: float = 0.0
     place: str = ""
     note: str = ""
+    env: listing.Words = field(default_factory=dict)
+    none: str = NONE
 
     @property
-    def _sum(self) -> str:
+    def _sum(self) -> list[str]:
         counts = self.counts or Counter(str(record.status) for record in self.records)
         found = {status: counts.get(status, 0) for status in map(str, RunStatus)}
         parts = [f"{count:,} {status.lower()}" for status, count in found.items() if count]
-        return " · ".join([say_count(sum(found.values()), "run"), *parts])
+        return [say_count(sum(found.values()), "run"), *parts]
+
+    @property
+    def _as_of(self) -> str:
+        return f"as of {local(self.now)}"
 
     def headline(self) -> dict[str, str]:
         """One line: how many of what, as of when."""
-        text = f"{self._sum} · as of {moment(self.now)}"
+        text = " · ".join([*self._sum, self._as_of])
         return {
             "text/plain": text,
             "text/html": f'<div style="{QUIET};font-size:0.92em">{html.escape(text)}</div>',
         }
 
-    def text(self) -> str:
-        """For a terminal."""
-        return "\n".join([self.rows_text(), *self._foot()])
+    def text(self, width: int | None = _WIDTH) -> str:
+        """For a terminal of so many columns; None for as wide as it gets."""
+        foot = [line for words in self._foot() for line in _wrapped(words, width)]
+        return "\n".join([self.rows_text(width), *foot] if self.records else foot)
 
-    def rows_text(self) -> str:
+    def rows_text(self, width: int | None = _WIDTH) -> str:
         """Its rows alone, for a terminal."""
-        return table_text(self.records, self.now)
+        found = listing.columns(self.records, self.now, self.env, width)
+        return "\n".join(listing.lines(found, width))
 
     def html(self) -> str:
         """For a notebook."""
-        head = "".join(
-            f'<th style="{_ONE_LINE};{QUIET};font-weight:normal">{word}</th>'
-            for word in ("run", "status", "name", "runner", "time", "exit", "command")
-        )
-        rows = "".join(map(self._row, self.records))
-        foot = "<br>".join(map(html.escape, self._foot()))
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        made = listing.page(self.records, self.now, self.env) if self.records else ""
+        foot = "<br>".join(html.escape(" · ".join(words)) for words in self._foot())
         name = f"qwex-table qwex-table-{self.place}" if self.place else "qwex-table"
         return (
+            # The first two keep MathJax from reading `$x ... $y` of a command as a formula.
             f'<div class="tex2jax_ignore mathjax_ignore {name}" '
-            f'style="max-width:100%;overflow:auto">{table if self.records else ""}'
+            f'style="max-width:100%;overflow:auto">{made}'
             f'<div style="{QUIET};font-size:0.92em">{foot}</div></div>'
         )
 
@@ -118,35 +164,31 @@ class Table:
         return {"text/plain": self.text(), "text/html": self.html()}
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return self.bundle()
+        return {"text/plain": repr(self), "text/html": self.html()}
 
     def __repr__(self) -> str:
-        return self.text()
+        return self.text(terminal_width() or _WIDTH)
 
-    def _foot(self) -> list[str]:
-        if self.records:
-            total = sum(self.counts.values()) or len(self.records)
-            which = "" if total == len(self.records) else f"the newest {len(self.records)} of "
-            line = f"{which}{self._sum} · as of {moment(self.now)}"
+    def _foot(self) -> list[list[str]]:
+        """What stands below the rows: lines of words."""
+        note = [[self.note]] if self.note else []
+        if not self.records:
+            return [[self.none], *note]
+        count, *parts = self._sum
+        total = sum(self.counts.values()) or len(self.records)
+        if total != len(self.records):
+            count = f"the newest {len(self.records)} of {count}"
+        common = map(plain, listing.alike(self.records))
+        return [[count, *parts, *common, self._as_of], *note]
+
+
+def _wrapped(words: Sequence[str], width: int | None) -> list[str]:
+    """Words in lines, with a dot between two; one that is longer than a line has its own."""
+    made: list[str] = []
+    for word in words:
+        longer = f"{made[-1]} · {word}" if made else word
+        if made and (width is None or width_of(longer) <= width):
+            made[-1] = longer
         else:
-            line = "No runs yet. Start one: write %%qwex above the code of a cell."
-        return [line, self.note] if self.note else [line]
-
-    def _row(self, record: RunRecord) -> str:
-        why = record.cause or ("" if record.status.final else record.message)
-        command = short(record.command, 70)
-        cells = [
-            (_ONE_LINE, f'<code style="{_MONO}">{html.escape(record.handle)}</code>'),
-            (_ONE_LINE, status_html(record.status)),
-            (_ONE_LINE, html.escape(short(record.name, 30))),
-            (_ONE_LINE, html.escape(short(record.runner, 30))),
-            (_ONE_LINE, took(record, self.now)),
-            (_ONE_LINE, "" if record.exit_code is None else str(record.exit_code)),
-            (
-                _CELL,
-                f'<code style="{_MONO}">{html.escape(command)}</code>'
-                + (f'<div style="{QUIET}">{html.escape(short(why, _TEXT))}</div>' if why else ""),
-            ),
-        ]
-        tds = "".join(f'<td style="{style}">{cell}</td>' for style, cell in cells)
-        return f"<tr>{tds}</tr>"
+            made.append(word)
+    return made

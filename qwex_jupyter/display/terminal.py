@@ -17,6 +17,9 @@ from qwex_jupyter.model.text import CONTROL, ESCAPE
 UNFINISHED = re.compile(r"\x1b(?:\[[0-9:;<=>?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)\Z")
 _CONTROL_BUT_RETURN = re.compile(CONTROL.pattern.replace("\x0b-\x1a", "\x0b\x0c\x0e-\x1a"))
 
+# The cursor to the first column, and a line that is erased.
+_ANEW = re.compile(r"\x1b\[(?:2K|[01]?G)")
+
 LINE_LIMIT = 4000
 # So long the beginning of an escape sequence waits for its end.
 HELD = 4096
@@ -29,8 +32,15 @@ def clean(text: str) -> str:
     return CONTROL.sub("", _colours_only(text))
 
 
+def begun_anew(text: str) -> str:
+    r"""The text with ``\r`` for what goes to the beginning of a line, or erases all of one."""
+    return _ANEW.sub(lambda found: "\r\x1b[K" if found[0][-1] == "K" else "\r", text)
+
+
 def last_state(line: str) -> str:
     r"""What is left of a line that was overwritten by means of ``\r``."""
+    if "\x1b" in line:
+        line = begun_anew(line)
     return line.rstrip("\r").rpartition("\r")[2]
 
 

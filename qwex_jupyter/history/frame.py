@@ -12,8 +12,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from qwex_jupyter import runners
 from qwex_jupyter.disk.folder import log_name
@@ -21,10 +22,9 @@ from qwex_jupyter.errors import SpecError
 from qwex_jupyter.history import cache, columns
 from qwex_jupyter.history.columns import KINDS, Columns, Words
 from qwex_jupyter.history.folders import RunFolders
+from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.run_ids import first_id
 from qwex_jupyter.model.status import RunStatus
-from qwex_jupyter.model.text import aligned, short
-from qwex_jupyter.model.units import clock, local
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,10 +43,6 @@ _CATEGORIES: dict[str, Callable[[], Sequence[str]]] = {
     "runner": runners.names,
 }
 
-# The columns whose values are durations.
-_SPANS = ("duration", "queued", "elapsed", "cpu_time", "overrun")
-# A reason is cut to this many characters in a line of text.
-_REASON = 16
 _TIMES = ("created_at", "started_at", "finished_at", "observed_at")
 
 
@@ -135,7 +131,7 @@ def frame_of(
     made = _Frame(found, rows, runs_folder)
     columns_made = {name: made.column(name) for name in dict.fromkeys((*COLUMNS, *extra))}
     index = pd.Index(made.texts(*made.words("run_id")), name="run_id")
-    return _shown()(columns_made, index=index, copy=False)
+    return pd.DataFrame(columns_made, index=index, copy=False)
 
 
 class _Frame:
@@ -243,91 +239,106 @@ class _Frame:
         return out
 
 
-@functools.cache
-def _shown() -> type[pd.DataFrame]:
-    """The class of a frame of runs, which shows itself so that a person can read it.
+class Shown(Protocol):
+    """Some runs as a person reads them."""
 
-    In all else it is a DataFrame, and where it is pickled one of pandas' own.
+    def text(self, width: int) -> str:
+        """For a terminal of so many columns."""
+
+    def html(self) -> str:
+        """For a notebook."""
+
+
+# Of the runs that are shown, how many of each status there are in all, and as of when.
+Face: TypeAlias = Callable[[Sequence[RunRecord], Mapping[str, int], float], Shown]
+
+
+def with_face(made: pd.DataFrame, face: Face, rows: int) -> pd.DataFrame:
+    """The frame, shown so that a person can read it.
+
+    In all else it is a DataFrame, and what is made of it is one of pandas' own. It shows itself
+    as one of these, too, once it was changed in place, and where more is asked of it.
+
+    Args:
+        made: What `read` gave.
+        face: Makes what is shown.
+        rows: Of so many rows at the most.
     """
+    read_at = time.time()
+
+    def shown(frame: pd.DataFrame) -> Shown | None:
+        import pandas as pd
+
+        widest, longest = map(pd.get_option, ("display.max_columns", "display.max_rows"))
+        more = widest is None or widest > len(COLUMNS) or longest is None
+        if more or list(frame.columns) != list(COLUMNS) or not frame.index.is_(index):
+            return None
+        try:
+            records = _records(pd.DataFrame(frame).head(min(rows, longest or rows)))
+            counts = frame["status"].value_counts().items()
+            return face(records, {str(status): count for status, count in counts}, read_at)
+        except (ValueError, TypeError, AttributeError):
+            return None  # somebody wrote into it what no run has
+
+    frame: pd.DataFrame = _with_face()(made, copy=False)
+    index = frame.index
+    object.__setattr__(frame, "_shown_by", shown)  # which pandas would take for a column's name
+    return frame
+
+
+@functools.cache
+def _with_face() -> type[Any]:
     import pandas as pd
 
     class DataFrame(pd.DataFrame):
         """Runs, one a row."""
 
-        @property
-        def _constructor(self) -> type[pd.DataFrame]:
-            return DataFrame
+        _shown_by: Callable[[pd.DataFrame], Shown | None] = staticmethod(lambda _: None)
 
         def __reduce__(self) -> Any:
             return pd.DataFrame(self).__reduce__()
 
         def __repr__(self) -> str:
-            most = pd.get_option("display.max_columns")
-            chosen = list(self.columns) != list(COLUMNS) or self.index.name != "run_id"
-            if chosen or self.empty or most is None or most > len(COLUMNS):
+            shown = self._shown_by(self)
+            if shown is None:
                 return repr(pd.DataFrame(self))
-            return _as_text(self)
+            width = pd.get_option("display.width") or 80
+            if sys.stdout.isatty():
+                width = shutil.get_terminal_size((width, 24)).columns
+            return shown.text(width)
 
         def _repr_html_(self) -> str | None:
+            shown = self._shown_by(self)
+            if shown is not None and pd.get_option("display.notebook_repr_html"):
+                return shown.html()
             # MathJax makes a formula of what stands between two dollars of a command.
             with pd.option_context("display.html.use_mathjax", False):
-                made = getattr(_with_clocks(self), "_repr_html_")()  # noqa: B009 - not in the stubs
+                made = getattr(pd.DataFrame(self), "_repr_html_")()  # noqa: B009 - not in the stubs
             return made and f'<div class="tex2jax_ignore mathjax_ignore">{made}</div>'
 
     return DataFrame
 
 
-def _with_clocks(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame of pandas' own whose durations are text, as far as its rows can be shown."""
-    import numpy as np
+def _records(rows: pd.DataFrame) -> list[RunRecord]:
+    """What these rows say, as records.
+
+    Raises:
+        ValueError, TypeError, AttributeError: No run can be like that.
+    """
     import pandas as pd
 
-    made = pd.DataFrame(frame)
-    count, most = len(made), pd.get_option("display.max_rows") or len(made)
-    for number, (name, kind) in enumerate(zip(made.columns, made.dtypes, strict=True)):
-        if name in _SPANS and kind.kind == "m":
-            texts = np.full(count, "", dtype=object)
-            for place in {*range(min(count, most)), *range(max(0, count - most), count)}:
-                took: Any = made.iat[place, number]
-                texts[place] = "" if took is pd.NaT else clock(took.total_seconds())
-            made = made.assign(**{name: texts})
+    made = []
+    for row in rows.reset_index().to_dict("records"):
+        known: dict[str, Any] = {"runner": ""}  # as of what can't be read
+        for name, said in row.items():
+            if said is None or said is pd.NA or said != said:
+                continue
+            if isinstance(said, datetime):
+                said = said.timestamp()
+            known[str(name)] = said.total_seconds() if isinstance(said, timedelta) else said
+        status = known["status"] = RunStatus(known.get("status", ""))
+        took = known.get("duration") if status.final else None
+        values = {name: value for name, value in known.items() if name in KINDS}
+        made.append(RunRecord(**values, elapsed=took))
+        columns.row(made[-1])
     return made
-
-
-def _as_text(frame: pd.DataFrame) -> str:
-    """The columns that matter most, in lines as wide as pandas' own would be."""
-    import pandas as pd
-
-    count, most = len(frame), pd.get_option("display.max_rows")
-    least = min(pd.get_option("display.min_rows") or most or count, most or count)
-    cut = bool(most) and count > most
-    numbers = (
-        [*range((least + 1) // 2), *range(count - least // 2, count)] if cut else [*range(count)]
-    )
-    wanted = ["handle", "status", "reason", "runner", "started_at", "duration", "command"]
-    rows = []
-    for *words, started, took, command in frame.iloc[numbers][wanted].itertuples(index=False):
-        texts = [
-            "" if word is None or word is pd.NA or word != word else str(word) for word in words
-        ]
-        live = not RunStatus(texts[1]).final
-        rows.append(
-            [
-                *texts[:2],
-                short(texts[2], _REASON),
-                texts[3],
-                "" if started is pd.NaT else local(started.timestamp()),
-                "" if took is pd.NaT else clock(took.total_seconds(), live=live),
-                "" if command is pd.NA else command,
-            ]
-        )
-    width = pd.get_option("display.width") or 80
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size((width, 24)).columns
-    head = ["run", *wanted[1:4], "started", *wanted[5:]]
-    lines = aligned([head, *rows], width)
-    if cut:
-        lines.insert(1 + (least + 1) // 2, "…")
-    return "\n".join(
-        [*lines, "", f"[{count:,} rows x {len(frame.columns)} columns, times are local]"]
-    )

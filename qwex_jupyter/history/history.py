@@ -18,6 +18,7 @@ class RunHistory(RunFolders):
     """All runs of one home folder; see `RunFolders`."""
 
     resolve, newest, prunable = search.resolve, search.newest, search.prunable
+    newest_successes = search.newest_successes
 
     def frame(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from qwex_jupyter.errors import AmbiguousRun, RunNotFound, SpecError
 from qwex_jupyter.history import cache, columns
@@ -72,9 +73,26 @@ def newest(folders: RunFolders, *, live: bool | None = None, **wanted: str) -> s
                 return run_id
     if live:
         return None
-    known, rows = cache.look(folders, ["reason", "status", *wanted])
-    ended = [str(status) for status in RunStatus if status.final or live is None]
-    allowed = {"status": ended, **{key: [value] for key, value in wanted.items()}}
+    statuses = [str(status) for status in RunStatus if status.final or live is None]
+    found = _newest_with(folders, {"status": statuses, **{k: [v] for k, v in wanted.items()}}, 1)
+    return found[0] if found else None
+
+
+def newest_successes(folders: RunFolders, count: int, **wanted: str) -> list[str]:
+    """The newest runs that succeeded, so many at the most.
+
+    Args:
+        folders: Where the runs are.
+        count: How many.
+        wanted: Fields of their records and what they must say.
+    """
+    allowed = {"status": [str(RunStatus.SUCCEEDED)], **{k: [v] for k, v in wanted.items()}}
+    return _newest_with(folders, allowed, count)
+
+
+def _newest_with(folders: RunFolders, allowed: dict[str, list[str]], count: int) -> list[str]:
+    """The newest runs of which these columns say one of these words, damaged ones left out."""
+    known, rows = cache.look(folders, ["reason", *allowed])
     for key, words in allowed.items():
         column = known[key]
         assert isinstance(column, Words)
@@ -83,8 +101,8 @@ def newest(folders: RunFolders, *, live: bool | None = None, **wanted: str) -> s
     reasons = known["reason"]
     assert isinstance(reasons, Words)
     damaged = reasons.numbers_of([Reason.UNREADABLE])
-    first = next((row for row in rows if reasons.codes[row] not in damaged), None)
-    return None if first is None else columns.names_of(known)[first]
+    found = islice((row for row in rows if reasons.codes[row] not in damaged), count)
+    return [columns.names_of(known)[row] for row in found]
 
 
 def prunable(

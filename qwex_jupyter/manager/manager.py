@@ -31,11 +31,14 @@ from qwex_jupyter.manager.tracker import Tracker
 from qwex_jupyter.model.patience import Patience
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.spec import JobSpec
-from qwex_jupyter.model.status import RunStatus, StopCause
+from qwex_jupyter.model.status import StopCause
 from qwex_jupyter.runners.base import Runner
 from qwex_jupyter.system import frontend, interrupts
 from qwex_jupyter.system.interrupts import Presses
 from qwex_jupyter.system.threads import started
+
+# Of so many runs the middle one is what is usual.
+_USUAL_OF = 5
 
 
 class RunManager:
@@ -276,14 +279,17 @@ class RunManager:
             self.tracker.look([run_id])
             self._loop.wake()
 
-    def last_time(self, record: RunRecord) -> float | None:
-        """How many seconds the same command took when it last succeeded; None when it never did.
+    def usual_time(self, record: RunRecord) -> float | None:
+        """How many seconds the same command takes as a rule; None when it never succeeded.
 
-        The same is the same command in the same notebook on the same runner.
+        That is the median of the last few successes of the same command in the same notebook on
+        the same runner.
         """
         same = {name: getattr(record, name) for name in ("command", "notebook", "runner")}
-        found = self.history.newest(live=False, status=str(RunStatus.SUCCEEDED), **same)
-        return None if found is None else self.history.record(found).duration()
+        found = self.history.newest_successes(_USUAL_OF, **same)
+        times = [self.history.record(run_id).duration() for run_id in found]
+        known = sorted(seconds for seconds in times if seconds is not None)
+        return known[len(known) // 2] if known else None
 
     def rerun(self, run_id: str, *, runner: str | None = None, **overrides: Any) -> Run:
         """Submits the spec of a run anew; see `again`."""

@@ -22,10 +22,12 @@ LENGTH = 120
 TAIL = 16 * 1024
 # And so many lines.
 _LINES = 2000
+# The line of the cell takes so much of it.
+_ROOM = 20
 # Stands in front of a line that overwrote others, as bars do.
 _OVERWRITTEN = "\r"
-# The weight of what tells why something failed.
-_WHY = 2
+# The weight of what tells why something failed, and of a line that is only the last.
+_WHY, _LAST = 2, -1
 # Shorter values of secrets stand in too many words by chance.
 _SECRET = 6
 
@@ -101,11 +103,13 @@ def of_output(
     hidden = _parts_of(secrets)
     errors, said = (_lines(text, script, hidden) for text in (stderr, stdout))
     found = _first_of(errors, said)
+    if found and otherwise and found.weight == _LAST and not _complains(found):
+        found = None
     line = found.line if found else 0
     words = found.words if found else ""
     if failed:
         line, command = int(failed.get("line") or 0), " ".join(str(failed.get("command")).split())
-        words = _with_command(words, _masked(command, hidden), code)
+        words = _with_command(words or otherwise, _masked(command, hidden), code)
     words = words or otherwise or _last_of(errors, said, code, printed=printed)
     return fitted(words.replace(CELL, "cell"), line + script.above if script and line else 0)
 
@@ -127,12 +131,14 @@ def beyond(message: str, cause: str) -> str:
     first, rest = _first(message)
     bare = re.fullmatch(r"Exit code \d+(, and it printed nothing)?", first)
     missing = first.startswith("Exit code 127: ") and "not found" in cause
-    return rest if cause and (bare or missing or first.endswith(cause)) else message
+    # Behind it stand the command and the line of the cell.
+    said = cause and first.endswith(cause.partition(" · ")[0])
+    return rest if cause and (bare or missing or said) else message
 
 
 def tells_code(code: int | None, cause: str) -> bool:
     """Whether an exit code tells something: 0 and 1 don't, nor what the cause says already."""
-    return code not in (None, 0, 1) and not cause.startswith("exit code ")
+    return code not in (None, 0, 1) and f"exit code {code}" not in cause
 
 
 def fitted(words: str, line: int = 0) -> str:
@@ -186,15 +192,14 @@ def _first_of(errors: list[str], said: list[str]) -> Said | None:
     if last and last.words.startswith("make: *** ["):
         return _before_make(errors, last)
     printed = said_in(said)
-    if printed and printed.weight == _WHY and not (last and not _is_talk(last.words)):
+    if printed and printed.weight == _WHY and not (last and _complains(last)):
         return printed
     if found and found.weight:
         return found
     if last and not _is_talk(last.words):
         return last
     told = _last(said)
-    complains = told and (told.line or re.search(_COMPLAINT, told.words))
-    return printed or found or (told if complains else None)
+    return printed or found or (told if told and _complains(told) else None)
 
 
 _COMPLAINT = (
@@ -210,6 +215,10 @@ _FOLLOWS = re.compile(
 # What a shell says before a complaint of its own: `cell.sh: line 3: `, in others `cell.sh: 3: `.
 _SHELL = rf"(?:\S{{1,200}}: )?{CELL}:(?: line)? ?(\d{{1,7}}):(?:\d+:)? ?(.*)"
 _KILLED = r"\d+ ([A-Z][a-z]+(?: \w+)?) +(?:\(core dumped\) +)?(\S.*)"
+
+
+def _complains(said: Said) -> bool:
+    return not _is_talk(said.words) and bool(said.line or re.search(_COMPLAINT, said.words))
 
 
 def _is_talk(words: str) -> bool:
@@ -236,12 +245,12 @@ def _last(lines: list[str]) -> Said | None:
 def _of_shell(text: str, at: int) -> Said:
     """A complaint of a shell without the path and the line, which are said behind it."""
     if traced := re.match(r"\++ (.*)", text):
-        return Said(f"`{traced[1]}` failed", 0, at)
+        return Said(f"`{traced[1]}` failed", 0, at, _LAST)
     if not (found := re.fullmatch(_SHELL, text)):
-        return Said(text, own_line(text), at)
+        return Said(text, own_line(text), at, _LAST)
     killed = re.fullmatch(_KILLED, found[2].strip())
     words = f"{killed[1]}: {' '.join(killed[2].split())}" if killed else found[2]
-    return Said(words, int(found[1]), at)
+    return Said(words, int(found[1]), at, _LAST)
 
 
 def _before_make(errors: list[str], last: Said) -> Said:
@@ -254,14 +263,15 @@ def _before_make(errors: list[str], last: Said) -> Said:
 
 
 def _with_command(words: str, command: str, code: int | None) -> str:
-    """What was said, with the command that failed where that isn't named in it."""
+    """What was said, with the command that failed where that isn't named in it and has room."""
     name = command.split(" ")[0].rpartition("/")[2]
     if not words:
         returned = f" with exit code {code}" if tells_code(code, "") else ""
         return f"`{command}` failed{returned}"
     named = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words) is not None
     behind = f" · `{command if len(command) <= 40 else f'{command[:39]}…'}`"
-    return words if named else words[: LENGTH - len(behind) - 20] + behind
+    fits = len(words) + len(behind) <= LENGTH - _ROOM
+    return words + behind if fits and not named else words
 
 
 def _last_of(errors: list[str], said: list[str], code: int | None, *, printed: bool) -> str:

@@ -1,9 +1,8 @@
-"""Text in lines that nothing can break: without escapes, cut to a length, aligned."""
+"""Text in lines that nothing can break: without escapes, cut to a length or a width."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 # CSI (colours are kept), OSC and other strings up to BEL or ST, two-character escapes.
 ESCAPE = re.compile(
@@ -14,8 +13,6 @@ ESCAPE = re.compile(
 )
 # C0 and C1 except tab, newline and escape; the bidirectional overrides and isolates.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-# The last column of aligned rows has at least this many characters.
-_LEAST = 8
 
 
 def plain(text: str) -> str:
@@ -29,17 +26,35 @@ def short(text: str, limit: int = 100) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Rows as lines, the last column cut so that each has no more than so many characters."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
-    left = max(_LEAST, width - sum(widths) - 2 * len(widths))
-    return [
-        "  ".join(
-            [*(cell.ljust(size) for cell, size in zip(row, widths, strict=False)),
-             short(row[-1], left)]
-        )
-        for row in rows
-    ]  # fmt: skip
+def width_of(text: str) -> int:
+    """How many columns of a terminal a line takes: of some characters two, of others none."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def fitted(text: str, width: int) -> str:
+    """A line that takes no more than so many columns of a terminal."""
+    if width_of(text) <= width:
+        return text
+    left, kept = width - 1, ""
+    for char in text:
+        left -= _columns(char)
+        if left < 0:
+            break
+        kept += char
+    return f"{kept}…"
+
+
+def padded(text: str, width: int) -> str:
+    """A line with blanks behind it, up to so many columns of a terminal."""
+    return text + " " * (width - width_of(text))
+
+
+def _columns(char: str) -> int:
+    import unicodedata  # of few lines alone
+
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0  # it joins the one before
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 # What logs in by an address: all up to its last @, as nobody escapes the @ or / of a password, but

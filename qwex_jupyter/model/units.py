@@ -22,6 +22,8 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?"
 _LEAST_MEMORY, _MOST_MEMORY = 1024**2, 2**63
 # After this many seconds the time of day doesn't matter any more.
 _LONG_AGO = 300 * 86400.0
+# After this many a date says more than how long ago it is.
+_DAYS_AGO = 30 * 86400.0
 
 
 def parse_memory(value: str | int, name: str = "memory") -> int:
@@ -145,3 +147,16 @@ def local(when: float) -> str:
     """A point in time by the clock on the wall: ``Nov 23 16:30``, long ago ``2025-11-23``."""
     form = "%b %d %H:%M" if time.time() - when < _LONG_AGO else "%Y-%m-%d"
     return time.strftime(form, time.localtime(when))
+
+
+def ago(when: float, now: float) -> str:
+    """How long before another a point in time was: ``12 s ago``, ``3 days ago``; later its date."""
+    passed = now - when
+    if passed > _DAYS_AGO:
+        return local(when)
+    if passed >= 86400:
+        return f"{say_count(int(passed // 86400), 'day')} ago"
+    for unit, size in (("h", 3600), ("min", 60), ("s", 1)):
+        if passed >= size:
+            return f"{int(passed // size)} {unit} ago"
+    return "just now"

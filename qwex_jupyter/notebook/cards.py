@@ -6,15 +6,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.disk import logs
-from qwex_jupyter.display.card import DETACHED_LINES, Card, LogView, log_view
+from qwex_jupyter.display.card import DETACHED_ROWS, Card, LogView, log_view
 from qwex_jupyter.display.paths import short_lines
+from qwex_jupyter.display.progress import Meter
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.notebook.twin import Twin
+from qwex_jupyter.notebook.view import FIRST_PAINT, has_begun, running, waiting
 from qwex_jupyter.system.background import Background
 from qwex_jupyter.system.flag import Flag
 from qwex_jupyter.system.threads import started
@@ -32,6 +35,8 @@ _CARDS_PER_TICK = 40
 # Asking a backend for output costs a call each.
 _FETCHES_PER_TICK = 10
 _COMPACT_BYTES = 4096
+# How often it is asked whether a run has begun whose card is to be shown. Seconds.
+_LOOK_PAUSE = 0.005
 # The widgets of so many runs that have ended stay, for pages that are loaded anew from a file
 # that still has them.
 _KEPT = 50
@@ -62,6 +67,8 @@ class _Shown:
     twin: Twin
     note: str
     streams: Sequence[str]
+    meter: Meter = field(default_factory=Meter)
+    usual_time: float | None = None
 
 
 class Cards:
@@ -83,9 +90,25 @@ class Cards:
         self._looking, self._fetching, self._look_at = Background(), Background(), 0.0
         manager.observe(self._notice)
 
-    def add(self, run: Run, shell: Any, note: str) -> None:
-        """Shows a card in the cell that runs now, and keeps it up to date until the end."""
-        self.take(Twin(self._manager, shell.display_pub, self._clock), run, note)
+    def add(self, run: Run, shell: Any, note: str, *, below: bool = False) -> None:
+        """Shows a card in the cell that runs now, and keeps it up to date until the end.
+
+        Args:
+            run: What it is of.
+            shell: The shell of the cell.
+            note: What is to be said below it while the run lives.
+            below: Whether the run's cell stands right above.
+        """
+        self._wait_for_more(run.run_id)
+        self.take(Twin(self._manager, shell.display_pub, self._clock, below=below), run, note)
+
+    def _wait_for_more(self, run_id: str) -> None:
+        """Waits a moment until there is more to say than "pending", which most runs are not."""
+        looking, until = Background(), time.monotonic() + FIRST_PAINT
+        while not has_begun(self._manager.tracker.record(run_id)) and time.monotonic() < until:
+            looking.begin(self._manager.tracker.look, [run_id])
+            looking.wait(_LOOK_PAUSE)
+            time.sleep(_LOOK_PAUSE)
 
     def take(self, twin: Twin, run: Run, note: str, streams: Sequence[str] = logs.STREAMS) -> None:
         """Keeps a card up to date that nobody else does any more.
@@ -129,16 +152,34 @@ class Cards:
             self._changed.set()
 
     def _card(self, shown: _Shown) -> Card:
-        log, now = shown.run.log, time.time()
+        log, now, below = shown.run.log, time.time(), shown.twin.below
         record = self._manager.tracker.record(shown.run.run_id)
         if record.status.final:
             view = log_view(log, streams=shown.streams)
-            return Card(record, view, now=now, compact=True)
+            return Card(record, view, now=now, compact=True, below=below, lived=shown.twin.begun)
         screen = Screen()
         for stream in shown.streams:
-            screen.feed("", log.last(stream, within=_COMPACT_BYTES))
-        view = LogView(short_lines(screen.tail(DETACHED_LINES), log.folder))
-        return Card(record, view, note=shown.note, now=now, compact=True)
+            screen.feed(stream, log.last(stream, within=_COMPACT_BYTES))
+        view = LogView(short_lines(screen.tail(DETACHED_ROWS), log.folder))
+        record = running(record) if view.lines else waiting(record)
+        progress = shown.meter.look(screen, now, log.written_at(shown.streams))
+        usual = self._usual_time(shown, record)
+        return Card(
+            record,
+            view,
+            shown.note,
+            now,
+            compact=True,
+            usual_time=usual,
+            progress=progress,
+            below=below,
+        )
+
+    def _usual_time(self, shown: _Shown, record: RunRecord) -> float | None:
+        """Looked up once, when it runs."""
+        if shown.usual_time is None and record.status is RunStatus.RUNNING:
+            shown.usual_time = self._manager.usual_time(record) or 0.0
+        return shown.usual_time
 
     def _run(self) -> None:
         while True:

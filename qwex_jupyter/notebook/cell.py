@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qwex_jupyter.disk.logs import STREAMS, Tail
@@ -16,10 +17,8 @@ from qwex_jupyter.model.cause import of_message
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.text import plain
-from qwex_jupyter.notebook.stream import STOPPING
 from qwex_jupyter.notebook.tell import held_by, tell
-from qwex_jupyter.notebook.view import View
-from qwex_jupyter.notebook.views import FIRST_CHANGE
+from qwex_jupyter.notebook.view import FIRST_PAINT, STOPPING, View, running, waiting
 from qwex_jupyter.system.background import Background
 from qwex_jupyter.system.flag import Flag
 from qwex_jupyter.system.interrupts import Presses, held
@@ -37,15 +36,21 @@ _RECORD_AGE = 0.2
 # How long the clock may stand still while a stop is handed over. Seconds.
 _STOP_PATIENCE = 1.0
 # How often a pane is brought up to date while a run is handed over. Seconds.
-_CLOCK_PAUSE = 0.25
+_CLOCK_PAUSE = 0.05
+# How often it is asked whether a pending run has started. Seconds.
+_PENDING_AGE = 0.05
 # By how often the interrupt button was pressed.
 _STOP_NOTES = (
     "interrupt the kernel to stop it",
-    f"{STOPPING} interrupt again to stop it at once",
-    "stopping at once…",
+    f"{STOPPING}… interrupt again to stop it at once",
+    f"{STOPPING} at once…",
 )
 # Where the grace is the backend's own.
-_ASKED_NOTES = (_STOP_NOTES[0], STOPPING, f"{STOPPING} its grace can't be cut short")
+_ASKED_NOTES = (
+    _STOP_NOTES[0],
+    f"{STOPPING}…",
+    f"{STOPPING}… its grace can't be cut short",
+)
 
 
 @contextmanager
@@ -58,12 +63,12 @@ def handing_over(view: View, asked: RunRecord, presses: Presses) -> Iterator[Non
         presses: Of the stop button, which is obeyed when it is known whether there is a run.
     """
     over = Flag()
+    asked = replace(asked, message=f"{asked.runner} hasn't taken it over yet.")
 
     def tick() -> None:
         with suppress(Exception):  # a display that fails is told of by whoever watches on
             while not over.wait(_CLOCK_PAUSE):
-                waits = f"{asked.runner} hasn't taken it over yet"
-                view.tick(asked, STOPPING if presses.count else waits)
+                view.tick(asked, f"{STOPPING}…" if presses.count else _STOP_NOTES[0])
 
     thread = started(tick, "qwex-clock") if view.in_place else None
     try:
@@ -292,7 +297,8 @@ class _Watch:
         self._manager, self._run, self._view, self._only = manager, run, view, only
         self._record = manager.tracker.record(run.run_id)
         self._asked = self._begun = self._look_at = time.monotonic()
-        self._last: float | None = None
+        self._usual: float | None = None
+        self._spoke = False
         self._aside, self._patience = Background(), manager.tracker.own_look(run.run_id)
         self._note = note
         view.where(run.log_path)
@@ -321,12 +327,12 @@ class _Watch:
             for stream, data in tail.read():
                 if self._only in (None, stream):
                     self._view.output(stream, data)
-                moved = True
+                moved = self._spoke = True
             if not moved and (ended or self._manager.tracker.stuck(self._run.run_id)):
                 return
             now = time.monotonic()
             pending = self._record.status is RunStatus.PENDING
-            if now - self._asked > (FIRST_CHANGE / 2 if pending else _RECORD_AGE):
+            if now - self._asked > (_PENDING_AGE if pending else _RECORD_AGE):
                 self._asked = now
                 if pending and now >= self._look_at:
                     # Nobody else may be about to look yet; the longer it waits, the rarer.
@@ -338,7 +344,7 @@ class _Watch:
                     self._look_at = now
                 self._record = self._manager.tracker.record(self._run.run_id)
             if not ended:
-                self._view.tick(self._record, self._note(), self._last_time(now))
+                self._view.tick(self._shown(now), self._note(), self._usual_time(now))
             if moved:
                 pause, moved_at = _SHORTEST, now
             else:
@@ -346,8 +352,14 @@ class _Watch:
                 longest = _LONGEST if now - moved_at < _QUIET_AFTER else _QUIET_LONGEST
                 pause = min(max(_SHORTEST, (now - moved_at) / 20), longest)
 
-    def _last_time(self, now: float) -> float | None:
+    def _shown(self, now: float) -> RunRecord:
+        """What is known of it, for people: no "pending" of what speaks, and none without a word."""
+        if self._spoke:
+            return running(self._record)
+        return self._record if now - self._begun < FIRST_PAINT else waiting(self._record)
+
+    def _usual_time(self, now: float) -> float | None:
         """Looked up once, and only for what doesn't end at once."""
-        if self._last is None and now - self._begun > 0.5:
-            self._last = self._manager.last_time(self._record) or 0.0
-        return self._last
+        if self._usual is None and now - self._begun > 0.5:
+            self._usual = self._manager.usual_time(self._record) or 0.0
+        return self._usual

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from qwex_jupyter.display import terminal
-from qwex_jupyter.display.card import LIVE_LINES, Card, card_text
+from qwex_jupyter.display.card import ROWS, Card, card_text
 from qwex_jupyter.display.format import one_line
 from qwex_jupyter.display.paths import Pieces, short_lines
 from qwex_jupyter.display.screen import Screen
@@ -18,10 +18,8 @@ from qwex_jupyter.model.status import Reason
 from qwex_jupyter.model.text import plain
 from qwex_jupyter.model.units import say_count
 from qwex_jupyter.notebook.tell import held_by, tell
-from qwex_jupyter.notebook.view import View
+from qwex_jupyter.notebook.view import STOPPING, View, has_begun, running, stopping
 
-# What the note of a run begins with that is to stop.
-STOPPING = "stopping…"
 # What is told at once.
 URGENT = (Reason.BACKEND_UNREACHABLE, Reason.HOST_UNREACHABLE)
 # How often plain text tells what a run waits for, when that changes. Seconds.
@@ -74,8 +72,9 @@ class Stream(View):
         self._room, self._left = float(_STREAM_PER_SECOND), _STREAM_TOTAL
         self._refilled = time.monotonic()
         self._output = Written()
-        self._skipped = Screen(LIVE_LINES)
+        self._skipped = Screen(ROWS)
         self._path = ""
+        self._record: RunRecord | None = None
         self._begun = self._stopping = self._left_out = False
         self._doing, self._say_at = "", 0.0
 
@@ -85,6 +84,8 @@ class Stream(View):
 
     def output(self, stream: str, data: bytes) -> None:
         """Writes what fits of the next bytes, and counts the others."""
+        if self._record is not None:
+            self._name(running(self._record))
         fits = self._fits(data)
         if fits:
             self._say_skipped(last=0)
@@ -98,15 +99,18 @@ class Stream(View):
         self._left_out = True
         self._skipped.skip(lines, size)
 
-    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
-        """Says what the run waits for; the first one says which run it is."""
-        if not self._begun:
-            self._begun = True
-            tell(one_line(record))
-        if note.startswith(STOPPING) and not self._stopping:
+    def tick(self, record: RunRecord, note: str, usual_time: float | None = None) -> None:
+        """Says which run it is as soon as there is more to say, and what it waits for."""
+        stops = stopping(note)
+        if stops or has_begun(record):
+            self._name(record)
+        elif not self._begun:
+            self._record = record
+            return
+        if stops and not self._stopping:
             self._stopping = True
             self._end_line()
-            tell(f"  {STOPPING}")
+            tell(f"  {STOPPING}…")
         now = time.monotonic()
         if record.message == self._doing or self._output.mid_line:
             return
@@ -115,11 +119,18 @@ class Stream(View):
             if record.message:
                 tell(f"  {plain(record.message)}")
 
+    def _name(self, record: RunRecord) -> None:
+        """Says which run it is, once."""
+        self._record = None
+        if not self._begun:
+            self._begun = True
+            tell(one_line(record))
+
     def finish(self, record: RunRecord, note: str = "") -> None:
         """Writes what is left, and the card as text."""
         self._output.close()
         self._end_line()
-        self._say_skipped(last=LIVE_LINES)
+        self._say_skipped(last=ROWS)
         if not self._left_out and not record.log_missing:
             record = record.below_its_output()
         card = Card(record, note=note, now=time.time())
@@ -132,7 +143,7 @@ class Stream(View):
 
     def _say_skipped(self, last: int) -> None:
         """Says how much wasn't shown since this was last said, and shows the last of it."""
-        skipped, self._skipped = self._skipped, Screen(LIVE_LINES)
+        skipped, self._skipped = self._skipped, Screen(ROWS)
         if not skipped.bytes:
             return
         self._end_line()

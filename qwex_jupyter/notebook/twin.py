@@ -37,10 +37,13 @@ class Twin:
         manager: Who knows the run.
         publisher: That of the cell.
         clock: Seconds; a test's own.
+        below: Whether the run's cell stands right above.
 
     Attributes:
         place: By which a page finds the first output.
         live: The widget, once there is one.
+        below: As given.
+        begun: Whether anything was shown, as far as is known.
     """
 
     def __init__(
@@ -48,7 +51,10 @@ class Twin:
         manager: RunManager,
         publisher: Any,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        below: bool = False,
     ) -> None:
+        self.below, self.begun = below, False
         self.place = tables.new_place()
         self.live: LiveCard | None = None
         self._manager, self._publisher, self._clock = manager, publisher, clock
@@ -57,12 +63,12 @@ class Twin:
         self._awaited = self._hidden = False
         # Who last asked the kernel anything, and when a new one of these is told of the card.
         self._asker, self._greeted, self._due = "", 0, list[float]()
-        self._begun, self._written, self._status = False, 0.0, ""
+        self._written, self._status = 0.0, ""
 
     def write(self, card: Card) -> int:
         """Brings the first output up to date; about how many bytes that took."""
         # An interrupt may come while it is sent: what may have been shown is updated.
-        update, self._begun = self._begun, True
+        update, self.begun = self.begun, True
         self._written, self._status = self._clock(), card.record.status
         self._note(card.record)
         card = replace(card, place=self.place)

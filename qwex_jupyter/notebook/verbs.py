@@ -18,8 +18,8 @@ from qwex_jupyter import api
 from qwex_jupyter.commands import options, verbs
 from qwex_jupyter.commands.base import Verbs, deadline
 from qwex_jupyter.commands.line import BLANKS, plain_ends, split
-from qwex_jupyter.display import publish
-from qwex_jupyter.display.format import UNREACHABLE, moment, one_line, table_text
+from qwex_jupyter.display import publish, tables
+from qwex_jupyter.display.format import UNREACHABLE, one_line
 from qwex_jupyter.errors import QwexError, SpecError, SubmitFailed
 from qwex_jupyter.manager.manager import RunManager
 from qwex_jupyter.manager.prepared import Prepared
@@ -54,6 +54,8 @@ class NotebookVerbs(Verbs):
         self._shell, self._names = shell, names
         # That of this cell, for what another thread has to say.
         self._publisher = shell.display_pub
+        # Whether what is run stands right above what is shown of it.
+        self._below = False
 
     def line(self, line: str) -> Any:
         """Carries out a line magic; one that names no verb says which there are."""
@@ -65,6 +67,7 @@ class NotebookVerbs(Verbs):
     def body(self, line: str, body: str, blank: int = 0) -> Any:
         """Runs what stands in a cell, below its line, which may stand below blank ones."""
         body, above = plain_ends(body), blank + 1
+        self._below = frontend.cell_code().lstrip().startswith("%%qwex")
         while _goes_on(line):
             more, _, body = body.partition("\n")
             line, above = line[:-1] + more, above + 1
@@ -140,13 +143,17 @@ class NotebookVerbs(Verbs):
 
     def _view(self, *, quiet: bool = False) -> View:
         return views.view_for(
-            self._shell, self.manager, self.manager.setting("display"), quiet=quiet
+            self._shell,
+            self.manager,
+            self.manager.setting("display"),
+            quiet=quiet,
+            below=self._below,
         )
 
     def _show_card(self, run: Run) -> None:
         note = cards.note_of(run)
         if views.has_live_cards(self._shell, self.manager.setting("display")):
-            cards.cards_of(self.manager).add(run, self._shell, note)
+            cards.cards_of(self.manager).add(run, self._shell, note, below=self._below)
         else:
             tell(f"{one_line(run.record)}\n  {note}")
 
@@ -154,7 +161,8 @@ class NotebookVerbs(Verbs):
 
     def runs(self, args: argparse.Namespace) -> Any:
         """Gives the history as a DataFrame."""
-        return self.manager.history.frame(
+        return api.runs_of(
+            self.manager,
             status=args.status,
             runner=args.runner,
             since=args.since,
@@ -218,11 +226,9 @@ class NotebookVerbs(Verbs):
         return api.monitor_of(self.manager)
 
     def _table(self, runs: list[Run]) -> None:
-        records, now = [run.record for run in runs], time.time()
-        if records:
-            tell(table_text(records, now))
-        if not all(record.status.final for record in records):
-            tell(f"  as of {moment(now)}")
+        if runs:
+            table = tables.of_runs(self.manager.history, [run.record for run in runs])
+            tell(table.text(tables.terminal_width()))
 
 
 def _goes_on(line: str) -> bool:

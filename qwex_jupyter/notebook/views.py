@@ -15,6 +15,7 @@ from qwex_jupyter.disk import logs
 from qwex_jupyter.display.card import Card, LogView
 from qwex_jupyter.display.format import lost_output
 from qwex_jupyter.display.paths import short_lines
+from qwex_jupyter.display.progress import Meter
 from qwex_jupyter.display.publish import is_captured, publish
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.display.tables import new_place
@@ -24,7 +25,7 @@ from qwex_jupyter.model.units import say_count
 from qwex_jupyter.notebook.stream import Stream, Written
 from qwex_jupyter.notebook.tell import tell
 from qwex_jupyter.notebook.twin import Twin
-from qwex_jupyter.notebook.view import View
+from qwex_jupyter.notebook.view import FIRST_PAINT, View, has_begun, stopping
 from qwex_jupyter.system import frontend
 
 if TYPE_CHECKING:
@@ -35,37 +36,39 @@ _PER_SECOND = 25.0
 _BURST = 5.0
 # A paint that is larger counts for more than one.
 _PAINT_BYTES = 2_500
-# What ends sooner is painted twice only. Seconds.
-FIRST_CHANGE = 0.1
+# What ends so soon after its first output is painted once. Seconds.
+_LAST_WORDS = 0.02
 # What lives longer gets a widget beside its output. Seconds.
 _LIVE_AFTER = 2.0
 
 
 class Pane(View):
-    """One card of one cell, updated in place: status, clock, tail, and the end folded.
+    """One card of one cell, updated in place: status, clock, tail, and the end.
 
-    What lives longer than a moment is shown live, as a detached run is, so that a page which is
-    loaded anew has it too; and what isn't watched to its end goes on as one of those.
+    Of what ends at once nothing but its end is shown. What lives longer than a moment is shown
+    live, as a detached run is, so that a page which is loaded anew has it too; and what isn't
+    watched to its end goes on as one of those.
 
     Args:
         shell: The shell whose publisher is used from now on, whatever captures later.
         manager: Who knows the run.
+        below: Whether the run's cell stands right above.
     """
 
     told = in_place = True
 
-    def __init__(self, shell: Any, manager: RunManager) -> None:
+    def __init__(self, shell: Any, manager: RunManager, *, below: bool = False) -> None:
         self._streams: Sequence[str] = logs.STREAMS
-        self._manager, self._twin = manager, Twin(manager, shell.display_pub)
-        self._screen = Screen()
+        self._manager, self._twin = manager, Twin(manager, shell.display_pub, below=below)
+        self._screen, self._meter = Screen(), Meter()
         self._painted: Card | None = None
         self._tokens, self._refilled = _BURST, time.monotonic()
         self._dirty, self._begun = False, time.monotonic()
-        self._second = int(self._begun)
+        self._second, self._spoke_at = int(self._begun), 0.0
 
     def begin(self, record: RunRecord) -> None:
-        """Paints the card for the first time."""
-        self._paint(Card(record, now=time.time()))
+        """Paints nothing yet: that comes with the first words, the end, or some time."""
+        self._begun = time.monotonic()
 
     def narrow(self, stream: str) -> None:
         """Has the card that goes on without a cell show only this stream too."""
@@ -74,32 +77,37 @@ class Pane(View):
     def output(self, stream: str, data: bytes) -> None:
         """Takes the next bytes; they are painted with the next tick."""
         self._screen.feed(stream, data)
-        self._dirty = True
+        self._dirty, self._spoke_at = True, self._spoke_at or time.monotonic()
 
     def leave_out(self, lines: int, size: int) -> None:
         """Counts what isn't shown."""
         self._screen.skip(lines, size)
 
-    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
+    def tick(self, record: RunRecord, note: str, usual_time: float | None = None) -> None:
         """Paints the card where anything but its clock has changed, else once a second."""
         now = time.monotonic()
         self._tokens = min(_BURST, self._tokens + (now - self._refilled) * _PER_SECOND)
         self._refilled = now
         second = int(now)
         self._twin.look_for_pages()
-        # What ends at once is painted twice only: when it begins and when it has ended.
-        if not self._dirty and now - self._begun < FIRST_CHANGE:
-            return
         before = self._painted
+        if before is None and not self._due(record, note, now):
+            return
         shown = before and (before.note, *_said(before.record))
         changed = shown != (note, *_said(record))
         if self._tokens >= 1 and (self._dirty or changed or second != self._second):
             self._dirty, self._second = False, second
-            card = self._card(record, note, last_time)
+            card = self._card(record, note, usual_time)
             self._tokens -= max(1.0, self._paint(card) / _PAINT_BYTES)
             lives = now - self._begun > _LIVE_AFTER and record.run_id and frontend.is_watched()
             if lives and self._twin.live is None:
                 self._twin.go_live(self._look)
+
+    def _due(self, record: RunRecord, note: str, now: float) -> bool:
+        """Whether the card is painted for the first time, although the run hasn't ended."""
+        spoke = self._dirty and now - self._spoke_at >= _LAST_WORDS
+        lives = now - self._begun >= FIRST_PAINT and has_begun(record)
+        return spoke or lives or stopping(note)
 
     def finish(self, record: RunRecord, note: str = "") -> None:
         """Paints the end; before it, the card goes on as that of a detached run does."""
@@ -117,11 +125,21 @@ class Pane(View):
             if record.status.final:
                 cards_of(self._manager).keep(self._twin)
 
-    def _card(self, record: RunRecord, note: str, last_time: float | None = None) -> Card:
+    def _card(self, record: RunRecord, note: str, usual_time: float | None = None) -> Card:
         screen = self._screen
+        twin, now = self._twin, time.time()
         folder = self._manager.history.folder(record.run_id) if record.run_id else ""
         log = LogView(short_lines(screen.tail(200), folder), screen.count, screen.bytes)
-        return Card(record, log, note=note, now=time.time(), last_time=last_time)
+        return Card(
+            record,
+            log,
+            note=note,
+            now=now,
+            usual_time=usual_time,
+            progress=None if record.status.final else self._meter.look(screen, now),
+            below=twin.below,
+            lived=twin.begun,
+        )
 
     def _look(self) -> Card:
         """What a page that is loaded anew begins with: what was painted last, a moment ago."""
@@ -209,7 +227,9 @@ class Silent(View):
             self._inner.finish(record, note)
 
 
-def view_for(shell: Any, manager: RunManager, display: str, *, quiet: bool = False) -> View:
+def view_for(
+    shell: Any, manager: RunManager, display: str, *, quiet: bool = False, below: bool = False
+) -> View:
     """The view for this front end.
 
     Args:
@@ -217,12 +237,13 @@ def view_for(shell: Any, manager: RunManager, display: str, *, quiet: bool = Fal
         manager: Who knows what is shown.
         display: ``auto``, ``pane``, ``stream`` or ``none``.
         quiet: Only failures are shown.
+        below: Whether the run's cell stands right above.
     """
     view: View
     if display != "stream" and is_captured(shell.display_pub):
         view = Captured(shell)
     elif has_panes(shell, display):
-        view = Pane(shell, manager)
+        view = Pane(shell, manager, below=below)
     else:
         view = Stream(limited=frontend.is_kernel())
     return Silent(view) if quiet or display == "none" else view

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qwex_jupyter.display import tables
+from qwex_jupyter.display import listing, tables
 from qwex_jupyter.display.publish import put
 from qwex_jupyter.notebook.cell import unshown
 from qwex_jupyter.notebook.tell import tell
@@ -34,6 +34,7 @@ def wait(manager: RunManager, runs: Sequence[Run], publisher: Any, until: float 
     place = tables.new_place()
     asked, aside = time.monotonic(), Background()
     note, shown_at, shown, before = "", 0.0, False, -1
+    env: listing.Words = {}
     while True:
         try:
             live = [run_id for run_id in ids if not manager.tracker.ended(run_id)]
@@ -41,7 +42,9 @@ def wait(manager: RunManager, runs: Sequence[Run], publisher: Any, until: float 
             if live and until is not None and now >= until:
                 note = f"{len(live)} had not ended when the waiting did; they go on."
             if note or len(live) != before or now - shown_at >= _TICK:
-                table = tables.Table(manager.tracker.records(ids), {}, time.time(), place, note)
+                records = manager.tracker.records(ids)
+                env = env or listing.env_of(manager.history, records)
+                table = tables.Table(records, {}, time.time(), place, note, env)
                 put(publisher, table.bundle(), place, update=shown)
                 shown, shown_at, before = True, now, len(live)
             if note or not live:

@@ -103,6 +103,11 @@ def updates_displays() -> bool:
     return named or "__vsc_ipynb_file__" in shell().user_ns
 
 
+def cell_code() -> str:
+    """The code of the cell that runs now, "" where no front end has sent one."""
+    return str((_request().get("content") or {}).get("code", "")).lstrip()
+
+
 def _request() -> Mapping[str, Any]:
     """The message by which the front end asked for what runs now."""
     return getattr(shell(), "parent_header", None) or {}

@@ -40,7 +40,7 @@ _FOUND = 6
 class _Page(Widget):
     """The page of a card."""
 
-    _esm = page("elements.js", "card.js")
+    _esm = page("elements.js", "calm.js", "card.js")
     _css = page("common.css", "card.css")
     # It looks for the card by itself, as no output of a cell shows it.
     finds = traitlets.Bool(False).tag(sync=True)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from qwex_jupyter.disk.logs import RunLog
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.history import cache
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.system.flag import Flag
 from qwex_jupyter.widgets import rows
+from qwex_jupyter.widgets.gauges import Gauges
 from qwex_jupyter.widgets.rate import pulse
 from qwex_jupyter.widgets.rows import Rows
 
@@ -33,6 +36,8 @@ FIRST, CHUNK = 500, 2000
 _LIVE = (RunStatus.PENDING, RunStatus.RUNNING)
 # How often it is looked whether a run came, ended or went without a word. Seconds.
 _LOOK_EVERY = 1.0
+# How often it is looked how far some of the programs are. Seconds.
+_MEASURE_EVERY = 1.9
 
 # Managers that have a monitor live as long as their process.
 _feeds: dict[RunManager, Feed] = {}
@@ -64,6 +69,9 @@ class Feed:
         self._live: set[str] = set()
         self._noted: dict[str, RunRecord] = {}
         self._gone: set[str] = set()
+        # How far the programs of runs are, and what of that isn't told yet.
+        self._gauges = Gauges(lambda run_id: RunLog(self._history.folder(run_id)))
+        self._moved: set[str] = set()
         self._listeners: list[Listener] = []
         self._number = 0
         self._stamp: tuple[int, ...] = ()
@@ -104,7 +112,7 @@ class Feed:
         found, order = cache.look(self._history, rows.WANTED)
         self._rows, self._live = Rows(found, order), set()
         for record in self._manager.tracker.records(self._history.open_ids()):
-            self._put(record.run_id, rows.of_record(record))
+            self._put(record.run_id, self._row(record))
         self._counts = self._rows.count()
         self._stamp = stamp
         self._number += 1
@@ -167,7 +175,7 @@ class Feed:
             self._counts[self._rows.pop(run_id)[1]] -= 1
             self._live.discard(run_id)
         for run_id, record in noted.items():
-            before, after = self._rows.get(run_id), rows.of_record(record)
+            before, after = self._rows.get(run_id), self._row(record)
             if before == after or run_id in gone:
                 continue
             if before is None and not self._is_there(run_id):
@@ -178,6 +186,13 @@ class Feed:
                 fresh.append(after)
             else:
                 self._counts[before[1]] -= 1
+                changed.append([run_id, rows.difference(before, after)])
+        moved, self._moved = self._moved, set()
+        for run_id in moved & self._live:
+            before = self._rows[run_id]
+            after = rows.with_progress(before, self._gauges.of(run_id))
+            if before != after:
+                self._put(run_id, after)
                 changed.append([run_id, rows.difference(before, after)])
         if not (fresh or changed or gone):
             return None
@@ -191,6 +206,13 @@ class Feed:
             message["gone"] = sorted(gone)
         return message
 
+    def _row(self, record: RunRecord) -> rows.Row:
+        """What is known of a run, with how far its program says that it is."""
+        row = rows.of_record(record)
+        said = self._gauges.of(record.run_id)
+        running = record.status is RunStatus.RUNNING
+        return rows.with_progress(row, said) if said and running else row
+
     def _put(self, run_id: str, row: rows.Row) -> None:
         self._rows[run_id] = row
         if row[1] in _LIVE:
@@ -200,9 +222,22 @@ class Feed:
 
     def _watch(self, over: threading.Event) -> None:
         """Looks whether runs came, ended or went unheard; of most that is heard at once."""
+        measured_at = 0.0
         while not over.wait(_LOOK_EVERY):
             with suppress(QwexError, OSError):  # a bad moment of the disk; the next look is as good
                 self.look()
+                if time.monotonic() >= measured_at + _MEASURE_EVERY:
+                    measured_at = time.monotonic()
+                    self.measure()
+
+    def measure(self) -> None:
+        """Reads on how far the programs of some runs are."""
+        with self.lock:
+            running = [i for i in self._live if self._rows.status(i) == RunStatus.RUNNING]
+        if changes := self._gauges.look(running, time.time()):
+            with self.lock:
+                self._moved |= changes.keys()
+            pulse.ask(self._tell)
 
     def look(self) -> None:
         """Compares the folders with what is known, where any came, ended or went."""

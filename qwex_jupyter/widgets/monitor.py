@@ -11,7 +11,7 @@ import traitlets
 
 from qwex_jupyter import runners
 from qwex_jupyter.disk.logs import RunLog
-from qwex_jupyter.display import tables
+from qwex_jupyter.display import listing, tables
 from qwex_jupyter.display.publish import put
 from qwex_jupyter.errors import QwexError
 from qwex_jupyter.model.text import plain
@@ -190,7 +190,8 @@ class Monitor(Widget):
 
     def _table(self) -> tables.Table:
         records, counts = self._feed.newest(tables.ROWS)
-        return tables.Table(records, counts, time.time(), self.place)
+        env = listing.env_of(self._manager.history, records)
+        return tables.Table(records, counts, time.time(), self.place, env=env)
 
     def _update_table(self) -> None:
         """What a saved notebook will show, now and then."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.disk.logs import STREAMS, RunLog, Tail
 from qwex_jupyter.display import terminal
+from qwex_jupyter.display.card import STDERR, stream_of
 from qwex_jupyter.display.paths import short_lines
 from qwex_jupyter.display.screen import Screen
 from qwex_jupyter.errors import QwexError
@@ -30,6 +32,16 @@ _BYTES = 64_000
 _LOOK_EVERY = 3.0
 
 
+def _of_stderr(lines: Sequence[str]) -> list[tuple[int, int]]:
+    """Which of the lines are of stderr: the first of each block, and the one behind its last."""
+    blocks, at = [], 0
+    for stream, block in groupby(lines, stream_of):
+        begin, at = at, at + sum(1 for _ in block)
+        if stream == STDERR:
+            blocks.append((begin, at))
+    return blocks
+
+
 class Output:
     """Reads one run's output on, and sends it, until it is closed or all is said.
 
@@ -46,7 +58,7 @@ class Output:
         self._screen = Screen(2 * _FIRST)
         self._folder = manager.history.folder(run_id)
         self._lock = threading.Lock()
-        # How many finished lines were sent, and the unfinished ones behind them.
+        # How many lines were sent that are as they were, and those behind them that can change.
         self._sent, self._said_end = 0, False
         self._open: Sequence[str] = [""]
         self._skipped, self._ended = 0, False
@@ -91,10 +103,12 @@ class Output:
 
     def _tell(self) -> None:
         with self._lock:
-            count = self._screen.count
+            # A line that was sent as finished may have been overwritten since.
+            self._sent = min(self._sent, self._screen.unchanged())
+            open_lines = short_lines(self._screen.unfinished(), self._folder)
             finished = self._screen.finished
+            count = finished + len(open_lines)
             lines = short_lines(self._screen.tail(min(count - self._sent, _FIRST)), self._folder)
-            open_lines = lines[len(lines) - (count - finished) :] if count > finished else []
             if (
                 finished == self._sent
                 and open_lines == self._open
@@ -110,6 +124,7 @@ class Output:
                 "from": count - len(kept),
                 "after": self._sent,
                 "lines": kept,
+                "apart": _of_stderr(kept),
                 "before": self._skipped,
                 "bytes": self._screen.bytes + self._skipped,
                 "ended": self._ended,

@@ -8,6 +8,8 @@ from collections import UserDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from qwex_jupyter.display.format import share_of
+from qwex_jupyter.display.progress import Progress
 from qwex_jupyter.history.columns import NO_NUMBER, Column, Columns, Words, names_of
 from qwex_jupyter.model.cause import beyond
 from qwex_jupyter.model.record import RunRecord
@@ -18,6 +20,8 @@ from qwex_jupyter.model.text import plain
 FIELDS = (
     *("run", "status", "reason", "cause", "name", "runner", "image", "created", "started", "took"),
     *("exit", "command", "notebook", "labels", "message", "progress", "seen"),
+    # How far it is of 100, by what, and when it will be done.
+    *("done", "doing", "until"),
 )
 Row = tuple[Any, ...]
 
@@ -116,7 +120,21 @@ def _row(values: tuple[Any, ...]) -> Row:
         _text(beyond(message, cause)),
         _text(progress),
         _second(observed) if reason in _UNREACHABLE else None,
+        share_of(progress),
+        "",
+        None,
     )
+
+
+def with_progress(row: Row, progress: Progress | None) -> Row:
+    """The row of a run whose program says how far it is."""
+    if progress is None:
+        said: Row = "", None, "", None
+    else:
+        until = None if progress.until is None else round(progress.until)
+        said = progress.said, progress.percent, _text(progress.label), until
+    values = dict(zip(("progress", "done", "doing", "until"), said, strict=True))
+    return tuple(values.get(field, old) for field, old in zip(FIELDS, row, strict=True))
 
 
 def _text(value: str) -> str:

@@ -72,7 +72,8 @@ def test_a_run_outlives_the_kernel_and_is_found_again(lab: Opener, jupyter: Jupy
     notebook.run_cell(0)
     greeting = notebook.until(0, "%qwex attach").strip()
     assert re.fullmatch(
-        r"train \([a-z0-9]{6}\) still running \d:\d\d:\d\d · as of .* UTC · %qwex attach", greeting
+        r"train \([a-z0-9]{6}\) still running \d:\d\d:\d\d · as of .* UTC\S* · %qwex attach",
+        greeting,
     )
 
     notebook.run_cell(3, wait=False)
@@ -89,7 +90,7 @@ def test_a_run_outlives_the_kernel_and_is_found_again(lab: Opener, jupyter: Jupy
 
     notebook.run_cell(4)
     shown = notebook.until(4, "train")
-    assert re.search(r"\ttrain\tFAILED\t3\t", shown)
+    assert re.search(r"\t✗ failed .*\ttrain .*\t3\b", shown)
 
 
 def _newest(runs: Path) -> list[Path]:
@@ -183,10 +184,9 @@ for megabyte in range(100):
     heights = set()
     notebook.until(1, "MiB")
     while True:
-        height = notebook.size(1)["height"]
+        heights.add(notebook.size(1)["height"])
         if "running" not in notebook.text(1):
-            break  # it may have been folded already when it was measured
-        heights.add(height)
+            break
         notebook.web.wait_for_timeout(100)
     notebook.wait()
     shown = notebook.until(1, "succeeded")
@@ -194,7 +194,6 @@ for megabyte in range(100):
     traffic = _displayed(pages["lab"])
     grown = len(json.dumps(notebook.save())) - before
     _measured(record_property, "100 MB", blocked, traffic, grown)
-    assert shown.count("\n") < 10
     assert "output: 1,010,200 lines, 95.4 MiB, last " in shown
     assert (_newest(jupyter.runs)[0] / "stdout.log").stat().st_size == 100 * 1_000_001
     # One more for the moment in which the page loads the widget that shows it live.
@@ -251,7 +250,7 @@ def test_a_saved_notebook_can_be_read_without_a_kernel(lab: Opener, jupyter: Jup
         for index, text in ((1, live[0]), (2, live[1])):
             assert again.until(index, text) == text
         assert again.colour(1, "✗") == "rgb(224, 69, 60)"
-        assert again.size(2)["height"] < 80
+        assert again.size(2)["height"] < 500
         # The newest lines are in sight, not the first.
         seen = again.web.evaluate(
             "i => { const pane = window.jupyterapp.shell.currentWidget.content.widgets[i]"
@@ -276,7 +275,8 @@ for i in range(0, 101, 5):
 print()
 print("<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>")
 print("$x^2$ and \\\\(y\\\\) cost $5")"""
-    notebook = lab([LOAD, source, "%%qwex\necho $((1 + 1)) $HOME > /dev/null; exit 4"])
+    command = "echo $((1 + 1)) $HOME > /dev/null; exit 4"
+    notebook = lab([LOAD, source, f"%%qwex --as run\n{command}", "run"])
     notebook.run_cell(0)
     notebook.run_cell(1)
     shown = notebook.until(1, "succeeded")
@@ -286,9 +286,11 @@ print("$x^2$ and \\\\(y\\\\) cost $5")"""
         parts = [int(part) for part in re.findall(r"\d+", notebook.colour(1, name))]
         assert max(parts) == parts[place] > 1.4 * sorted(parts)[1]
     notebook.run_cell(2)
-    assert "echo $((1 + 1)) $HOME > /dev/null; exit 4" in notebook.until(2, "failed")
+    assert command not in notebook.until(2, "failed")  # it stands right above
+    notebook.run_cell(3)
+    assert command in notebook.until(3, "failed")
     notebook.web.wait_for_timeout(300)  # a typesetter would come now
-    for index in (1, 2):
+    for index in (1, 2, 3):
         assert "mjx-container" not in notebook.html(index)
     assert notebook.web.evaluate("() => window.hacked === undefined")
 

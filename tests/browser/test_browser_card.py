@@ -137,7 +137,7 @@ def test_a_saved_notebook_has_the_card_alone(lab: Opener, jupyter: Jupyter) -> N
         again = lab([], path=path, kernel=False)
         assert again.trusted(1) is trusted
         assert again.until(1, "✓ succeeded").strip() == live.strip()
-        assert again.size(1)["height"] < 70
+        assert again.size(1)["height"] < 120
     convert = [sys.executable, "-m", "nbconvert", "--to", "html", "--stdout", str(stranger)]
     done = subprocess.run(convert, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.count("✓</span> succeeded") == 1

@@ -27,14 +27,15 @@ def test_no_command_is_typeset(lab: Opener) -> None:
     cells = [
         f"{LOAD}\nfrom IPython.display import HTML",
         f"%%qwex --name ticks\n{command}",
+        "%qwex attach",
         "runs = get_ipython().run_line_magic('qwex', 'runs --name ticks')\nruns",
-        "runs[runs.status == 'SUCCEEDED']",
+        "runs['more'] = 1\nruns",
         "HTML('<b>a formula</b> $x_1$ ')",
     ]
     notebook = lab(cells)
     notebook.run_all()
-    notebook.until(4, lambda _: "<mjx-" in notebook.html(4))
-    for cell in (1, 2, 3):
+    notebook.until(5, lambda _: "<mjx-" in notebook.html(5))
+    for cell in (2, 3, 4):
         assert "$(seq 60); do echo tick $k" in notebook.text(cell)
         assert "<mjx-" not in notebook.html(cell)
 
@@ -117,3 +118,118 @@ def test_names_of_help_and_details_are_whole(lab: Opener, dark: bool) -> None:
     assert len(found) > 15
     for name, *looks in found:
         assert looks == [1, True, True, True], name
+
+
+SAID = ("out 0", "err 0", "err 1", "out 1", "end")
+# Each line waits until the one before was shown, so that there is an order.
+MIXED = f"""%%qwex python
+import os, sys, time
+for said in {SAID}:
+    stream = sys.stderr if "err" in said else sys.stdout
+    print(said, end="" if said == "end" else "\\n", file=stream, flush=True)
+    while not os.path.exists("shown " + said):
+        time.sleep(0.05)"""
+# Of each text: where it begins, and the colour of what is painted at the left of its block.
+BLOCKS = """index => {
+    const area = window.panelOfTest.content.widgets[index].outputArea.node;
+    const pre = area.querySelector('.qwex-log pre');
+    const left = node => {
+        const range = document.createRange();
+        range.selectNodeContents(node);
+        return Math.round(range.getBoundingClientRect().left);
+    };
+    const marks = [...pre.querySelectorAll('[title=stderr]')];
+    return {
+        lines: pre.innerText.split('\\n'),
+        lefts: [...pre.childNodes].filter(node => node.textContent.trim()).map(left),
+        marks: marks.map(mark => [mark.textContent, getComputedStyle(mark).borderLeftWidth]),
+        rows: Math.round(pre.getBoundingClientRect().height
+            / parseFloat(getComputedStyle(pre).lineHeight)),
+    };
+}"""
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["live", "saved"])
+def test_stderr_is_told_apart(lab: Opener, jupyter: Jupyter, trusted: bool) -> None:
+    """Lines of stderr have a mark and a name, begin where all lines do, and copy as they are."""
+    for said in SAID:
+        (jupyter.work / f"shown {said}").unlink(missing_ok=True)
+    notebook = lab([LOAD, MIXED])
+    notebook.run_cell(0)
+    notebook.run_cell(1, wait=False)
+    for said in SAID:
+        notebook.until(1, said)
+        (jupyter.work / f"shown {said}").touch()
+    notebook.wait()
+    notebook.until(1, "✓ succeeded")
+    notebook.web.wait_for_selector(".qwex-live", state="detached")
+    if not trusted:
+        stranger = jupyter.write("strange-streams.ipynb", [*notebook.save()["cells"], "x = 1"])
+        notebook = lab([], path=stranger, kernel=False)
+        assert not notebook.trusted(1)
+        notebook.until(1, "✓ succeeded")
+    found = notebook.web.evaluate(BLOCKS, 1)
+    assert found["lines"] == list(SAID)
+    assert found["marks"] == [["err 0\nerr 1", "2px"]]
+    assert found["rows"] == 5
+    assert len(set(found["lefts"])) == 1
+
+
+# Runs that differ in all that a table can show, made up in the history of the notebook's kernel.
+_MADE = """%load_ext qwex_jupyter
+import os, time
+from qwex_jupyter.api import manager
+from qwex_jupyter.disk import facts
+from qwex_jupyter.model.record import RunRecord
+from qwex_jupyter.model.run_ids import new_run_id
+os.environ["QWEX_HOME"] += "-made"
+now = time.time()
+for i in range(30):
+    at, code = now - 400 * (30 - i), (0, 1, 3)[i % 3]
+    made = RunRecord(
+        new_run_id(at), ("local", "docker")[i % 2], "FAILED" if code else "SUCCEEDED",
+        cause="ZeroDivisionError: division by zero, and more words than there is room for " * code,
+        exit_code=code, name=f"train-{i}", image=("", "python:3.12-slim")[i % 2],
+        command="for k in $(seq 60); do echo tick $k; sleep 1; done; echo this is a long command",
+        created_at=at, started_at=at, finished_at=at + 41, elapsed=41.0, peak_memory=2**30 + i,
+        labels={"lr": f"0.{i}", "seed": f"{i}", "all": "x"}, notebook="work/train.ipynb",
+    )
+    folder = f"{manager().history.runs_folder}/{made.run_id}"
+    os.mkdir(folder, 0o700)
+    facts.link_once(folder, "run.json", made.to_json(), sync=False)"""
+_ROWS = """() => [...document.querySelectorAll('.qwex-table')].map(table => {
+    const rows = [...table.querySelectorAll('tr')];
+    return {
+        heights: rows.map(row => row.getBoundingClientRect().height),
+        line: parseFloat(getComputedStyle(rows[1]).fontSize),
+        wide: table.scrollWidth - table.clientWidth,
+        widths: [...rows[1].children].map(cell => cell.clientWidth),
+        heads: [...rows[0].children].map(cell => cell.textContent),
+    };
+})"""
+
+
+def test_runs_are_a_table_in_any_window(lab: Opener, jupyter: Jupyter) -> None:
+    """Each run is one line, in wide and narrow windows, live or saved and not trusted."""
+    notebook = lab([_MADE, "%qwex runs"])
+    notebook.run_all()
+    shown = notebook.until(1, "the newest 20 of 30 runs")
+    assert "train.ipynb" in shown
+    assert "<NA>" not in shown
+    saved = notebook.save()
+    for kernel in (True, False):
+        if not kernel:
+            path = jupyter.write("strange-runs.ipynb", [*saved["cells"], "x = 1"])
+            notebook = lab([], path=path, kernel=False)
+            assert notebook.trusted(1) is False
+            notebook.until(1, "the newest 20 of 30 runs")
+        for width in (1400, 700):
+            notebook.web.set_viewport_size({"width": width, "height": 1000})
+            notebook.web.wait_for_function("w => window.innerWidth === w", arg=width)
+            (found,) = notebook.web.evaluate(_ROWS)
+            assert len(found["heights"]) == 21
+            assert max(found["heights"]) < 2.5 * found["line"]
+            heads = ["run", "status", "name", "lr", "seed", "runner", "submitted", "time", "exit"]
+            assert found["heads"] == heads
+            assert found["wide"] < 60
+            assert found["widths"][1] > 100

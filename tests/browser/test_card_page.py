@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,8 @@ from fetched import axe
 from local_helpers import until
 from monitor_page import blank_page, record
 
+from qwex_jupyter.display.format import moment
+from qwex_jupyter.display.progress import Progress
 from qwex_jupyter.model.status import RunStatus
 
 pytest_plugins = ["browser"]
@@ -40,7 +43,7 @@ def test_it_shows_the_card_and_hides_the_other(page: CardPage) -> None:
     shown = page.text(".card")
     for part in ("◐ running", "train", made.command, f"local · {made.handle} · 0:00:", "one\ntwo"):
         assert part in shown
-    assert "as of 20" in shown
+    assert "as of" not in shown  # it is told what is so as long as a kernel lives
     assert not page.saved()
     assert page.button() == {
         "text": "Cancel",
@@ -79,16 +82,48 @@ def test_the_clock_goes_on_until_the_kernel_is_silent(page: CardPage) -> None:
     _stand_still(page, now)
     page.begin(_train(started_at=now - 41), now=now)
     clock = page.web.locator(".qwex-clock")
-    as_of = page.text(".qwex-as-of")
     page.web.clock.run_for(5000)
     assert clock.inner_text() in ("0:00:45", "0:00:46")  # by the second that it began in
-    assert page.text(".qwex-as-of") == as_of
+    assert not page.shows(".qwex-as-of")
     page.web.clock.run_for(60_000)
     assert clock.inner_text() == "0:00:56"
+    # Only now it is old.
+    assert page.text(".qwex-as-of") == f"as of {moment(now)}"
     page.tell({"kind": "tick", "now": now + 65, "as_of": "as of then"})
     page.web.clock.run_for(1000)
     assert clock.inner_text() in ("0:01:46", "0:01:47")
+    assert not page.shows(".qwex-as-of")
+    page.web.clock.run_for(20_000)
     assert page.text(".qwex-as-of") == "as of then"
+
+
+def test_what_a_silent_backend_told_is_dated(page: CardPage) -> None:
+    """A run whose backend doesn't answer says as of when it was so, however alive the kernel is."""
+    now = time.time()
+    why = "The engine doesn't answer."
+    made = _train(reason="BackendUnreachable", message=why, observed_at=now - 60)
+    page.begin(made, now=now)
+    assert page.text(".qwex-as-of") == f"as of {moment(now - 60)}"
+
+
+def test_a_card_that_is_painted_anew_stays_as_its_reader_has_it(page: CardPage) -> None:
+    """Folded, scrolled and made larger by a reader, a card is so after the next paint as well."""
+    made = record(0, name="train")
+    lines = [f"line {i}" for i in range(60)]
+    page.begin(made, lines)
+    log = page.web.locator(".card .qwex-log")
+    newest = log.evaluate("log => log.scrollTop")
+    assert newest == 0
+    page.tell(message(made, [*lines, "one more"]))
+    assert log.evaluate("log => log.scrollTop") == newest  # who reads the end goes on with it
+    log.evaluate("log => { log.style.height = '123px'; log.scrollTop = -200; }")
+    page.tell(message(made, [*lines, "one more"]))
+    looks = log.evaluate("log => [log.scrollTop, log.style.height]")
+    assert looks == [-200, "123px"]
+    page.click(".card summary")
+    assert not page.shows(".card .qwex-log")
+    page.tell(message(made, [*lines, "two more"]))
+    assert not page.shows(".card .qwex-log")
 
 
 def test_a_clock_of_the_page_that_is_wrong_does_no_harm(page: CardPage) -> None:
@@ -297,3 +332,59 @@ def test_a_narrow_place_is_enough(chromium: Any) -> None:
         box = page.web.locator(".row button").bounding_box()
         assert box["x"] + box["width"] <= 320
         assert page.web.evaluate("() => document.documentElement.scrollWidth") <= 320
+
+
+def _heard(page: CardPage) -> str:
+    """What a screen reader was told last of how far it is."""
+    return str(page.web.text_content(".qwex-spoken"))
+
+
+def test_a_bar_is_told_once_for_each_tenth(page: CardPage) -> None:
+    """A bar has a role and a value, and what it says is announced when another tenth is done."""
+    made, until_then = _train(), time.time() + 3600.5
+    heard = []
+    for percent in (4, 9, 31, 35, 39, 40, 12, 19, 20):
+        bar = Progress(percent / 100, "training", f"{percent}%", until_then)
+        if percent == 4:
+            page.begin(made, ["one"], progress=bar)
+        else:
+            page.tell(message(made, ["one"], progress=bar))
+        shown = page.web.get_by_role("progressbar", name="progress")
+        assert shown.get_attribute("aria-valuenow") == str(percent)
+        assert shown.get_attribute("aria-valuetext") == f"training {percent}%"
+        assert shown.bounding_box()["width"] > 100
+        heard.append(re.sub(r" · .* left", "", _heard(page)))
+    assert [words.removeprefix("training ") for words in heard] == [
+        *("", "", "31%", "31%", "31%", "40%", "40%", "40%", "20%")
+    ]
+    assert re.search(r"training 20% · 1:00:00 left|training 20% · 59:5\d left", _heard(page))
+    assert page.web.get_attribute(".qwex-spoken", "role") == "status"
+    assert page.errors == []
+
+
+def test_what_is_left_is_counted_down_in_the_page(page: CardPage) -> None:
+    """What is left goes on without a word of the kernel, and so does the line of the usual time."""
+    page.web.clock.install(time=time.time())
+    bar = Progress(0.62, "training", "62%", time.time() + 43)
+    page.begin(_train(), ["one"], progress=bar)
+    page.web.clock.run_for(10_000)
+    assert re.search(r"training 62% · 0:3\d left", page.text(".card"))
+    page.tell(message(_train(), ["one"], usual_time=182.0))
+    assert "usually 3:02" in page.text(".card")
+    before = page.web.get_attribute(".qwex-usual", "style")
+    page.web.clock.run_for(4_000)
+    assert page.web.get_attribute(".qwex-usual", "style") != before
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_in_a_bar(chromium: Any, dark: bool) -> None:
+    """A card with a bar, and one with the usual time, are accessible, light and dark."""
+    script, why = axe()
+    if script is None:
+        pytest.skip(why)
+    with blank_page(chromium, CardPage, dark=dark) as page:
+        for more in ({"progress": Progress(0.62, "training", "62%")}, {"usual_time": 182.0}):
+            page.begin(_train(), ["one"], **more)
+            # The colours of the card itself are told elsewhere.
+            wrong = [each for each in page.axe(script) if not each.startswith("color-contrast")]
+            assert wrong == []

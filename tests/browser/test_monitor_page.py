@@ -15,7 +15,8 @@ from local_helpers import until
 from monitor_page import BEGAN, MonitorPage, many, record
 
 from qwex_jupyter.display.colours import to_html
-from qwex_jupyter.display.format import one_line, table_text, took
+from qwex_jupyter.display.format import one_line, took
+from qwex_jupyter.display.tables import Table
 from qwex_jupyter.model.status import RunStatus
 
 pytest_plugins = ["browser"]
@@ -380,7 +381,7 @@ def test_a_run_has_one_duration(page: MonitorPage, lengths: list[float]) -> None
     for one in records:
         text = one_line(one)
         assert text.endswith(f" · {took(one, BEGAN)}")
-        assert f"  {took(one, BEGAN)} " in table_text([one], BEGAN)
+        assert f"  {took(one, BEGAN)}\n" in Table([one], now=BEGAN).text()
         said.append(took(one, BEGAN))
     assert page.column("time") == said[::-1]
 
@@ -1247,7 +1248,7 @@ def test_who_says_no_has_done_nothing(page: MonitorPage) -> None:
 
 
 def test_tooltips_say_the_whole(page: MonitorPage) -> None:
-    """Over a row stand the run id, cause and next step, and start and submit in UTC."""
+    """Over a row stand the run id, cause and next step, and start and submit."""
     made = record(0, "FAILED", cause="Killed", message="Killed. Try again.", image="i:1")
     page.begin([made, record(1, "PENDING", reason="Pulling", progress="40 of 90 MB")])
 
@@ -1260,6 +1261,21 @@ def test_tooltips_say_the_whole(page: MonitorPage) -> None:
     assert over("started") == "2026-09-21 14:13:20 UTC"
     assert over("started", 0) == "submitted 2026-09-21 14:13:21 UTC"
     assert page.table()[0]["status"] == "○ pending Pulling 40 of 90 MB"
+
+
+@pytest.mark.parametrize(
+    ("zone", "told"),
+    [
+        ("Europe/Berlin", "2026-09-21 16:13:20 UTC+2"),
+        ("Asia/Kolkata", "2026-09-21 19:43:20 UTC+5:30"),
+        ("America/New_York", "2026-09-21 10:13:20 UTC-4"),
+    ],
+)
+def test_a_start_is_told_by_the_clock_of_the_reader(chromium: Any, zone: str, told: str) -> None:
+    """Over a start stands all of it, local, with how far that is from UTC."""
+    with monitor_page.monitor_page(chromium, zone=zone) as page:
+        page.begin([record(0)])
+        assert page.web.get_attribute("[data-run] .started", "title") == told
 
 
 def test_a_silent_backend_is_told_with_what_was_known(page: MonitorPage) -> None:
@@ -1328,3 +1344,59 @@ def test_the_kernel_is_told_once_that_nobody_looks(page: MonitorPage) -> None:
     assert both.first.inner_text() == "3 runs"
     page.web.evaluate("() => window.cleanup()")
     assert len(page.sent("bye")) == 1
+
+
+def test_how_far_a_program_is_stands_in_its_status(page: MonitorPage) -> None:
+    """A status cell has a bar with its number and what is left, and a tooltip of what it is."""
+    made, other = record(1, "RUNNING", name="train"), record(0, "RUNNING")
+    page.begin([other, made])
+    assert page.web.get_by_role("progressbar").count() == 0
+    page.progress(made.run_id, "62%", 62, 42.9)
+    bar = page.web.get_by_role("progressbar", name="progress")
+    assert bar.count() == 1
+    assert bar.get_attribute("aria-valuenow") == "62"
+    assert bar.get_attribute("aria-valuetext") == "training 62%"
+    assert re.fullmatch(r"◐ running 62% · 0:4\d left", page.column("status")[0])
+    assert page.column("status")[1] == "◐ running"
+    row = f'[data-run="{made.run_id}"] .status'
+    assert page.web.get_attribute(row, "title") == "training 62%"
+    wide, part = bar.bounding_box(), bar.locator("i").bounding_box()
+    assert part["width"] / wide["width"] == pytest.approx(0.62, abs=0.02)
+    page.progress(made.run_id, "", None)
+    assert page.web.get_by_role("progressbar").count() == 0
+    assert page.column("status")[0] == "◐ running"
+
+
+def test_a_pull_has_a_bar_too(page: MonitorPage) -> None:
+    """What a backend says of a pull is the same bar."""
+    page.begin([record(0, "PENDING", reason="Pulling", progress="33%")])
+    bar = page.web.get_by_role("progressbar", name="progress")
+    assert bar.get_attribute("aria-valuenow") == "33"
+    assert page.column("status") == ["○ pending Pulling 33%"]
+
+
+def test_of_the_run_that_is_open_each_tenth_is_told(page: MonitorPage) -> None:
+    """A screen reader hears of the run whose pane is open, once for each tenth, of no other."""
+    made, other = record(1, "RUNNING"), record(0, "RUNNING")
+    page.begin([other, made])
+    page.progress(other.run_id, "50%", 50)
+    page.click(f'[data-run="{made.run_id}"]')
+    heard = []
+    for percent in (4, 31, 38, 40):
+        page.progress(made.run_id, f"{percent}%", percent)
+        heard.append(page.web.text_content(".qwex-spoken"))
+    assert heard == ["", "training 31%", "training 31%", "training 40%"]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_in_a_bar(chromium: Any, dark: bool) -> None:
+    """Rows with bars, and the pane of one, are accessible, light and dark."""
+    script, why = axe()
+    if script is None:
+        pytest.skip(why)
+    with monitor_page.monitor_page(chromium, dark=dark) as page:
+        made = record(0, "RUNNING")
+        page.begin([made])
+        page.click(f'[data-run="{made.run_id}"]')
+        page.progress(made.run_id, "62%", 62, 42)
+        assert page.axe(script) == []

@@ -81,6 +81,23 @@ def _rgb(colour: str) -> str:
     return f"rgb({', '.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))})"
 
 
+def test_stderr_is_told_apart(page: MonitorPage) -> None:
+    """Lines of stderr have a mark and that name, and begin where the others do."""
+    page.begin([record(0, "RUNNING")])
+    page.click("[role=row][data-run]")
+    page.output(page.cursor(), ["one", "two", "three", "four"], apart=[[1, 3]])
+    found = page.web.evaluate(
+        "() => [...document.querySelectorAll('.lines .line')].map(line => {"
+        " const range = document.createRange();"
+        " range.selectNodeContents(line);"
+        " return [line.title, line.getAttribute('role'), getComputedStyle(line).borderLeftWidth,"
+        "  Math.round(range.getBoundingClientRect().left)]; })"
+    )
+    looks = [["", None, "0px"], ["stderr", "group", "2px"], ["stderr", None, "2px"]]
+    assert [line[:3] for line in found] == [*looks, looks[0]]
+    assert len({line[3] for line in found}) == 1
+
+
 def _long(page: MonitorPage) -> str:
     """Opens the output of a run whose last 100 lines of 100,000 are here; which run."""
     page.begin([record(0)])

@@ -233,7 +233,7 @@ def test_the_notebook_about_containers_runs(docker_host: str, tmp_path: Path) ->
     shown = _told(ROOT / "notebooks" / "02_docker.ipynb", tmp_path, DOCKER_HOST=docker_host)
     for word in (
         "hello from / as user 0",
-        "exit code 3",
+        "exit 3",
         "total 1400",
         "Killed for memory",
         "still running",

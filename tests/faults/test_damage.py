@@ -55,7 +55,7 @@ def each_verb(capfd: pytest.CaptureFixture[str], manager: RunManager, run: Run, 
     """Every verb returns, says that the run can't be read, and deletes it at last."""
     said = f"{ref} LOST / Unreadable: It can't be read: "
     for words, code, where in (
-        (("runs",), 0, "Unreadable"),
+        (("runs",), 0, "? lost  It can't be read"),
         (("show", ref), 0, "It can't be read"),
         (("show", "--json", ref), 0, '"reason": "Unreadable"'),
         (("logs", ref), 0, "said before\n"),

@@ -190,7 +190,7 @@ class _Broken(View):
         """Fails or not."""
         self._may_fail("output")
 
-    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
+    def tick(self, record: RunRecord, note: str, usual_time: float | None = None) -> None:
         """Fails or not."""
         self._may_fail("tick")
 

@@ -25,7 +25,7 @@ from qwex_jupyter.system import process
 Mount = Callable[[str], Path]
 # What reads the history, and what is to be seen of a run that said "kept" and ended with 3.
 READING = [
-    (("runs",), 0, "NonZeroExit"),
+    (("runs",), 0, "xit code 3"),
     (("runs", "--json"), 0, '"exit_code": 3'),
     (("show", "first"), 0, "exit code 3, last line: kept"),
     (("logs", "first"), 0, "kept\n"),

@@ -552,12 +552,12 @@ def test_a_dry_run_names_files_of_variables(manager: RunManager, tmp_path: Path)
     assert subprocess.run(["sh"], input=text, capture_output=True, text=True).stdout == "ok\n"
 
 
-def test_the_last_time_is_that_of_the_same_command(manager: RunManager) -> None:
-    """How long a run took the last time is told of the same command, and of successes only."""
+def test_the_usual_time_is_that_of_the_same_command(manager: RunManager) -> None:
+    """How long a run usually takes is told of the same command, and of successes only."""
     first = end(manager.submit(sh("sleep 0.2")))
     end(manager.submit(sh("sleep 0.1; exit 3")))
-    assert manager.last_time(first) == first.duration()
-    assert manager.last_time(end(manager.submit(sh("sleep 0.1; exit 3")))) is None
+    assert manager.usual_time(first) == first.duration()
+    assert manager.usual_time(end(manager.submit(sh("sleep 0.1; exit 3")))) is None
 
 
 def test_a_rerun_works_where_its_run_did(

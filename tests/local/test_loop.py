@@ -107,7 +107,7 @@ class _View(View):
     def __init__(self) -> None:
         self.last: RunRecord | None = None
 
-    def tick(self, record: RunRecord, note: str, last_time: float | None = None) -> None:
+    def tick(self, record: RunRecord, note: str, usual_time: float | None = None) -> None:
         """Kept."""
         self.last = record
 

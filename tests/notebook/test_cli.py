@@ -397,7 +397,7 @@ def test_a_terminal_and_a_notebook_see_one_history(tmp_path: Path) -> None:
     with kernel(tmp_path) as notebook:
         cell = notebook.run("%%qwex -d --quiet --name ours\necho 'from the notebook'; sleep 600")
         assert cell.status == "ok"
-        running = r"◐ running +ours +local .*from the notebook"
+        running = r"◐ running +ours  echo .*from the notebook"
         until(lambda: re.search(running, qwex(notebook.env, "runs").stdout.decode()))
         until(lambda: qwex(notebook.env, "logs", "ours").stdout == b"from the notebook\n")
         assert b" ours " in qwex(notebook.env, "cancel", "ours").stdout

@@ -223,7 +223,7 @@ def test_a_pull_is_shown_with_a_bar(
             html = pulls[-1]["content"]["data"]["text/html"]
             share = re.search(r"width:(\d+)%;height:5px", html)
             assert share and f"{share[1]}%</span>" in html
-            assert "○ pending" in html
+            assert "○</span> pending" in html
         registry.wire.clear()
         cell.done()
         assert "✓ succeeded" in cell.text

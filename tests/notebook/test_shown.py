@@ -30,6 +30,15 @@ RunManager._hand_over = slow
 """
 
 
+# No card is painted only because time has passed, as it may on a busy machine.
+NOT_YET = """
+from qwex_jupyter.notebook import cell, views
+before = views.FIRST_PAINT
+cell.FIRST_PAINT = views.FIRST_PAINT = views._LIVE_AFTER = 600.0
+"""
+AGAIN = "cell.FIRST_PAINT = views.FIRST_PAINT = before\nviews._LIVE_AFTER = 2.0"
+
+
 def waits(name: str, more: str = "") -> str:
     """A cell whose run waits for a file."""
     return WAITS.format(name=name, more=more)
@@ -82,8 +91,8 @@ def test_a_restart_while_it_is_handed_over_leaves_it_alone(own: Kernel, detached
 
 
 def test_an_interrupt_while_it_is_handed_over_cancels_it(own: Kernel) -> None:
-    """A press before anybody watches is obeyed when it is known what there is to be stopped."""
-    own.run(SLOW)
+    """A press before anybody watches is told at once, and obeyed when there is what to stop."""
+    own.run(SLOW + NOT_YET)
     cell = own.begin(waits("early"))
     until((own.folder / "handed").exists)
     own.interrupt()
@@ -149,6 +158,41 @@ def test_what_is_short_loads_no_widget(own: Kernel) -> None:
     cell = own.run("%%qwex\necho short")
     assert len(cell.display_ids) == 1
     assert own.value("'anywidget' in __import__('sys').modules") == "False"
+
+
+def test_a_cell_of_a_moment_is_painted_once(k: Kernel) -> None:
+    """A run that ends at once is one message: its end, without a card that goes before."""
+    k.run(NOT_YET)
+    for options in ("", "--no-raise-error "):
+        done = k.run(f"%%qwex {options}\n{'exit 3' if options else 'true'}")
+        kinds = [m["msg_type"] for m in done.mine if "display" in m["msg_type"]]
+        assert kinds == ["display_data"]
+        assert "exit 3" in done.text if options else "✓ succeeded" in done.text
+    k.run(AGAIN)
+
+
+def test_nothing_is_pending_without_a_word(k: Kernel) -> None:
+    """Neither a pane, nor a card, nor plain text says of a run that starts that it is pending."""
+    k.run(NOT_YET)
+    shown = [k.run("%%qwex\nsleep 0.5"), k.run("%%qwex -d --as r\nsleep 0.5; echo end")]
+    k.run("r.wait()\n%config Qwex.display = 'stream'")
+    shown.append(k.run("%%qwex\nsleep 0.5"))
+    k.run("%config Qwex.display = 'auto'\n" + AGAIN)
+    for each in shown:
+        said = each.everything + each.stream()
+        assert "pending" not in said or "hasn't started yet" in said
+
+
+def test_a_command_is_told_where_its_cell_is_not(k: Kernel) -> None:
+    """A card below its own cell has no command; where the run is shown later it has."""
+    said = "echo told; sleep 0.01 # a command"
+    for options in ("", "-d"):
+        below = k.run(f"%%qwex {options} --name {options or 'f'} --as r\n{said}")
+        assert "# a command" not in below.html
+        k.run("r.wait()")
+        assert "# a command" in k.run("r").html
+        assert "# a command" in k.run("%qwex attach").html
+    assert "sleep 0.01" in k.run("%qwex run sleep 0.01").html
 
 
 def test_what_lives_longer_is_shown_live_as_well(k: Kernel) -> None:

@@ -10,6 +10,7 @@ from monitor_page import WidgetPage
 
 from qwex_jupyter.display.card import Card, LogView
 from qwex_jupyter.display.format import since
+from qwex_jupyter.display.progress import Progress
 from qwex_jupyter.display.render import card_html
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.widgets.card import LiveCard
@@ -19,12 +20,17 @@ NOTE = "watch it: %qwex attach k3x9qd, stop it: %qwex cancel k3x9qd"
 
 
 def message(
-    record: RunRecord, lines: Sequence[str] = (), now: float = 0.0, **more: Any
+    record: RunRecord,
+    lines: Sequence[str] = (),
+    now: float = 0.0,
+    progress: Progress | None = None,
+    usual_time: float | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """What a page is told of a run, made as `LiveCard` makes it."""
     now = now or time.time()
     view = LogView(lines, len(lines), sum(len(line) + 1 for line in lines))
-    card = Card(record, view, note=NOTE, now=now, compact=True)
+    card = Card(record, view, NOTE, now, compact=True, usual_time=usual_time, progress=progress)
     return {
         "kind": "card",
         "html": card_html(card),

@@ -229,6 +229,16 @@ class MonitorPage(WidgetPage):
             message["rows"] = rows.pack([rows.of_record(r) for r in fresh])
         self.tell(message)
 
+    def progress(self, run: str, said: str, done: int | None, left: float | None = None) -> None:
+        """Tells how far a program is."""
+        self.number += 1
+        until = None if left is None else time.time() + left
+        row = {"progress": said, "done": done, "doing": "training" if said else "", "until": until}
+        made = rows.Rows({})
+        made.update({r.run_id: rows.of_record(r) for r in self.records})
+        counts = {"counts": made.count(), "total": len(made), "number": self.number}
+        self.tell({"kind": "changes", **counts, "changed": [[run, row]], "now": time.time()})
+
     def output(self, run: str, lines: Sequence[str], first: int = 0, **more: Any) -> None:
         """What a run says, from its line of that number on."""
         size = sum(len(line) + 1 for line in lines)
@@ -271,19 +281,17 @@ _TABLE = """() => [...document.querySelectorAll('.qwex-monitor [role=row][data-r
 Kind = TypeVar("Kind", bound=WidgetPage)
 
 
-def monitor_page(
-    browser: Any, *, width: int = 1000, dark: bool = False
-) -> AbstractContextManager[MonitorPage]:
+def monitor_page(browser: Any, **how: Any) -> AbstractContextManager[MonitorPage]:
     """A blank page for a monitor."""
-    return blank_page(browser, MonitorPage, width=width, dark=dark)
+    return blank_page(browser, MonitorPage, **how)
 
 
 @contextmanager
 def blank_page(
-    browser: Any, kind: type[Kind], *, width: int = 1000, dark: bool = False
+    browser: Any, kind: type[Kind], *, width: int = 1000, dark: bool = False, zone: str = "UTC"
 ) -> Iterator[Kind]:
     """A blank page for a widget; what its module throws fails the test."""
-    web = browser.new_page(viewport={"width": width, "height": 900})
+    web = browser.new_page(viewport={"width": width, "height": 900}, timezone_id=zone)
     ground = "#111" if dark else "#fff"
     web.set_content(
         f"<!doctype html><html lang=en><title>runs</title>"

@@ -40,12 +40,17 @@ class Manager:
         self.cancelled: list[str] = []
         self.refuses = ""
         self.woken = 0
+        self.usual: float | None = None
 
     def record(self, run_id: str) -> RunRecord:
         """What is known of it."""
         if run_id not in self.known:
             raise RunNotFound(f"{run_id} is gone")
         return self.known[run_id]
+
+    def usual_time(self, record: RunRecord) -> float | None:
+        """What a test says."""
+        return self.usual
 
     def ended(self, run_id: str) -> bool:
         """Whether it has."""
@@ -181,6 +186,34 @@ def test_what_has_ended_already_needs_no_widget(nb: Notebook) -> None:
     nb.cards.add(nb.submit(record(0)), nb, NOTE)  # type: ignore[arg-type]
     assert len(nb.published) == 1
     assert "✓ succeeded" in nb.published[0].data["text/plain"]
+
+
+def test_a_card_waits_a_moment_until_there_is_more_to_say(
+    nb: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that has just been started is shown as running, and never as pending before."""
+    run = nb.submit(record(0, "PENDING", name="train"))
+    started = {"status": RunStatus.RUNNING, "started_at": time.time()}
+    monkeypatch.setattr(
+        nb.manager.tracker, "look", lambda _: nb.becomes(run, **started), raising=False
+    )
+    nb.cards.add(run, nb, NOTE)  # type: ignore[arg-type]
+    assert "◐ running" in nb.published[0].data["text/plain"]
+    assert "pending" not in str(nb.published)
+
+
+def test_a_card_of_what_is_pending_has_a_word_on_it(nb: Notebook) -> None:
+    """What hasn't started after that moment says so; what waits for something, for what."""
+    for number, message in ((0, ""), (1, "No node has a GPU free.")):
+        run = nb.submit(record(number, "PENDING", message=message))
+        nb.cards.add(run, nb, NOTE)  # type: ignore[arg-type]
+        shown = nb.published[-2].data["text/plain"]
+        assert "○ pending" in shown
+        assert (message or "It hasn't started yet.") in shown
+    Path(run.log.path("stderr")).write_text("begun\n")
+    nb.pass_time(1)
+    assert "◐ running" in nb.published[-1].data["text/plain"]
+    assert 'title="stderr"' in nb.published[-1].data["text/html"]
 
 
 def test_a_page_is_told_what_changed_and_else_the_time(nb: Notebook) -> None:

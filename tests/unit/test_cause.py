@@ -126,6 +126,7 @@ def test_ranks_of_a_launcher_are_looked_into() -> None:
         ("Exception ignored in: <f>\n" + TRACEBACK + "cannot open it\n", "", "cannot open it"),
         (TRACEBACK + "Exception ignored in: <f>\n" + TRACEBACK.replace("ZeroDiv", "Bad"), "", None),
         ("W: old version\nINFO: done\n", TRACEBACK, None),
+        ("it takes the second device\n", TRACEBACK, None),
         ("cannot open the table\n", "", "cannot open the table"),
         ("cannot open the table\n", "all well\n", "cannot open the table"),
         ("", "\n\n  \n", "exit code 1"),
@@ -252,7 +253,7 @@ def _ended(end: End, stop: dict[str, Any] | None = None, **more: Any) -> RunReco
         (End(exit_code=137), None, "",
          "a command in it was ended by SIGKILL, often for want of memory",
          "Read %qwex logs k3x9qd, then %qwex rerun k3x9qd"),
-        (End(exit_code=139, signal=11), None, "",
+        (End(exit_code=139, signal=11), None, "step 1\nstep 2\n",
          "It crashed (SIGSEGV: a read or write outside its memory)",
          "Read %qwex logs k3x9qd, then %qwex rerun k3x9qd"),
         (End(exit_code=1), None, EOF, EOF,
@@ -267,6 +268,21 @@ def test_cause_and_next_step_say_nothing_twice(
     assert record.cause == said
     assert record.next_step == step
     assert RunRecord.from_json(record.to_json()) == record
+
+
+def test_a_command_stands_behind_what_is_known_of_a_number() -> None:
+    """What a shell's exit code means, and which command it was, are the cause of a quiet end."""
+    pipe = {"failed": {"line": 2, "command": "seq 100000 | head -1"}}
+    record = _ended(End(exit_code=141), stdout="1\n", evidence=pipe)
+    assert record.cause.startswith(
+        "in a pipe, a later command stopped reading early (like `| head`)"
+    )
+    assert record.cause.endswith(" · cell line 2")
+    assert record.next_step == "If that is fine, put `set +o pipefail` first"
+    grep = {"failed": {"line": 2, "command": "grep -q x a.txt"}}
+    record = _ended(End(exit_code=2), evidence=grep)
+    assert record.cause == "`grep -q x a.txt` failed with exit code 2 · cell line 2"
+    assert not record.tells_code
 
 
 def test_what_printed_nothing_says_so() -> None:
@@ -295,7 +311,7 @@ def test_an_end_is_written_whatever_breaks(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_secret_is_not_in_a_cause() -> None:
     """Values of secrets that are long enough are hidden, each line of one, wherever it is cut."""
     key = "-----BEGIN-----\nabcdefgh\n"
-    text = TRACEBACK.replace("division by zero", "hunter22 abcdefgh abc " + "x" * 70 + "hunter22")
+    text = TRACEBACK.replace("division by zero", "hunter22 abcdefgh abc " + "x" * 30 + "hunter22")
     failed = {"failed": {"line": 3, "command": "curl hunter22"}}
     record = _ended(
         End(exit_code=1), stderr=text, secrets=["hunter22", key, "abc"], evidence=failed

@@ -258,18 +258,18 @@ def test_since_takes_ages_dates_and_moments(history: RunHistory) -> None:
 
 
 def test_extra_columns_are_had_on_demand(history: RunHistory, eager: None) -> None:
-    """What isn't among the 21 columns comes after them when it is named."""
+    """What isn't among the usual columns comes after them when it is named."""
     write(history, ended(host="h", image_digest="sha256:1", log_missing={"stdout": 3}, overrun=1.5))
     for _ in range(2):
         rows = history.frame(extra=["log_path", "image_digest", "log_missing", "overrun", "host"])
-        assert list(rows.columns)[21:] == [
+        assert list(rows.columns)[len(frame.COLUMNS) :] == [
             *("log_path", "image_digest", "log_missing", "overrun", "host"),
         ]
         row = rows.iloc[0]
         assert row.log_path == os.path.join(history.folder(row.name), "stdout.log")
         assert (row.image_digest, row.log_missing, row.host) == ("sha256:1", {"stdout": 3}, "h")
         assert row.overrun == pd.Timedelta(seconds=1.5)
-    assert list(history.frame(extra="cwd").columns)[21:] == ["cwd"]
+    assert list(history.frame(extra="cwd").columns)[len(frame.COLUMNS) :] == ["cwd"]
 
 
 def test_rows_have_labels_of_their_own(history: RunHistory) -> None:
@@ -325,7 +325,7 @@ def test_the_frame_is_the_same_with_and_without_a_cache(
             for _ in range(3):
                 found = history.frame(extra=_extra)
                 assert_frame_equal(found, without)
-                assert_frame_equal(found.iloc[:, : len(DTYPES)], plain)
+                assert_frame_equal(found[list(frame.COLUMNS)], plain)
             assert_frame_equal(history.frame(limit=2), frames.of_records(records[:2]))
 
         def add(records: list[RunRecord | None], offset: int) -> None:

@@ -356,6 +356,46 @@ def test_output_is_the_last_lines_and_then_what_comes(
     output.close()
 
 
+def test_a_pane_is_told_which_lines_are_of_stderr(manager: RunManager, told: list[Message]) -> None:
+    """Beside its lines a message has the blocks of them that came on stderr."""
+    run = manager.submit(JobSpec(script="seq 3; seq 4 5 >&2"), "local").wait()
+    output = Output(manager, run.run_id, told.append)
+    until(lambda: told and told[-1]["ended"])
+    assert lines_of(told) == ["1", "2", "3", "4", "5"]
+    found = [line for m in told for begin, end in m["apart"] for line in m["lines"][begin:end]]
+    assert set(found) == {"4", "5"}
+    output.close()
+
+
+def test_a_line_that_was_sent_and_changes_again_is_sent_again(
+    manager: RunManager, told: list[Message], tmp_path: Path
+) -> None:
+    """Where a cursor goes back to finished lines, the page has them as a terminal would."""
+    steps = [tmp_path / str(number) for number in range(3)]
+    waits = [f"until [ -e {step} ]; do sleep 0.05; done" for step in steps]
+    script = "; ".join(
+        (
+            "printf 'one\\nouter 1\\ninner 1\\n'",
+            waits[0],
+            "printf '\\033[2A\\router 2\\n\\rinner 2\\n'",
+            waits[1],
+            "printf '\\033[2A\\router 3\\n\\rinner 3\\033[A'",
+            waits[2],
+            "printf '\\n\\nend\\n'",
+        )
+    )
+    run = manager.submit(JobSpec(script=script), "local")
+    output = Output(manager, run.run_id, told.append)
+    for number, step in enumerate(steps, 1):
+        wanted = ["one", f"outer {number}", f"inner {number}"]
+        until(lambda wanted=wanted: lines_of(told) == wanted)
+        step.touch()
+    until(lambda: told[-1]["ended"])
+    assert lines_of(told) == ["one", "outer 3", "inner 3", "end"]
+    assert max(len(message["lines"]) for message in told) <= 4
+    output.close()
+
+
 def test_a_flood_is_bounded(manager: RunManager, told: list[Message]) -> None:
     """However much a program says, a message holds at most 64 kB, and the last lines come."""
     script = "for i in 1 2 3 4 5; do seq -f '%080.0f' 20000; sleep 0.1; done"
@@ -508,7 +548,7 @@ def test_the_table_has_the_newest_and_all_counts(manager: RunManager) -> None:
     for text in (table.text(), table.html()):
         assert made[-1].handle in text
         assert made[9].handle not in text
-        assert "the newest 20 of 30 runs · 15 succeeded · 15 failed · as of 20" in text
+        assert "the newest 20 of 30 runs · 15 succeeded · 15 failed · local · as of " in text
     assert "<style" not in table.html()
     assert "No runs yet" in tables.Table([]).text()
     assert "No runs yet" in tables.Table([]).html()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -16,10 +17,10 @@ from qwex_jupyter.display.format import (
     moment,
     one_line,
     still_running,
-    table_text,
 )
 from qwex_jupyter.display.render import card_html
 from qwex_jupyter.display.screen import Screen
+from qwex_jupyter.display.tables import Table
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import Reason, RunStatus
 from qwex_jupyter.model.units import clock
@@ -82,7 +83,8 @@ def _page(card: Card) -> Page:
     page = Page(card_html(card))
     assert page.open == []
     assert page.names <= {"", "div", "span", "b", "code", "pre", "details", "summary"} | {
-        "style", "title", "class", "open"
+        "style", "title", "class", "open", "role", "data-until", "data-seconds", "aria-label",
+        "aria-valuemin", "aria-valuemax", "aria-valuenow", "aria-valuetext",
     }  # fmt: skip
     return page
 
@@ -125,9 +127,9 @@ def test_a_live_card_has_status_clock_tail_and_moment() -> None:
         assert "python: import time" in made
         assert "local · k3x9qd · 0:00:4" in made
         assert "40 lines · 1.09 KiB · interrupt the kernel to stop it" in made
-        assert "as of 2026-11-23 16:30:45 UTC" in made
+        assert f"as of {moment(NOW)}" in made
         assert re.findall(r"^ *(\d{6}) x", made, re.MULTILINE)[-1] == "000039"
-    assert len(re.findall(r"(\d{6}) x", page.text)) == 15
+    assert len(re.findall(r"(\d{6}) x", page.text)) == 20
     assert page.details == []
 
 
@@ -137,12 +139,105 @@ def test_the_card_of_a_detached_run_is_small() -> None:
     assert len(re.findall(r"\d{6} x", page.text)) == 3
 
 
-@pytest.mark.parametrize(("lines", "folded"), [(3, 0), (4, 1)])
-def test_a_detached_run_that_succeeded_stays_small(lines: int, folded: int) -> None:
-    """At its end the card takes no more room than before: more than three lines are folded."""
-    page = _page(Card(DONE, _view(lines), now=NOW, compact=True))
-    assert len(page.details) == folded
-    assert len(_page(Card(DONE, _view(lines), now=NOW)).details) == 0
+BOX = re.compile(r"(?:max-)?height:([\d.]+)em;?(resize:vertical)?")
+
+
+@pytest.mark.parametrize("done", [DONE, FAILED], ids=["succeeded", "failed"])
+@pytest.mark.parametrize(("compact", "rows"), [(True, 3), (False, 20)])
+def test_the_output_of_what_has_ended_has_the_rows_that_it_had(
+    done: RunRecord, compact: bool, rows: int
+) -> None:
+    """Below as many rows as live, all that is kept is there, open; the reader makes it larger."""
+    height = f"{1.35 * rows:g}"
+    live, ended = (
+        Card(record, _view(1204), now=NOW, compact=compact, lived=record.status.final)
+        for record in (RECORD, done)
+    )
+    assert BOX.findall(card_html(live)) == [(height, "")]
+    assert BOX.findall(card_html(ended)) == [(height, "resize:vertical")]
+    assert len(re.findall(r"\d{6} x", _page(live).text)) == rows
+    assert len(re.findall(r"\d{6} x", _page(ended).text)) == 200
+    assert _page(ended).details == [True]
+    few = Card(done, _view(rows), now=NOW, compact=compact)
+    assert BOX.findall(card_html(few)) == [(height, "")]
+
+
+def test_what_was_shown_live_keeps_its_row_of_facts() -> None:
+    """How much there is stands above the output, live and ended; what ended at once needs none."""
+    for count, live, ended in (
+        (0, "waiting for output…", "no output"),
+        (3, "3 lines · 84 B", "output: 3 lines, 84 B"),
+    ):
+        assert live in _page(Card(RECORD, _view(count), now=NOW)).text
+        assert ended in _page(Card(DONE, _view(count), now=NOW, lived=True)).text
+        assert ended not in _page(Card(DONE, _view(count), now=NOW)).text
+    assert "no output" not in _page(Card(FAILED, now=NOW, lived=True)).text
+
+
+def test_a_cell_that_stands_above_is_not_told_again() -> None:
+    """Below its own cell a card has the name and no command; anywhere else it has both."""
+    for record in (RECORD, DONE, FAILED):
+        below, elsewhere = (_page(Card(record, now=NOW, below=where)) for where in (True, False))
+        assert "train" in below.text
+        assert "python: import time" not in below.text
+        assert "train" in elsewhere.text
+        assert "python: import time" in elsewhere.text
+    nameless = _page(Card(replace(DONE, name=""), now=NOW, below=True))
+    assert nameless.text == "✓ succeeded local · k3x9qd · 41s"
+
+
+def test_stderr_is_told_apart() -> None:
+    """Lines of stderr in a row are one block with a mark and a name, in their place."""
+    screen = Screen()
+    for stream, text in (
+        ("stdout", b"one\ntwo\n"),
+        ("stderr", b"\x1b[31mthree\x1b[0m\nfour\n"),
+        ("stdout", b"five\n"),
+        ("stderr", b"six"),
+    ):
+        screen.feed(stream, text)
+    log = LogView(screen.tail(200), screen.count, screen.bytes)
+    for card in (Card(RECORD, log, now=NOW), Card(DONE, log, now=NOW)):
+        made = card_html(card)
+        assert made.count('title="stderr"') == made.count('role="group"') == 2
+        assert "one\ntwo\nthree\nfour\nfive\nsix" in _page(card).text
+        assert ">two" not in made
+        assert "</span>\nfour</span>\nfive\n<span" in made
+
+
+@pytest.mark.parametrize("record", [RECORD, DONE, FAILED], ids=lambda r: str(r.status))
+def test_a_card_of_two_streams_is_bounded(record: RunRecord) -> None:
+    """Where each line comes on another stream a notebook grows by no more than with one."""
+    screen = Screen()
+    for _ in range(300):
+        screen.feed("stdout", b"x" * 60 + b"\n")
+        screen.feed("stderr", b"y" * 60 + b"\n")
+    card = Card(record, LogView(screen.tail(200), screen.count, screen.bytes), now=NOW)
+    assert len(card_html(card).encode()) + len(card_text(card).encode()) <= 40_000
+
+
+@pytest.mark.parametrize(
+    ("zone", "told"),
+    [
+        ("UTC0", "2026-11-23 16:30:45 UTC"),
+        ("CET-1", "2026-11-23 17:30:45 UTC+1"),
+        ("IST-5:30", "2026-11-23 22:00:45 UTC+5:30"),
+        ("NST3:30", "2026-11-23 13:00:45 UTC-3:30"),
+    ],
+)
+def test_a_moment_is_local_and_true_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, zone: str, told: str
+) -> None:
+    """A point in time is told by the clock of who made it, with how far that is from UTC."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert moment(NOW) == told
+        assert f"as of {told}" in card_html(Card(RECORD, now=NOW))
+        assert moment(None) == ""
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_before_the_first_output_a_card_says_that_it_waits() -> None:
@@ -201,8 +296,11 @@ def test_a_silent_backend_is_told_as_of_when_it_last_answered() -> None:
         for made in (card_text(card), _page(card).text):
             assert "◐ running" in made
             assert "The engine doesn't answer (timed out)" in made
-            assert "as of 2026-11-23 16:29:45 UTC" in made
-            assert "16:30:45" not in made
+            assert f"as of {moment(NOW - 60)}" in made
+            assert moment(NOW) not in made
+        # A page that is told each second hides it elsewhere.
+        assert "qwex-as-of qwex-old" in card_html(card)
+        assert "qwex-old" not in card_html(replace(card, record=RECORD))
 
 
 def test_what_a_live_run_is_about_is_said_without_a_reason_too() -> None:
@@ -219,11 +317,11 @@ def test_an_overrun_that_is_worth_a_word_gets_one() -> None:
     assert "It ran 0:01:15 over its timeout: its grace, and while nobody watched it." in told
 
 
-def test_a_success_folds_its_output() -> None:
-    """Short output stays open; longer output folds to one line that says how much it is."""
+def test_a_success_leaves_its_output_open() -> None:
+    """Output folds when a reader folds it; above what is long stands how much it is."""
     assert _page(Card(DONE, _view(10), now=NOW)).details == []
     page = _page(Card(DONE, _view(1204), now=NOW))
-    assert page.details == [False]
+    assert page.details == [True]
     assert "✓ succeeded" in page.text
     assert "1,204 lines, " in page.text
     assert "last 200 shown" in page.text
@@ -261,7 +359,9 @@ def test_nothing_that_a_program_or_a_user_wrote_becomes_markup(status: RunStatus
     record = replace(
         DONE,
         status=status,
-        **dict.fromkeys(("command", "name", "message", "progress", "image", "runner"), EVIL),
+        **dict.fromkeys(
+            ("command", "name", "message", "cause", "image", "runner", "progress"), EVIL
+        ),
     )
     screen = Screen()
     screen.feed("stdout", EVIL.encode())
@@ -274,7 +374,7 @@ def test_nothing_that_a_program_or_a_user_wrote_becomes_markup(status: RunStatus
         assert not NOT_SHOWN.search(card_text(card))
     for text in (
         one_line(record),
-        table_text([record], NOW),
+        Table([record], now=NOW).text(),
         details_text(record, {"spec": {"script": EVIL}}, EVIL),
         still_running(record, NOW),
     ):
@@ -316,17 +416,6 @@ def test_a_log_is_read_from_disk_in_bounded_pieces(tmp_path: object) -> None:
     assert view.size == log.size("stdout") + 11
     only = log_view(log, 1, ("stdout",))
     assert (list(only.lines), only.count) == (["out 399999"], 400_000)
-
-
-def test_a_table_is_aligned_and_complete() -> None:
-    """One line per run with handle, status, name, runner, time, exit code and command."""
-    lines = table_text([RECORD, FAILED], NOW).splitlines()
-    assert lines[0].split() == ["RUN", "STATUS", "NAME", "RUNNER", "TIME", "EXIT", "COMMAND"]
-    assert lines[2].split()[:8] == [
-        "k3x9qd", "✗", "failed", "NonZeroExit", "train", "local", "41s", "3"
-    ]  # fmt: skip
-    assert len({line.index("python:") for line in lines[1:]}) == 1
-    assert table_text([], NOW) == "No runs."
 
 
 def test_the_greeting_names_run_and_time() -> None:

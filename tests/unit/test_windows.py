@@ -215,7 +215,7 @@ print(main(["doctor"]), main(["runs"]))
     assert any(line.startswith("✗ local  ") and SAYS in line for line in lines)
     assert any(line.startswith("✗ docker  ") and "npipe:////./pipe/" in line for line in lines)
     assert any(line.startswith("✗ k8s  No Kubernetes here") for line in lines)
-    assert lines[-2:] == ["No runs.", "0 0"]
+    assert lines[-2:] == ["No runs yet. Start one: qwex run COMMAND", "0 0"]
 
 
 def test_nobody_is_sent_to_where_the_next_refusal_is(tmp_path: Path) -> None:

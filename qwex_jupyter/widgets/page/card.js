@@ -36,8 +36,9 @@ class LiveCard {
       if (event.key === "Escape") this.unask();
     } });
     this.note = h("div", { class: "note", role: "status" });
+    this.spoken = new Spoken();
     this.root = h("div", { class: "qwex-live", role: "group" },
-      h("div", { class: "row" }, this.card, this.cancel), this.question, this.note);
+      h("div", { class: "row" }, this.card, this.cancel), this.question, this.note, this.spoken.element);
     this.question.hidden = true;
     this.hide = h("style");
     el.append(this.hide, this.root);
@@ -134,11 +135,14 @@ class LiveCard {
     this.title = message.title;
     this.since = message.since;
     this.confirm = message.ask;
-    this.card.innerHTML = message.html;
-    this.card.querySelectorAll("summary, a").forEach((one) => one.setAttribute(OWN_KEYS, "true"));
+    this.paint(message.html);
     this.root.setAttribute("aria-label", this.title);
     this.heard(message.now);
+    this.root.classList.remove("silent");
     this.sayCancel();
+    const bar = this.card.querySelector(".qwex-bar");
+    const left = this.card.querySelector(".qwex-left")?.textContent ?? "";
+    if (bar) this.spoken.take("", Number(bar.getAttribute("aria-valuenow")), `${bar.getAttribute("aria-valuetext")}${left}`);
     if (this.state === "live") return;
     this.unask();
     if (this.state === "ended") {
@@ -147,11 +151,34 @@ class LiveCard {
     }
   }
 
+  /** The card anew, as the reader has it: folded or not, as large, and where it was scrolled to. @param {string} html */
+  paint(html) {
+    const fold = /** @type {HTMLDetailsElement | null} */ (this.card.querySelector("details"));
+    const log = /** @type {HTMLElement | null} */ (this.card.querySelector(".qwex-log"));
+    // Counted from its end: who hasn't scrolled up follows the newest line.
+    const [place, height] = [log?.scrollTop ?? 0, log?.style.height ?? ""];
+    const resized = height.endsWith("px"); // by the reader
+    this.card.innerHTML = html;
+    this.card.querySelectorAll("summary, a").forEach((one) => one.setAttribute(OWN_KEYS, "true"));
+    const next = /** @type {HTMLElement | null} */ (this.card.querySelector(".qwex-log"));
+    if (next && resized) Object.assign(next.style, { height, resize: "vertical", maxHeight: "" });
+    if (next && place) next.scrollTop = place;
+    const folds = this.card.querySelector("details");
+    if (fold && folds) folds.open = fold.open;
+  }
+
   tick() {
     // A connection that was lost for a moment comes back without a word.
     if (this.root.hidden) this.greet();
     const now = Math.min(Date.now() / 1000 + this.skew, this.now + SILENT_AFTER);
-    setText(this.card.querySelector(".qwex-clock"), clock(Math.max(0, now - this.since), true));
+    // Only then is it old, and worth a word as of when it is.
+    this.root.classList.toggle("silent", now >= this.now + SILENT_AFTER);
+    const gone = Math.max(0, now - this.since);
+    setText(this.card.querySelector(".qwex-clock"), clock(gone, true));
+    const left = /** @type {HTMLElement | null} */ (this.card.querySelector(".qwex-left"));
+    setText(left, leftOf(Number(left?.dataset.until), now));
+    const usual = /** @type {HTMLElement | null} */ (this.card.querySelector(".qwex-usual"));
+    if (usual) usual.style.width = `${Math.min(100, 100 * gone / Number(usual.dataset.seconds))}%`;
   }
 
   /** @param {string} text */

@@ -60,6 +60,34 @@ function clock(value, live = false) {
   return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
 }
 
+/** What is left of what will be done then, behind what is said of it; "" where that isn't known. @param {number | null} until @param {number} now */
+function leftOf(until, now) {
+  const left = Math.floor((until ?? 0) - now);
+  if (left < 1) return "";
+  const two = (/** @type {number} */ number) => String(number).padStart(2, "0");
+  const hours = Math.floor(left / 3600);
+  const minutes = Math.floor(left / 60) % 60;
+  return ` · ${hours ? `${hours}:${two(minutes)}` : minutes}:${two(left % 60)} left`;
+}
+
+/** Tells a screen reader how far something is: once for each tenth of it. */
+class Spoken {
+  constructor() {
+    this.element = h("div", { class: "qwex-spoken", role: "status" });
+    this.of = "";
+    this.tenth = 0;
+  }
+
+  /** @param {string} of What it is of. @param {number | null} done Of 100; null for not known. @param {string} text */
+  take(of, done, text) {
+    const tenth = Math.floor((done ?? 0) / 10);
+    const more = tenth > (this.of === of ? this.tenth : 0);
+    this.of = of;
+    this.tenth = tenth;
+    if (more) setText(this.element, text);
+  }
+}
+
 /** @param {number | null} value @param {number} now */
 function moment(value, now) {
   if (value == null) return "";
@@ -71,8 +99,15 @@ function moment(value, now) {
   return date.toLocaleDateString();
 }
 
-/** @param {number | null} value */
-const utc = (value) => (value == null ? "" : `${new Date(1000 * value).toISOString().slice(0, 19).replace("T", " ")} UTC`);
+/** What `moment` of format.py says: local, and true elsewhere. @param {number | null} value */
+function exact(value) {
+  if (value == null) return "";
+  const ahead = -new Date(1000 * value).getTimezoneOffset(); // minutes
+  const local = new Date(1000 * value + 60_000 * ahead).toISOString().slice(0, 19).replace("T", " ");
+  const [hours, minutes] = [Math.floor(Math.abs(ahead) / 60), Math.abs(ahead) % 60];
+  const zone = `${ahead < 0 ? "-" : "+"}${hours}${minutes ? `:${String(minutes).padStart(2, "0")}` : ""}`;
+  return `${local} UTC${ahead ? zone : ""}`;
+}
 /** @param {number} count */
 const bytes = (count) => {
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {

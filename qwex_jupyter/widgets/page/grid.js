@@ -215,7 +215,10 @@ class Grid {
     const parts = Object.fromEntries(COLUMNS.map(({ name }, index) => [name, cells[index]]));
     parts.word = h("span", { class: "word" });
     parts.why = h("span", { class: "quiet" });
-    parts.status.append(parts.word, " ", parts.why);
+    parts.left = h("span", { class: "quiet" });
+    parts.part = h("i");
+    parts.done = h("div", { class: "done", role: "progressbar", "aria-label": "progress", "aria-valuemin": 0, "aria-valuemax": 100 }, parts.part);
+    parts.status.append(parts.word, " ", parts.why, parts.left, parts.done);
     return Object.assign(h("div", { role: "row" }, ...cells), { index: -1, version: 0, parts });
   }
 
@@ -242,7 +245,14 @@ class Grid {
     // Of what was cancelled the status says it all.
     const why = row.status === "CANCELLED" ? "" : isLive(row) ? row.reason : row.cause;
     setText(parts.why, [why, row.progress].filter(Boolean).join(" "));
-    parts.status.title = [isLive(row) ? row.reason : row.cause, row.message].filter(Boolean).join(isLive(row) ? ": " : ". ");
+    const said = isLive(row) ? [row.reason, row.message, farOf(row)] : [row.cause, row.message];
+    parts.status.title = said.filter(Boolean).join(isLive(row) ? ": " : ". ");
+    parts.done.hidden = row.done == null;
+    if (row.done != null) {
+      parts.done.setAttribute("aria-valuenow", String(row.done));
+      parts.done.setAttribute("aria-valuetext", farOf(row));
+      parts.part.style.width = `${row.done}%`;
+    }
     for (const field of /** @type {const} */ (["name", "runner", "image", "command"])) {
       setText(parts[field], row[field]);
       parts[field].title = row[field];
@@ -250,13 +260,15 @@ class Grid {
     setText(parts.exit, row.exit == null ? "" : String(row.exit));
     const since = row.started ?? (row.status === "PENDING" ? null : row.created);
     setText(parts.started, moment(since, this.rows.now));
-    parts.started.title = since == null ? `submitted ${utc(row.created)}` : utc(since);
+    parts.started.title = since == null ? `submitted ${exact(row.created)}` : exact(since);
     this.tick(element, row);
   }
 
   /** @param {Line} element @param {Row} row */
   tick(element, row) {
-    setText(element.parts.time, clock(seconds(row, this.rows.now), isLive(row)));
+    const { now } = this.rows;
+    setText(element.parts.time, clock(seconds(row, now), isLive(row)));
+    setText(element.parts.left, leftOf(row.until, now));
   }
 
   /** The clocks of what runs, once a second. */

@@ -7,9 +7,15 @@ const TYPED = 250; // milliseconds after which what is typed is looked for in th
 const AGAIN = 3000; // how often that is done anew while lines come
 
 /** @typedef {[stream: string, offset: number, line: number | null]} Place A line of the log. */
-/** @typedef {{ run: string, from: number, after: number, lines: string[], before: number, bytes: number, ended: boolean }} Newest What output.py sends. */
+/** @typedef {{ run: string, from: number, after: number, lines: string[], apart?: [number, number][], before: number, bytes: number, ended: boolean }} Newest What output.py sends. */
 /** @typedef {{ run: string, stream: string, lines: string[], number: number | null, here: number, begin: number, end: number, size: number }} Part Lines around a place, see find.py. */
 /** @typedef {{ run: string, text: string, count: number | null, places: Place[], part: number | null }} Finding */
+
+/** Marks lines that follow each other as those of stderr, and names them. @param {HTMLElement[]} lines */
+function setApart(lines) {
+  lines.forEach((line) => Object.assign(line, { className: `${line.className} apart`, title: "stderr" }));
+  lines[0]?.setAttribute("role", "group"); // said once
+}
 
 class Output {
   /** @param {{ ask: Ask, back: () => void }} actions */
@@ -130,11 +136,13 @@ class Output {
     }
     const fragment = document.createDocumentFragment();
     let marks = this.marks.at(-1) ?? noMarks();
-    const put = (/** @type {string} */ text, quiet = false) => {
+    /** @type {(text: string, quiet?: boolean) => HTMLElement} */
+    const put = (text, quiet = false) => {
       marks = { ...marks, set: new Set(marks.set) };
       const line = quiet ? h("div", { class: "line quiet" }, text) : lineOf(text, marks);
       this.marks.push(marks);
       fragment.append(line);
+      return line;
     };
     const gap = message.from - keep;
     if (!this.marks.length) this.first = message.from;
@@ -143,7 +151,8 @@ class Output {
       this.first += gap - 1;
       put(`… ${many(gap, "line")} not shown, all of them in the log`, true);
     }
-    message.lines.forEach((line) => put(line));
+    const made = message.lines.map((line) => put(line));
+    message.apart?.forEach(([from, to]) => setApart(made.slice(from, to)));
     this.text.append(fragment);
     while (this.marks.length > LINES_KEPT) {
       this.marks.shift();
@@ -173,6 +182,7 @@ class Output {
     const numberAt = (/** @type {number} */ place) => (message.number == null ? null : message.number + place);
     const marks = noMarks();
     const lines = message.lines.map((line) => lineOf(line, marks));
+    if (message.stream === "stderr") setApart(lines);
     this.text.replaceChildren(
       ...(message.begin > 0 ? [go("↑ what was before", message.begin - 1, numberAt(-1))] : []), ...lines,
       ...(message.end < message.size ? [go("↓ what came then", message.end, numberAt(lines.length))] : []));

@@ -17,9 +17,10 @@ class Pane {
     this.title = h("div", { class: "title" });
     this.why = h("div", { class: "why" });
     this.details = h("div", { class: "details" });
+    this.spoken = new Spoken();
     this.element = h("section", { class: "pane", hidden: true, "aria-label": "Run" },
       h("div", { class: "bar" }, this.title, button("×", { class: "close", "aria-label": "Close", title: "close (Esc)", onclick: () => this.shut() })),
-      this.why, this.details, this.output.element);
+      this.why, this.spoken.element, this.details, this.output.element);
   }
 
   get isOpen() {
@@ -98,7 +99,7 @@ class Pane {
     this.title.replaceChildren(h("span", { class: `word ${row.status}` }, `${glyph} ${word}`), " ",
       h("b", {}, row.name || row.handle), " ", h("code", {}, row.command.length > 90 ? `${row.command.slice(0, 89)}…` : row.command), " ",
       h("span", { class: "quiet" }, [row.runner, row.image, row.name && row.handle].filter(Boolean).join(" · ") + exit));
-    const seen = row.seen ? ` Last seen ${utc(row.seen)}.` : "";
+    const seen = row.seen ? ` Last seen ${exact(row.seen)}.` : "";
     this.why.replaceChildren();
     const why = isLive(row) ? row.reason : row.cause;
     if (row.message || why) {
@@ -106,5 +107,9 @@ class Pane {
       this.why.append(h("b", { class: row.status }, why && row.message ? why + stop : why), row.message + seen);
     }
     if (before && !isLive(row)) this.asked = this.actions.ask({ kind: "about", runs: [row.run] });
+    if (row.done == null) return;
+    const far = `${farOf(row)}${leftOf(row.until, this.rows.now)}`;
+    this.why.append(" ", h("span", { class: "quiet" }, far));
+    this.spoken.take(row.run, row.done, far);
   }
 }

@@ -23,6 +23,9 @@
  * @property {string} message
  * @property {string} progress
  * @property {number | null} seen
+ * @property {number | null} done Of 100, how much its program or its backend says is done.
+ * @property {string} doing What that is.
+ * @property {number | null} until When it will be done.
  * @property {string} handle
  * @property {string} text What a filter looks at.
  * @property {number} version
@@ -48,6 +51,9 @@ const STATUSES = {
 const ORDER = Object.keys(STATUSES);
 /** @param {Row} row */
 const isLive = (row) => row.status === "PENDING" || row.status === "RUNNING";
+
+/** How far its program says that it is, and with what. @param {Row} row */
+const farOf = (row) => (row.done == null ? "" : `${row.doing} ${row.progress}`.trim());
 
 /** How long it took, or has run until now; null for not at all. @param {Row} row @param {number} now */
 function seconds(row, now) {
