@@ -70,6 +70,8 @@ _ANSWER = re.compile(
     re.MULTILINE,
 )
 _WORD = re.compile(r"[^\s;&|()<>]+|[&|()<>]")
+# With these a line's commands aren't told apart by what stands between them.
+_NESTED = re.compile(r"""['"`\\({]|\b(?:while|until|for|select|if|case)\b""")
 # How far around a line a command is looked for. Lines.
 _AROUND = 300
 # A redirection of several commands: where that fails, bash tells of the command before.
@@ -232,4 +234,8 @@ def _pipe_at(lines: Sequence[str], line: int) -> tuple[int, str]:
     while last < len(lines) and lines[last - 1].rstrip().endswith(("|", "|&", "\\")):
         last += 1
     text = " ".join(part.rstrip().removesuffix("\\") for part in lines[first - 1 : last])
+    # The one pipe among the commands of the line, where these are plain.
+    if not _NESTED.search(text):
+        pipes = [part for part in re.split(r";|&&|\|\|", text) if "|" in part]
+        text = pipes[0] if len(pipes) == 1 else text
     return first, text if "|" in text else ""
