@@ -87,8 +87,9 @@ def _header_html(card: Card) -> str:
         ticks = f'<span class="qwex-clock">{ticks}</span>'
     return (
         '<div style="display:flex;gap:0 14px;flex-wrap:wrap;align-items:baseline">'
-        f'<b style="white-space:nowrap">{status_html(record.status)}</b> '
-        f"{_cause_html(record)}{_title_html(card)}"
+        # One item: the cause stands beside the status however little room there is.
+        f'<span><b style="white-space:nowrap">{status_html(record.status)}</b>'
+        f"{_cause_html(record)}</span> {_title_html(card)}"
         # Names of images may be long: alone in its row it wraps.
         f'<span style="{QUIET};{_SMALL};margin-left:auto;word-break:break-word" '
         f'title="{submitted}">{facts}{ticks}</span></div>'
@@ -194,8 +195,8 @@ def _cause_html(record: RunRecord) -> str:
     if not record.cause:
         return ""
     weight = "normal" if record.status is RunStatus.CANCELLED else "bold"
-    look = f"font-weight:{weight};word-break:break-word"
-    return f'<span style="{look}">{html.escape(plain(record.cause))}</span> '
+    look = f"font-weight:{weight};word-break:break-word;margin-left:0.6em"
+    return f' <span style="{look}">{html.escape(plain(record.cause))}</span>'
 
 
 def _advice_html(card: Card) -> str:

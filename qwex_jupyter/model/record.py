@@ -272,6 +272,7 @@ class RunRecord:
             # Where both come as one, that is stdout.
             "tail": (output.get("stderr") or output.get("stdout", ""))[-_TAIL:],
             "printed": printed,
+            "shell": spec.get("script") and str(spec.get("script_name")).endswith(".sh"),
             "failed": bool(failed),
             "image": spec.get("image"),
         }

@@ -41,8 +41,8 @@ def conclude(end: End, stop: Mapping[str, Any] | None, about: Mapping[str, Any])
         about: What the sentence is made with, each key optional: ``handle``, ``command``,
             ``timeout`` and ``start_timeout`` (seconds), ``memory`` and ``peak_memory``
             (bytes), ``tail`` (the last text on stderr), ``printed`` (False where it is known
-            that there is no output), ``failed`` (which command of its script failed is known),
-            ``image`` (in which it ran).
+            that there is no output), ``shell`` (a shell runs its script), ``failed`` (which of
+            its commands is known), ``image`` (in which it ran).
     """
     code = end.exit_code
     if end.reason is Reason.NEVER_STARTED:
@@ -215,5 +215,6 @@ def _non_zero(code: int, about: Mapping[str, Any]) -> str:
         return f"Exit code {code}: a command in it was ended by {name}. {_read(about)}"
     if about.get("printed", True):
         return f"Exit code {code}. {read_first(handle)}"
-    trace = "" if about.get("failed") else "In a shell script, set -x shows which command failed. "
+    unsure = about.get("shell") and not about.get("failed")
+    trace = "set -x in its first line shows which command failed. " if unsure else ""
     return f"Exit code {code}, and it printed nothing. {trace}{again(handle)}"

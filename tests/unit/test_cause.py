@@ -290,8 +290,11 @@ def test_what_printed_nothing_says_so() -> None:
     record = _ended(End(exit_code=3), printed=False)
     assert record.cause == "exit code 3, printed nothing"
     assert not record.tells_code  # it is said already
-    assert record.next_step == (
-        "In a shell script, set -x shows which command failed. %qwex rerun k3x9qd"
+    assert record.next_step == "%qwex rerun k3x9qd"
+    snapshot = Snapshot(RunStatus.RUNNING, end=End(exit_code=3))
+    shell = RUN.concluded(snapshot, None, {**SPEC, "script_name": "cell.sh"}, printed=False)
+    assert shell.next_step == (
+        "set -x in its first line shows which command failed. %qwex rerun k3x9qd"
     )
     failed = {"failed": {"line": 2, "command": "false"}}
     record = _ended(End(exit_code=1), printed=False, evidence=failed)
