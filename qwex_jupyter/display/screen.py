@@ -167,7 +167,7 @@ class Screen:
     def tail(self, count: int) -> list[Line]:
         """The last lines, clean, those included that can change."""
         self._look()
-        return [*list(self._done)[-count:], *self.unfinished()][-count:]
+        return [*list(self._done)[-count:], *self.unfinished()][-count:] if count else []
 
     def unfinished(self) -> list[Line]:
         """The lines that can change, which are the last."""

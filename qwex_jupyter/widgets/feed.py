@@ -38,6 +38,8 @@ _LIVE = (RunStatus.PENDING, RunStatus.RUNNING)
 _LOOK_EVERY = 1.0
 # How often it is looked how far some of the programs are. Seconds.
 _MEASURE_EVERY = 1.9
+# Of so many new runs it is looked up each time how long they take as a rule.
+_USUAL_AT_ONCE = 4
 
 # Managers that have a monitor live as long as their process.
 _feeds: dict[RunManager, Feed] = {}
@@ -72,6 +74,8 @@ class Feed:
         # How far the programs of runs are, and what of that isn't told yet.
         self._gauges = Gauges(lambda run_id: RunLog(self._history.folder(run_id)))
         self._moved: set[str] = set()
+        # How long what runs takes as a rule; 0 for not known.
+        self._usual: dict[str, float] = {}
         self._listeners: list[Listener] = []
         self._number = 0
         self._stamp: tuple[int, ...] = ()
@@ -190,7 +194,7 @@ class Feed:
         moved, self._moved = self._moved, set()
         for run_id in moved & self._live:
             before = self._rows[run_id]
-            after = rows.with_progress(before, self._gauges.of(run_id))
+            after = rows.with_progress(before, self._gauges.of(run_id), self._usual.get(run_id))
             if before != after:
                 self._put(run_id, after)
                 changed.append([run_id, rows.difference(before, after)])
@@ -209,9 +213,9 @@ class Feed:
     def _row(self, record: RunRecord) -> rows.Row:
         """What is known of a run, with how far its program says that it is."""
         row = rows.of_record(record)
-        said = self._gauges.of(record.run_id)
+        said, usual = self._gauges.of(record.run_id), self._usual.get(record.run_id)
         running = record.status is RunStatus.RUNNING
-        return rows.with_progress(row, said) if said and running else row
+        return rows.with_progress(row, said, usual) if running and (said or usual) else row
 
     def _put(self, run_id: str, row: rows.Row) -> None:
         self._rows[run_id] = row
@@ -234,9 +238,15 @@ class Feed:
         """Reads on how far the programs of some runs are."""
         with self.lock:
             running = [i for i in self._live if self._rows.status(i) == RunStatus.RUNNING]
-        if changes := self._gauges.look(running, time.time()):
+        changed = set(self._gauges.look(running, time.time()))
+        self._usual = {run_id: self._usual[run_id] for run_id in running if run_id in self._usual}
+        new = [i for i in sorted(running) if i not in self._usual and not self._gauges.of(i)]
+        for record in self._manager.tracker.records(new[:_USUAL_AT_ONCE]):
+            self._usual[record.run_id] = self._manager.usual_time(record) or 0.0
+            changed.add(record.run_id)
+        if changed:
             with self.lock:
-                self._moved |= changes.keys()
+                self._moved |= changed
             pulse.ask(self._tell)
 
     def look(self) -> None:

@@ -20,8 +20,8 @@ from qwex_jupyter.model.text import plain
 FIELDS = (
     *("run", "status", "reason", "cause", "name", "runner", "image", "created", "started", "took"),
     *("exit", "command", "notebook", "labels", "message", "progress", "seen"),
-    # How far it is of 100, by what, and when it will be done.
-    *("done", "doing", "until"),
+    # How far it is of 100, by what, when it will be done, and how long it takes as a rule.
+    *("done", "doing", "until", "usual"),
 )
 Row = tuple[Any, ...]
 
@@ -123,17 +123,19 @@ def _row(values: tuple[Any, ...]) -> Row:
         share_of(progress),
         "",
         None,
+        None,
     )
 
 
-def with_progress(row: Row, progress: Progress | None) -> Row:
-    """The row of a run whose program says how far it is."""
+def with_progress(row: Row, progress: Progress | None, usual: float | None = None) -> Row:
+    """The row of a run whose program says how far it is, or which takes so long as a rule."""
     if progress is None:
         said: Row = "", None, "", None
     else:
         until = None if progress.until is None else round(progress.until)
         said = progress.said, progress.percent, _text(progress.label), until
     values = dict(zip(("progress", "done", "doing", "until"), said, strict=True))
+    values["usual"] = round(usual, 1) if usual else None
     return tuple(values.get(field, old) for field, old in zip(FIELDS, row, strict=True))
 
 

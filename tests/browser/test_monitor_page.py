@@ -1367,6 +1367,19 @@ def test_how_far_a_program_is_stands_in_its_status(page: MonitorPage) -> None:
     assert page.column("status")[0] == "◐ running"
 
 
+def test_a_row_without_a_bar_says_how_long_it_usually_takes(page: MonitorPage) -> None:
+    """A thin line and words say how long the same takes as a rule, until a bar or the end comes."""
+    made = record(0, "RUNNING")
+    page.begin([made])
+    page.progress(made.run_id, "", None, usual=182.0)
+    assert page.column("status") == ["◐ running · usually 3:02"]
+    assert page.web.locator(".usual i").bounding_box()["width"] > 0
+    assert page.web.get_by_role("progressbar").count() == 0
+    page.progress(made.run_id, "62%", 62, usual=182.0)
+    assert page.column("status") == ["◐ running 62%"]
+    assert not page.web.is_visible(".usual")
+
+
 def test_a_pull_has_a_bar_too(page: MonitorPage) -> None:
     """What a backend says of a pull is the same bar."""
     page.begin([record(0, "PENDING", reason="Pulling", progress="33%")])

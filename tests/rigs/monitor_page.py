@@ -229,11 +229,19 @@ class MonitorPage(WidgetPage):
             message["rows"] = rows.pack([rows.of_record(r) for r in fresh])
         self.tell(message)
 
-    def progress(self, run: str, said: str, done: int | None, left: float | None = None) -> None:
-        """Tells how far a program is."""
+    def progress(
+        self,
+        run: str,
+        said: str,
+        done: int | None,
+        left: float | None = None,
+        usual: float | None = None,
+    ) -> None:
+        """Tells how far a program is, and how long it usually takes."""
         self.number += 1
         until = None if left is None else time.time() + left
         row = {"progress": said, "done": done, "doing": "training" if said else "", "until": until}
+        row["usual"] = usual
         made = rows.Rows({})
         made.update({r.run_id: rows.of_record(r) for r in self.records})
         counts = {"counts": made.count(), "total": len(made), "number": self.number}

@@ -149,6 +149,30 @@ def test_a_page_is_told_how_far_a_program_is(manager: RunManager, tmp_path: Path
     feed.leave(told.append)
 
 
+def test_a_page_is_told_how_long_it_usually_takes(manager: RunManager, tmp_path: Path) -> None:
+    """Of what says nothing, a page is told how long it took before."""
+    go = tmp_path / "go"
+    go.touch()
+    spec = JobSpec(script=f"sleep 0.3; until [ -e {go} ]; do sleep 0.05; done")
+    first = manager.submit(spec, "local").wait()
+    go.unlink()
+    feed, told = Feed(manager), list[dict[str, Any]]()
+    feed.join(told.append)
+    run = manager.submit(spec, "local")
+
+    def usual() -> float | None:
+        whole = feed.whole()["rows"]
+        made = {} if run.run_id not in whole["run"] else whole
+        return made["usual"][made["run"].index(run.run_id)] if made else None
+
+    until(lambda: usual() is not None)
+    assert usual() == pytest.approx(first.record.duration(), abs=0.06)
+    go.touch()
+    run.wait()
+    until(lambda: usual() is None)
+    feed.leave(told.append)
+
+
 def test_many_live_runs_cost_next_to_nothing(logs: Logs) -> None:
     """A turn, while 200 runs live whose logs stand still, is a few milliseconds of a processor."""
     live = [f"{number:03}" for number in range(200)]

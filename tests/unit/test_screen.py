@@ -89,6 +89,8 @@ def test_a_cursor_never_leaves_what_is_kept() -> None:
     screen = Screen(2)
     screen.feed("stderr", b"a\nb\nc\nd\x1b[9A\rX")
     assert screen.tail(9) == ["X", "c", "d"]
+    assert screen.tail(1) == ["d"]
+    assert screen.tail(0) == []
     assert screen.count == 4
     many = "".join(f"{n}\n" for n in range(150))
     lines = shown(f"{many}\x1b[9999A\rX")

@@ -60,14 +60,19 @@ function clock(value, live = false) {
   return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
 }
 
+/** What `minutes` of progress.py says. @param {number} seconds */
+function minutes(seconds) {
+  const whole = Math.floor(seconds);
+  const two = (/** @type {number} */ number) => String(number).padStart(2, "0");
+  const hours = Math.floor(whole / 3600);
+  const rest = Math.floor(whole / 60) % 60;
+  return `${hours ? `${hours}:${two(rest)}` : rest}:${two(whole % 60)}`;
+}
+
 /** What is left of what will be done then, behind what is said of it; "" where that isn't known. @param {number | null} until @param {number} now */
 function leftOf(until, now) {
-  const left = Math.floor((until ?? 0) - now);
-  if (left < 1) return "";
-  const two = (/** @type {number} */ number) => String(number).padStart(2, "0");
-  const hours = Math.floor(left / 3600);
-  const minutes = Math.floor(left / 60) % 60;
-  return ` · ${hours ? `${hours}:${two(minutes)}` : minutes}:${two(left % 60)} left`;
+  const left = (until ?? 0) - now;
+  return left >= 1 ? ` · ${minutes(left)} left` : "";
 }
 
 /** Tells a screen reader how far something is: once for each tenth of it. */

@@ -218,7 +218,9 @@ class Grid {
     parts.left = h("span", { class: "quiet" });
     parts.part = h("i");
     parts.done = h("div", { class: "done", role: "progressbar", "aria-label": "progress", "aria-valuemin": 0, "aria-valuemax": 100 }, parts.part);
-    parts.status.append(parts.word, " ", parts.why, parts.left, parts.done);
+    parts.gone = h("i");
+    parts.usual = h("div", { class: "done usual" }, parts.gone);
+    parts.status.append(parts.word, " ", parts.why, parts.left, parts.done, parts.usual);
     return Object.assign(h("div", { role: "row" }, ...cells), { index: -1, version: 0, parts });
   }
 
@@ -268,7 +270,11 @@ class Grid {
   tick(element, row) {
     const { now } = this.rows;
     setText(element.parts.time, clock(seconds(row, now), isLive(row)));
-    setText(element.parts.left, leftOf(row.until, now));
+    const { usual } = row;
+    const asUsual = usual != null && row.done == null && row.status === "RUNNING";
+    element.parts.usual.hidden = !asUsual;
+    if (asUsual) element.parts.gone.style.width = `${Math.min(100, 100 * (seconds(row, now) ?? 0) / usual)}%`;
+    setText(element.parts.left, asUsual ? `${row.reason ? " " : ""}· usually ${minutes(usual)}` : leftOf(row.until, now));
   }
 
   /** The clocks of what runs, once a second. */

@@ -26,6 +26,7 @@
  * @property {number | null} done Of 100, how much its program or its backend says is done.
  * @property {string} doing What that is.
  * @property {number | null} until When it will be done.
+ * @property {number | null} usual Seconds that it takes as a rule.
  * @property {string} handle
  * @property {string} text What a filter looks at.
  * @property {number} version
