@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from qwex_jupyter.display import listing
 from qwex_jupyter.display.colours import QUIET
+from qwex_jupyter.display.format import moment
 from qwex_jupyter.history import cache, columns
 from qwex_jupyter.history.columns import Words
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.model.text import plain, width_of
-from qwex_jupyter.model.units import local, say_count
+from qwex_jupyter.model.units import say_count
 from qwex_jupyter.system import frontend
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Table:
 
     @property
     def _as_of(self) -> str:
-        return f"as of {local(self.now)}"
+        return f"as of {moment(self.now)}"
 
     def headline(self) -> dict[str, str]:
         """One line: how many of what, as of when."""

@@ -321,14 +321,14 @@ def test_a_saved_notebook_has_a_table_in_its_place(lab: Opener, jupyter: Jupyter
         text = re.sub(r"</?span[^>]*>", "", convert(saved, how))
         assert "✗ failed" in text
         assert "the data set is empty" in text
-        assert re.search(r"1 run · 1 failed · local · .* · as of \w\w\w \d\d \d\d:\d\d", text)
+        assert re.search(r"1 run · 1 failed · local · .* · as of 20\d\d-", text)
     stranger = jupyter.write("strange-monitor.ipynb", [*saved["cells"], "x = 1"])
     for path, trusted in ((notebook.path, True), (stranger, False)):
         again = lab([], path=path, kernel=False)
         assert again.trusted(3) is trusted
         shown = again.until(3, "✗ failed")
         assert re.search(r"✗ failed +the data set is empty", shown)
-        assert re.search(r"1 run · 1 failed · local · .* · as of \w\w\w \d\d \d\d:\d\d", shown)
+        assert re.search(r"1 run · 1 failed · local · .* · as of 20\d\d-", shown)
         again.web.locator(".qwex-table").wait_for(state="visible")
 
 

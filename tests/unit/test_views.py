@@ -93,7 +93,7 @@ def test_what_ends_at_once_is_painted_once(cell: Cell) -> None:
     cell.tick(RUNNING, 0.01)
     cell.pane.finish(DONE)
     ((html, update),) = cell.shown
-    assert "✓ succeeded" in html
+    assert "✓</span> succeeded" in html
     assert "hello" in html
     assert not update
 
