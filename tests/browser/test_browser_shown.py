@@ -55,7 +55,7 @@ def _alive_after_a_reload(notebook: Notebook, jupyter: Jupyter) -> None:
     (jupyter.work / "enough").touch()
     text = notebook.until(1, "✗ failed")
     assert "running" not in text
-    assert "exit 5" in text
+    assert "exit code 5" in text
 
 
 @pytest.mark.tier("quick")
