@@ -995,7 +995,7 @@ def _check(texts: list[str]) -> None:
     assert "epoch 1\nepoch 2\n" in texts[1]
     assert "✓ succeeded" in texts[1]
     assert "from the background" in texts[3]
-    assert "SUCCEEDED" in texts[4]
+    assert "✓ succeeded" in texts[4]
 
 
 def _python(env: dict[str, str], folder: Path, *words: str, text: str = "") -> Any:

@@ -151,3 +151,9 @@ function spanOf(text, [css, classes]) {
   Object.assign(span.style, css);
   return span;
 }
+
+/** Marks lines that follow each other as those of stderr, and names them. @param {HTMLElement[]} lines */
+function setApart(lines) {
+  lines.forEach((line) => Object.assign(line, { className: `${line.className} apart`, title: "stderr" }));
+  lines[0]?.setAttribute("role", "group"); // said once
+}

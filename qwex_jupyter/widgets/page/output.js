@@ -1,6 +1,5 @@
 // @ts-check
-// The pane that shows a run's output: its last lines as they come, or a part of its log, and
-// what is looked for in all of it. Part of monitor.js.
+// The pane of a run's output: its last lines, a part of its log, what is looked for. Part of monitor.js.
 
 const LINES_KEPT = 2000;
 const TYPED = 250; // milliseconds after which what is typed is looked for in the whole log
@@ -10,12 +9,6 @@ const AGAIN = 3000; // how often that is done anew while lines come
 /** @typedef {{ run: string, from: number, after: number, lines: string[], apart?: [number, number][], before: number, bytes: number, ended: boolean }} Newest What output.py sends. */
 /** @typedef {{ run: string, stream: string, lines: string[], number: number | null, here: number, begin: number, end: number, size: number }} Part Lines around a place, see find.py. */
 /** @typedef {{ run: string, text: string, count: number | null, places: Place[], part: number | null }} Finding */
-
-/** Marks lines that follow each other as those of stderr, and names them. @param {HTMLElement[]} lines */
-function setApart(lines) {
-  lines.forEach((line) => Object.assign(line, { className: `${line.className} apart`, title: "stderr" }));
-  lines[0]?.setAttribute("role", "group"); // said once
-}
 
 class Output {
   /** @param {{ ask: Ask, back: () => void }} actions */
