@@ -269,9 +269,7 @@ def _perl(lines: Sequence[str]) -> Iterator[Said]:
         line = lines[at]
         if not line.strip() or line.startswith(_PERL_FOLLOWS) or " called at " in line:
             continue
-        found = re.fullmatch(
-            r"(.*) at (.+) line (\d+)(, <.{0,80}> \w+ \d+)?(\.|, (near|at) .*)", line
-        )
+        found = re.fullmatch(_PERL, line)
         if found and found[1]:
             words = found[1].partition(" (@INC")[0]
             where = "" if found[2] == CELL else f" at {found[2]} line {found[3]}"
