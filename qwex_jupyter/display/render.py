@@ -150,9 +150,12 @@ def _facts_html(card: Card) -> str:
     if not (card.log.lines or card.compact or record.reason == Reason.PULLING):
         facts = " · ".join(word for word in ("waiting for output…", facts) if word)
     old = " qwex-old" if record.reason in UNREACHABLE else ""
+    # One row whatever comes and goes in it, so that nothing below it moves.
+    cut = "flex:0 1 auto;min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
-        f'<div style="display:flex;gap:0 14px;flex-wrap:wrap;{_ROW}"><span>{facts}</span> '
-        f'<span class="qwex-as-of{old}" style="margin-left:auto;white-space:nowrap">'
+        '<div style="display:flex;gap:0 14px;align-items:baseline">'
+        f'<span style="{cut};{_ROW}">{facts}</span> {_progress_html(card)}'
+        f'<span class="qwex-as-of{old}" style="margin-left:auto;white-space:nowrap;{_ROW}">'
         f"{html.escape(as_of(record, card.now))}</span></div>"
     )
 
@@ -206,17 +209,17 @@ def _advice_html(card: Card) -> str:
 
 
 def _foot_html(card: Card) -> str:
-    """Below the output of what lives: what it waits for, and how far that is."""
+    """Below the output of what lives: what it waits for, and how far a pull is."""
     why, share = doing(card.record)
     mark = f'<span style="color:{WARN}">⚠</span> ' if card.record.reason in UNREACHABLE else ""
     waits = f"<div>{mark}{_step_html(plain(why))}</div>" if why else ""
-    return f"{waits}{_progress_html(card, share)}"
+    return waits if share is None else waits + _bar_html(Progress(share / 100, said=f"{share}%"), 0)
 
 
-def _progress_html(card: Card, pulled: int | None) -> str:
-    """How far it is: of a pull, by the program's own word, or by how long it usually takes."""
-    if pulled is not None:
-        return _bar_html(Progress(pulled / 100, said=f"{pulled}%"), card.now)
+def _progress_html(card: Card) -> str:
+    """How far a program is, by its own word, or by how long it usually takes."""
+    if doing(card.record)[1] is not None:
+        return ""  # of a pull, which is told below
     if card.progress is not None:
         return _bar_html(card.progress, card.now)
     usual, seconds = usual_of(card), card.usual_time
@@ -250,9 +253,9 @@ def _bar_html(progress: Progress, now: float) -> str:
 
 def _row_html(drawn: str, words: str) -> str:
     return (
-        '<div style="display:flex;gap:0 10px;align-items:center;max-width:40em">'
-        f'{drawn} <span style="{QUIET};{_SMALL};font-variant-numeric:tabular-nums">'
-        f"{words}</span></div>"
+        '<div style="display:flex;gap:0 10px;align-items:center;flex:1 1 10em;max-width:40em;'
+        f'white-space:nowrap">{drawn} <span style="{_ROW};font-variant-numeric:tabular-nums">'
+        f"{words}</span></div> "
     )
 
 

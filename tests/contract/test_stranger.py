@@ -253,8 +253,9 @@ def test_without_its_package_its_runs_are_still_there(place: Place) -> None:
     subprocess.run([*pip, "uninstall", "-q", "-y", "qwex-nice"], check=True)
     try:
         listed = place.run(env, "qwex", "runs").stdout
-        assert re.search(r"✓ succeeded +old +nice", listed), listed
-        assert re.search(r"running BackendUnreachable +new +nice", listed), listed
+        assert re.search(r"✓ succeeded +old +echo kept", listed), listed
+        assert re.search(r"◐ running +runner='nice' isn't known: .* new +sleep 300", listed), listed
+        assert "2 runs · 1 running · 1 succeeded · nice · as of" in listed
         assert place.run(env, "qwex", "logs", "old").stdout == "kept\n"
         code = (
             "import qwex_jupyter as qwex; print(*sorted(qwex.runs().status), *qwex.runs().runner)"

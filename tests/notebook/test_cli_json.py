@@ -100,7 +100,8 @@ def test_every_verb_answers_in_json(env: dict[str, str], verb: str) -> None:
 def test_a_message_names_commands_as_a_shell_has_them(env: dict[str, str]) -> None:
     """The next step in a record is one that can be typed where it is read."""
     (bad,) = _said(env, "show", "bad", "--json")
-    assert bad["message"].endswith(f"all of them: qwex logs {bad['handle']}")
+    handle = bad["handle"]
+    assert bad["message"].endswith(f"Read qwex logs {handle}, then qwex rerun {handle}")
     assert all("%qwex" not in run["message"] for run in _said(env, "runs", "--json"))
 
 

@@ -261,7 +261,7 @@ def test_a_detached_run_is_found_again(place: tuple[Cluster, str, str], tmp_path
         assert re.search(r"train \(\w{6}\) still (running|pending) .* · %qwex attach", greeting)
         (counters / "go").touch()
         cell = k.run("%qwex attach")
-        assert "exit 5" in cell.text
+        assert "exit code 5, last line: 500" in cell.text
         assert k.value("_.logs()") == repr("".join(f"{n}\n" for n in range(1, 501)))
 
 
@@ -383,7 +383,7 @@ def test_a_restricted_namespace_wants_one_setting(there: Cluster, tmp_path: Path
     with kernel(tmp_path / "k", KUBECONFIG=str(there.kubeconfig(RULES, namespace))) as k:
         k.run("%config Qwex.runner = 'k8s'")
         cell = k.run(f"%%qwex --image={BUSYBOX}\ntrue")
-        assert "AdmissionRefused" in cell.text
+        assert k.value("__import__('qwex_jupyter').runs().reason.iloc[0]") == "'AdmissionRefused'"
         assert "set QWEX_POD_SECURITY=restricted and give --user 1000" in cell.text
         k.run("%config Qwex.pod_security = 'restricted'")
         cell = k.run(f"%%qwex --image={BUSYBOX}\ntrue")
