@@ -153,7 +153,7 @@ def _facts_html(card: Card) -> str:
     # One row whatever comes and goes in it, so that nothing below it moves.
     cut = "flex:0 1 auto;min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
-        '<div style="display:flex;gap:0 14px;align-items:baseline">'
+        '<div style="display:flex;gap:0 14px;align-items:center">'
         f'<span style="{cut};{_ROW}">{facts}</span> {_progress_html(card)}'
         f'<span class="qwex-as-of{old}" style="margin-left:auto;white-space:nowrap;{_ROW}">'
         f"{html.escape(as_of(record, card.now))}</span></div>"

@@ -86,7 +86,7 @@ def test_cards_can_be_read_and_lead_where_they_say(
         notebook = lab([], path=path, kernel=False, dark=dark)
     notebook.until(1, "Yellow")
     assert notebook.trusted(1) is trusted
-    (link,) = notebook.web.locator(".jp-OutputArea-output pre a:visible").all()
+    (link,) = notebook.web.locator(".tex2jax_ignore pre a:visible").all()
     assert link.text_content() == "https://example.org/red"
     looks = {name: link.get_attribute(name) for name in ("href", "target", "rel")}
     assert looks["href"] == "https://example.org/red"

@@ -116,8 +116,9 @@ def test_heads_are_reached_and_pressed_by_keys(page: MonitorPage) -> None:
     """One Tab stop is in the heads; arrows go from one to the next, Enter and Space sort."""
     page.begin([record(0, name="b"), record(1, name="a")])
     page.web.focus("[role=columnheader].started button")
-    page.press("ArrowLeft", "ArrowLeft")
-    assert page.focus() == "button name"  # runs without an image have no column for it
+    page.press("ArrowLeft")
+    # Runs without an image have no column for it, nor have runs of one runner.
+    assert page.focus() == "button name"
     page.press("Enter")
     assert page.column("name") == ["a", "b"]
     page.press("Space")

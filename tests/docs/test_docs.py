@@ -222,7 +222,7 @@ def test_the_quickstart_runs(tmp_path: Path) -> None:
         "step 4: loss 0.200",
         "its timeout of",
         "it asked for input",
-        "SUCCEEDED",
+        "✓ succeeded",
     ):
         assert word in shown, word
 
