@@ -39,8 +39,6 @@ SETTLED_NS = 2_000_000_000
 
 _CHUNK = 256
 _READ_BYTES = 16384
-_DEFAULTS = RunRecord("", "").to_json()
-_REQUIRED = ("run_id", "runner", "status")
 _FINAL = {str(status) for status in RunStatus if status.final}
 # Whether a file is opened by its name in a folder that is open, which is quicker.
 _BY_FOLDER = os.open in os.supports_dir_fd
@@ -307,7 +305,7 @@ def _parse(found: dict[str, bytes]) -> list[tuple[Any, ...]]:
     try:
         rows = list(map(columns.pick_values, values))
     except KeyError:  # written by an earlier version
-        rows = [columns.pick_values({**_OPTIONAL, **value}) for value in values]
+        rows = [columns.row(RunRecord.from_json(value)) for value in values]
     ids = [row[_ID] for row in rows]
     if ids != list(found) or not {row[_STATUS] for row in rows} <= _FINAL:
         raise ValueError("not what its folder says")
@@ -328,5 +326,4 @@ def _no_constant(word: str) -> Any:
 
 
 _JSON = json.JSONDecoder(parse_constant=_no_constant)
-_OPTIONAL = {key: value for key, value in _DEFAULTS.items() if key not in _REQUIRED}
 _ID, _STATUS = list(KINDS).index("run_id"), list(KINDS).index("status")

@@ -26,6 +26,8 @@ _LINES = 2000
 _ROOM = 20
 # Stands in front of a line that overwrote others, as bars do.
 _OVERWRITTEN = "\r"
+# What curl has drawn before it says what is wrong, in the same line.
+_METER = r"[\d .:kMGTP-]*(?=curl: \(\d)"
 # The weight of what tells why something failed, and of a line that is only the last.
 _WHY, _LAST = 2, -1
 # Shorter values of secrets stand in too many words by chance.
@@ -103,6 +105,11 @@ def of_output(
     hidden = _parts_of(secrets)
     errors, said = (_lines(text, script, hidden) for text in (stderr, stdout))
     found = _first_of(errors, said)
+    last = _last(errors)
+    if found and last and script and _was_handled(found, last, code, script):
+        found = last
+    if failed:
+        found = _of_command(found, errors, _name_of(failed))
     if found and otherwise and found.weight == _LAST and not _complains(found):
         found = None
     line = found.line if found else 0
@@ -141,6 +148,11 @@ def tells_code(code: int | None, cause: str) -> bool:
     return code not in (None, 0, 1) and f"exit code {code}" not in cause
 
 
+def without(text: str, secrets: Iterable[str]) -> str:
+    """A text without the values of secrets."""
+    return _masked(text, _parts_of(secrets))
+
+
 def fitted(words: str, line: int = 0) -> str:
     """The words in one line, not too long, with the line of the cell behind them."""
     text = " ".join(plain(words.expandtabs(1)).split())
@@ -168,6 +180,8 @@ def _lines(text: str, script: Script | None, hidden: Iterable[str]) -> list[str]
 def _last_state(line: str) -> str:
     """What is left of a line that was overwritten, with a mark in front that it was."""
     before, _, last = line.rstrip("\r").rpartition("\r")
+    if found := re.match(_METER, last):
+        return plain(last[found.end() :])
     return (_OVERWRITTEN if before.strip() else "") + plain(last)
 
 
@@ -181,6 +195,35 @@ def _masked(text: str, hidden: Iterable[str]) -> str:
     for part in hidden:
         text = text.replace(part, "***")
     return text
+
+
+def _was_handled(found: Said, last: Said, code: int | None, script: Script) -> bool:
+    """Whether a program went on behind a traceback: those that end Python return 1."""
+    went_on = found.at < last.at and found.code not in (None, code) and code is not None
+    return went_on and script.folder.endswith(".py") and _complains(last)
+
+
+def _name_of(failed: Mapping[str, Any]) -> str:
+    """The name of the command that failed."""
+    return str(failed.get("command")).strip().split(" ")[0].rpartition("/")[2]
+
+
+def _of_command(found: Said | None, errors: list[str], name: str) -> Said | None:
+    """What can be of the command that failed: one that says nothing itself isn't behind the rest.
+
+    Args:
+        found: What tells the cause.
+        errors: The lines of stderr.
+        name: The command's name.
+    """
+    quiet = name in _QUIET or name.startswith("((")
+    if found and not quiet and (found.weight != _LAST or _complains(found)):
+        return found
+    own = re.compile(rf"(?:.{{0,200}}: )?{re.escape(name)}: .")
+    for at in range(len(errors) - 1, -1, -1):
+        if own.match(errors[at]):
+            return _of_shell(errors[at].strip(), at)
+    return None
 
 
 def _first_of(errors: list[str], said: list[str]) -> Said | None:
@@ -202,6 +245,8 @@ def _first_of(errors: list[str], said: list[str]) -> Said | None:
     return printed or found or (told if told and _complains(told) else None)
 
 
+# What these say begins with their name, if they say anything.
+_QUIET = ("test", "[", "[[", "let", "false", "grep", "egrep", "diff", "cmp", "cd")
 _COMPLAINT = (
     r"(?i)error|fail|fatal|exception|cannot|can't|could not|couldn't|unable|denied|not found"
     r"|no such|invalid|missing|refused|abort|usage:"
@@ -211,6 +256,8 @@ _TALK = r"^\W*(INFO|DEBUG|NOTICE|WARN(ING)?)\b|(^|[\s:])\w*Warning: |\d+%\|| INF
 # What follows an error and says nothing of it.
 _FOLLOWS = re.compile(
     r"\t|    at |Execution halted$|exit status \d+$|note: run with |stack traceback:"
+    r"|tar: (Error is not recoverable|Exiting with failure)|collect2: error: ld returned "
+    r"| *\d* \| "
 )
 # What a shell says before a complaint of its own: `cell.sh: line 3: `, in others `cell.sh: 3: `.
 _SHELL = rf"(?:\S{{1,200}}: )?{CELL}:(?: line)? ?(\d{{1,7}}):(?:\d+:)? ?(.*)"

@@ -26,12 +26,14 @@ class Said:
         line: The line of the script at which it is, as the program counts; 0 where none is known.
         at: The number of the line of output that says it.
         weight: How much it tells: nothing of an end, that something else failed, or why.
+        code: What a program returns that it ends, where that is known.
     """
 
     words: str
     line: int = 0
     at: int = 0
     weight: int = 2
+    code: int | None = None
 
 
 def said_in(lines: Sequence[str]) -> Said | None:
@@ -79,7 +81,7 @@ def _python(lines: Sequence[str]) -> Iterator[Said]:
         passing = at > 0 and lines[at - 1].startswith(_PASSING)
         follows = made.words.partition(":")[0].endswith(_FOLLOWS)
         cleans = not made.line and any(_CLEANS in line for line in lines[at : made.at])
-        yield replace(made, weight=0 if passing or cleans else 1 if follows else 2)
+        yield replace(made, weight=0 if passing or cleans else 1 if follows else 2, code=1)
 
 
 def _of_python(lines: Sequence[str], at: int, prefix: str) -> Said | None:
@@ -309,7 +311,38 @@ def _compiled(lines: Sequence[str]) -> Iterator[Said]:
             yield Said(f"{line.split(chr(39))[1]}: {what}".rstrip(": "), 0, at)
 
 
+def _compilers(lines: Sequence[str]) -> Iterator[Said]:
+    """The first error of gcc, clang, javac or rustc, where nothing else is said behind it."""
+    for at, line in enumerate(lines):
+        pointed = line.startswith("error: ") and lines[at + 1 : at + 2]
+        if re.match(_ERROR, line) or (pointed and pointed[0].lstrip().startswith("--> ")):
+            break
+    else:
+        return
+    java = ".java:" in line and any(re.fullmatch(r"\d+ errors?", text) for text in lines[at + 1 :])
+    if java or all(re.match(_OF_COMPILERS, text) for text in lines[at + 1 :]):
+        yield Said(line, 0, at)
+
+
+_ERROR = r"\S{1,300}:\d+(?::\d+)?: (?:fatal )?error: |error\[E\d+\]: "
+# Their lines: sources with marks, more of the same, and how they end.
+_OF_COMPILERS = (
+    r"\s|$|\d+ +\| |\d+ (?:error|warning)s?\b|\S{1,300}:\d+(?::\d+)?: \w"
+    r"|\S{1,300}: (?:In |At )|(?:error|warning|note)(?:\[E\d+\])?: |In file included from "
+    r"|compilation terminated|For more information about |Some errors have |make(?:\[\d+\])?: "
+)
+
+
+def _npm(lines: Sequence[str]) -> Iterator[Said]:
+    """The first sentence of npm, behind some facts; what it runs has said its own before."""
+    for at, line in enumerate(lines):
+        found = re.match(r"npm (?:error|ERR!) (?!code|syscall|path|errno|dest|command)(\S.*)", line)
+        if found:
+            yield Said(f"npm: {found[1]}", 0, at, 1)
+            return
+
+
 _DIALECTS: tuple[Callable[[Sequence[str]], Iterator[Said]], ...] = (
     *(_python, _python_syntax, _python_crash, _pytest),
-    *(_node, _r, _julia, _ruby, _perl, _php, _compiled),
+    *(_node, _r, _julia, _ruby, _perl, _php, _compiled, _compilers, _npm),
 )

@@ -262,6 +262,7 @@ class RunRecord:
         """
         assert snapshot.end is not None
         output, failed = output or {}, snapshot.evidence.get("failed")
+        tail, hidden = output.get("stderr") or output.get("stdout", ""), tuple(secrets)
         about = {
             "handle": self.handle,
             "command": self.command,
@@ -270,7 +271,7 @@ class RunRecord:
             "memory": (spec.get("resources") or {}).get("memory"),
             "peak_memory": snapshot.evidence.get("peak_memory"),
             # Where both come as one, that is stdout.
-            "tail": (output.get("stderr") or output.get("stdout", ""))[-_TAIL:],
+            "tail": causes.without(tail[-_TAIL:], hidden),
             "printed": printed,
             "shell": spec.get("script") and str(spec.get("script_name")).endswith(".sh"),
             "failed": bool(failed),
@@ -289,7 +290,7 @@ class RunRecord:
                     verdict.exit_code,
                     script=Script.of(spec, folder),
                     failed=failed,
-                    secrets=secrets,
+                    secrets=hidden,
                     printed=printed,
                     otherwise=causes.of_number(verdict.message),
                 )

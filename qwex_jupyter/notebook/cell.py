@@ -343,7 +343,8 @@ class _Watch:
                     self._aside.begin(self._manager.tracker.look, [self._run.run_id])
                     self._look_at = now
                 self._record = self._manager.tracker.record(self._run.run_id)
-            if not ended:
+            # It may have ended since that was asked: then the rest of its output is read first.
+            if not ended and not self._record.status.final:
                 self._view.tick(self._shown(now), self._note(), self._usual_time(now))
             if moved:
                 pause, moved_at = _SHORTEST, now

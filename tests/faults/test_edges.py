@@ -216,6 +216,27 @@ def test_a_display_that_fails_ends_the_watching_alone(
 
 
 @pytest.mark.parametrize("watch", [follow.foreground, follow.attach])
+def test_an_end_is_told_once(
+    manager: RunManager, monkeypatch: pytest.MonkeyPatch, watch: Any
+) -> None:
+    """A run that ends between two questions is shown as ended when all of its output is there."""
+    run = manager.submit(sh("true"))
+    run.wait(PATIENCE)
+    view, asked = _Broken("never", ValueError()), manager.tracker.ended
+    late = [False, False]
+
+    def ended(run_id: str) -> bool:
+        return late.pop() if late else asked(run_id)
+
+    monkeypatch.setattr(manager.tracker, "ended", ended)
+    ticked: list[RunRecord] = []
+    monkeypatch.setattr(view, "tick", lambda record, *_: ticked.append(record))
+    watch(manager, run, view)
+    assert [record.status for record in view.ended] == [RunStatus.SUCCEEDED]
+    assert not [record for record in ticked if record.status.final]
+
+
+@pytest.mark.parametrize("watch", [follow.foreground, follow.attach])
 def test_a_display_that_can_t_even_end_is_told_of(
     manager: RunManager, capsys: pytest.CaptureFixture[str], watch: Any
 ) -> None:

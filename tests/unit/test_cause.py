@@ -173,6 +173,79 @@ def test_the_command_that_failed_is_named(
     assert made.endswith(" · cell line 3")
 
 
+@pytest.mark.parametrize(
+    ("stderr", "command", "said"),
+    [
+        ("work\n", "test -f a.txt", "`test -f a.txt` failed with exit code 2"),
+        (TRACEBACK, "[ -f a.txt ]", "`[ -f a.txt ]` failed with exit code 2"),
+        (TRACEBACK, "((n > 3))", "`((n > 3))` failed with exit code 2"),
+        ("cell: line 3: cd: /x: No such file or directory\nbye\n", "cd /x",
+         "cell: line 3: cd: /x: No such file or directory"),
+        ("ls: cannot access '/x': No such file or directory\nbye\n", "ls /x",
+         "ls: cannot access '/x': No such file or directory"),
+        ("grep: x: Is a directory\n", "grep a x", "grep: x: Is a directory"),
+    ],
+)  # fmt: skip
+def test_what_others_have_said_is_not_the_command_s(stderr: str, command: str, said: str) -> None:
+    """A line of another command is no cause: that is what failed, with what it said itself."""
+    failed = {"line": 3, "command": command}
+    script = Script.of({"script": "x", "script_name": "cell.sh"}, FOLDER)
+    made = cause.of_output(stderr, "", 2, script=script, failed=failed)
+    assert made == f"{said} · cell line 3"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (1, "ZeroDivisionError: division by zero · cell line 3"),
+        (3, "cannot reach the table"),
+    ],
+)
+def test_a_traceback_behind_which_it_went_on_is_no_cause(code: int, said: str) -> None:
+    """What ends Python returns 1: with another exit code, a complaint behind it is the cause."""
+    script = Script.of(SPEC, FOLDER)
+    stderr = f"{TRACEBACK}cannot reach the table\n"
+    assert cause.of_output(stderr, "", code, script=script) == said
+    assert cause.of_output(TRACEBACK, "", code, script=script).startswith("ZeroDivisionError")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "said"),
+    [
+        (("a.c: In function 'main':\na.c:1:20: error: 'x' undeclared\n"
+         "    1 | int main(){ return x }\n"
+         "      |                    ^\na.c:1:21: error: expected ';' before '}' token\n"
+         "    1 | int main(){ return x }\n      |                     ^\n"),
+         "a.c:1:20: error: 'x' undeclared"),
+        ("a.c:1:2: error: old\nnobody listens\n", "nobody listens"),
+        ("A.java:1: error: ';' expected\nclass A { int x }\n               ^\n1 error\n",
+         "A.java:1: error: ';' expected"),
+        (("error[E0308]: mismatched types\n --> a.rs:1:25\n  |\n1 | let a: i32 = 1.0;\n"
+         "  |            ^^^\n\nerror: aborting due to 1 previous error\n\n"
+         "For more information about this error, try `rustc --explain E0308`.\n"),
+         "error[E0308]: mismatched types"),
+        (("ld: /tmp/x.o: in function `main':\na.c:(.text+0x9): undefined reference to `f'\n"
+         "collect2: error: ld returned 1 exit status\n"),
+         "a.c:(.text+0x9): undefined reference to `f'"),
+        (("  % Total    % Received % Xferd  Average Speed\n                 Dload  Upload\n"
+         "\r  0     0    0     0    0     0      0      0 --:--:-- --:--:-- --:--:--     0"
+         "curl: (6) Could not resolve host: nope.invalid\n"),
+         "curl: (6) Could not resolve host: nope.invalid"),
+        (("tar: a.tgz: Cannot open: No such file or directory\n"
+         "tar: Error is not recoverable: exiting now\n"),
+         "tar: a.tgz: Cannot open: No such file or directory"),
+        (('npm error code ENOENT\nnpm error Missing script: "x"\nnpm error\n'
+         "npm error A complete log of this run can be found in: /root/a.log\n"),
+         'npm: Missing script: "x"'),
+    ],
+)  # fmt: skip
+def test_tools_are_understood_by_their_error_and_not_by_their_last_line(
+    stderr: str, said: str
+) -> None:
+    """Compilers and others say what is wrong first, and then sources, sums and advice."""
+    assert cause.of_output(stderr, "", 1) == said
+
+
 # Hostile ones.
 
 HOSTILE = {
@@ -321,6 +394,14 @@ def test_a_secret_is_not_in_a_cause() -> None:
     )
     assert "ZeroDivisionError: *** *** abc xxx" in record.cause
     assert "hunter" not in record.cause and "curl ***" in record.cause
+
+
+def test_a_secret_that_was_run_as_a_command_is_not_in_the_message() -> None:
+    """What the shell says of a command that it hasn't found is told without a secret."""
+    said = f"{FOLDER}/cell.py: line 3: hunter22: command not found\n"
+    record = _ended(End(exit_code=127), stderr=said, secrets=["hunter22"])
+    assert record.message.startswith("Exit code 127: the command '***' was not found")
+    assert "hunter" not in json.dumps(record.to_json())
 
 
 def test_records_of_before_have_their_sentence_as_cause() -> None:

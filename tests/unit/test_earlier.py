@@ -65,6 +65,13 @@ def test_records_of_an_earlier_version_are_read(home: Path) -> None:
     assert frame.loc[records["sum"].run_id, "labels"] == {"team": "blue"}
 
 
+def test_a_frame_says_of_an_earlier_version_s_runs_what_their_records_say(home: Path) -> None:
+    """The causes in a table are those of the records, which have none of their own."""
+    frame = RunHistory(str(home)).frame()
+    told = dict(zip(frame["name"].fillna(""), frame["cause"].fillna(""), strict=True))
+    assert {name: told[name] for name in CAUSES} == CAUSES
+
+
 def test_runs_of_an_earlier_version_can_be_had_again(home: Path) -> None:
     """Their output is there, their specs with files and script, and one that lives elsewhere."""
     manager = RunManager(str(home))

@@ -12,7 +12,6 @@ from qwex_jupyter.disk.facts import Fact
 from qwex_jupyter.disk.folder import FAILED, SPEC, RunFolder
 from qwex_jupyter.errors import FactUnreadable
 from qwex_jupyter.model.status import End, Reason, Snapshot
-from qwex_jupyter.runners import bash
 from qwex_jupyter.system import files
 
 _Made = TypeVar("_Made")
@@ -110,6 +109,8 @@ def failed(folder: RunFolder, spec: Fact, end: End) -> dict[str, Any] | None:
     try:
         with open(os.open(os.path.join(folder, FAILED), files.READ), "rb") as file:
             told = file.read(_MOST_TOLD).decode("utf-8", "replace")
+        from qwex_jupyter.runners import bash  # not what each run's begin waits for
+
         with open(os.open(path, files.READ), "rb") as file:
             return bash.failed(told, file.read().decode("utf-8", "replace"), path)
     except OSError:
