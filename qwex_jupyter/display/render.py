@@ -150,10 +150,12 @@ def _facts_html(card: Card) -> str:
     if not (card.log.lines or card.compact or record.reason == Reason.PULLING):
         facts = " · ".join(word for word in ("waiting for output…", facts) if word)
     old = " qwex-old" if record.reason in UNREACHABLE else ""
+    when = html.escape(as_of(record, card.now), quote=True)
     return (
-        f'<div style="display:flex;gap:0 14px;flex-wrap:wrap;{_ROW}"><span>{facts}</span> '
-        f'<span class="qwex-as-of{old}" style="margin-left:auto;white-space:nowrap">'
-        f"{html.escape(as_of(record, card.now))}</span></div>"
+        f'<div style="display:flex;gap:0 14px;{_ROW}"><span>{facts}</span> '
+        # In the same row always: one more for two seconds, until the page lives, would jump.
+        f'<span class="qwex-as-of{old}" title="{when}" style="margin-left:auto;white-space:nowrap;'
+        f'flex:0 99 auto;min-width:4em;overflow:hidden;text-overflow:ellipsis">{when}</span></div>'
     )
 
 
