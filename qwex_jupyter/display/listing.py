@@ -163,7 +163,7 @@ def table(found: Sequence[Column]) -> str:
     )
     least = sum(column.narrow + 2 for column in found)
     most = sum(column.natural + 2 for column in found)
-    look = f"width:100%;min-width:{0.5 * least:.0f}em;max-width:{0.62 * most:.0f}em;"
+    look = f"width:100%;min-width:{0.45 * least:.0f}em;max-width:{0.62 * most:.0f}em;"
     return (
         f'<table style="{look if give else ""}table-layout:auto;border-collapse:collapse;margin:0">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"

@@ -151,12 +151,14 @@ def _facts_html(card: Card) -> str:
         facts = " · ".join(word for word in ("waiting for output…", facts) if word)
     old = " qwex-old" if record.reason in UNREACHABLE else ""
     # One row whatever comes and goes in it, so that nothing below it moves.
-    cut = "flex:0 1 auto;min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
+    cut = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
+    when = html.escape(as_of(record, card.now), quote=True)
     return (
         '<div style="display:flex;gap:0 14px;align-items:center">'
-        f'<span style="{cut};{_ROW}">{facts}</span> {_progress_html(card)}'
-        f'<span class="qwex-as-of{old}" style="margin-left:auto;white-space:nowrap;{_ROW}">'
-        f"{html.escape(as_of(record, card.now))}</span></div>"
+        f'<span style="flex:0 1 auto;min-width:0;{cut};{_ROW}">{facts}</span> {_progress_html(card)}'
+        # This gives way first, to where its title tells it.
+        f'<span class="qwex-as-of{old}" title="{when}" style="margin-left:auto;flex:0 99 auto;'
+        f'min-width:4em;{cut};{_ROW}">{when}</span></div>'
     )
 
 

@@ -118,6 +118,11 @@ def test_names_of_help_and_details_are_whole(lab: Opener, dark: bool) -> None:
     assert len(found) > 15
     for name, *looks in found:
         assert looks == [1, True, True, True], name
+    edges = web.evaluate(
+        "() => ['.keys', '.grid'].map(name => document.querySelector(`.qwex-monitor ${name}`)"
+        ".getBoundingClientRect().right)"
+    )
+    assert abs(edges[0] - edges[1]) < 1
 
 
 SAID = ("out 0", "err 0", "err 1", "out 1", "end")
@@ -233,3 +238,27 @@ def test_runs_are_a_table_in_any_window(lab: Opener, jupyter: Jupyter) -> None:
             assert found["heads"] == heads
             assert found["wide"] < 60
             assert found["widths"][1] > 100
+
+
+def test_the_moment_of_a_card_has_no_row_of_its_own(lab: Opener, jupyter: Jupyter) -> None:
+    """In a narrow window a saved card of a run that lived is one row of facts, the moment in it."""
+    notebook = lab([LOAD, "%%qwex -d --name lives\necho said; sleep 600"])
+    notebook.run_all()
+    notebook.until(1, "said")
+    notebook.web.wait_for_selector(".qwex-live")
+    saved = notebook.save()
+    jupyter.cancel()
+    path = jupyter.write("strange-lives.ipynb", [*saved["cells"], "x = 1"])
+    notebook = lab([], path=path, kernel=False)
+    notebook.until(1, "as of 20")
+    for width in (1400, 700):
+        notebook.web.set_viewport_size({"width": width, "height": 1000})
+        notebook.web.wait_for_function("w => window.innerWidth === w", arg=width)
+        when, row, line, shown = notebook.web.evaluate(
+            "() => { const when = document.querySelector('.qwex-as-of');"
+            " const size = node => node.getBoundingClientRect();"
+            " return [size(when).height, size(when.parentElement).height,"
+            "  size(when.previousElementSibling).height, size(when).width]; }"
+        )
+        assert row <= max(when, line) + 1
+        assert shown > 40
