@@ -155,7 +155,8 @@ def _facts_html(card: Card) -> str:
     when = html.escape(as_of(record, card.now), quote=True)
     return (
         '<div style="display:flex;gap:0 14px;align-items:center">'
-        f'<span style="flex:0 1 auto;min-width:0;{cut};{_ROW}">{facts}</span> {_progress_html(card)}'
+        f'<span style="flex:0 1 auto;min-width:0;{cut};{_ROW}">{facts}</span> '
+        f"{_progress_html(card)}"
         # This gives way first, to where its title tells it.
         f'<span class="qwex-as-of{old}" title="{when}" style="margin-left:auto;flex:0 99 auto;'
         f'min-width:4em;{cut};{_ROW}">{when}</span></div>'
