@@ -59,14 +59,14 @@ def _columns(char: str) -> int:
 
 # What logs in by an address: all up to its last @, as nobody escapes the @ or / of a password, but
 # for the @ of an image's digest. What stands behind the ? of one may be a token.
-_LOGIN = re.compile(r"://[^/\s]\S*@(?!sha256:)")
-_QUERY = re.compile(r"(/[^\s?'\"]*)\?[^\s'\"<>)]+")
+_LOGIN = r"://[^/\s]\S*@(?!sha256:)"
+_QUERY = r"(/[^\s?'\"]*)\?[^\s'\"<>)]+"
 
 
 def without_secrets(text: str) -> str:
     """A text from outside, or an address, without what logs in: headers, logins and queries."""
     text = re.sub(r"(?i)\b(bearer|basic)(\s+|%20)[^\s'\"]+", r"\1 ***", text)
-    return _QUERY.sub(r"\1?***", _LOGIN.sub("://***@", text))
+    return re.sub(_QUERY, r"\1?***", re.sub(_LOGIN, "://***@", text))
 
 
 def one_line(text: str, most: int = 300) -> str:
