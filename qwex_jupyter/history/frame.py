@@ -63,6 +63,9 @@ def read(
     """
     import numpy as np
 
+    # Its first import may take seconds: what was read before would be told as of after.
+    import pandas  # noqa: F401
+
     for word in extra:
         if word not in (*COLUMNS, *EXTRA):
             raise SpecError(f"extra={word!r} isn't one of {', '.join(sorted(EXTRA))}.")

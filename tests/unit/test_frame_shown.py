@@ -253,3 +253,21 @@ def test_a_terminal_shows_it(tmp_path: Path) -> None:
     assert "1 run · 1 succeeded · local · as of " in done.stdout
     assert max(map(width_of, done.stdout.split("\n"))) <= 80
     assert "seen\n" in done.stdout
+
+
+def test_runs_are_read_when_pandas_is_there(tmp_path: Path) -> None:
+    """The first table isn't older than it says: runs are read after pandas was imported."""
+    code = (
+        "import sys\n"
+        "from qwex_jupyter.history import cache, frame\n"
+        "from qwex_jupyter.history.folders import RunFolders\n"
+        "class Looked(Exception): pass\n"
+        "def look(*args, **more): raise Looked('pandas' in sys.modules)\n"
+        "cache.look = look\n"
+        "try: frame.read(RunFolders(sys.argv[1]))\n"
+        "except Looked as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "True"
