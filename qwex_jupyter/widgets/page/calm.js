@@ -59,8 +59,10 @@ class Calm {
   /** Lets a cell be as high as it is, once there is something new. @param {HTMLElement} cell */
   look(cell) {
     const others = !cell.querySelector(CARD) && cell.querySelector(".jp-OutputArea-child");
+    // A detached run lives on when its cell has ended, and may not have said anything by then.
+    const silent = cell.querySelector(".qwex-clock") && !cell.querySelector(".qwex-log");
     // An error comes behind the card, so it isn't the card that says when all is there.
-    const ended = !cell.querySelector(".jp-InputPrompt")?.textContent?.includes("*");
+    const ended = !silent && !cell.querySelector(".jp-InputPrompt")?.textContent?.includes("*");
     if (!(others || ended || Date.now() - (this.held.get(cell) ?? 0) > HELD_FOR)) return;
     this.held.delete(cell);
     cell.style.minHeight = cell.style.boxSizing = "";
