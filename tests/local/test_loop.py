@@ -140,7 +140,7 @@ def test_a_run_is_named_before_its_output(
     end(run)
     cell.foreground(manager, run, Stream(limited=True), Presses())
     first, output, last = capsys.readouterr().out.splitlines()
-    assert first.startswith("○ pending  soon  sh: echo out")
+    assert first.startswith("◐ running  soon  sh: echo out")
     assert output == "out"
     assert last.startswith("✓ succeeded  soon  sh: echo out")
 

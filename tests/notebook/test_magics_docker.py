@@ -277,7 +277,7 @@ def test_an_engine_that_does_not_answer_is_no_outcome(
             (tmp_path / "go").touch()
             cell.done()
             assert "begun\n  over" in cell.text
-            assert "exit 3" in cell.text
+            assert "exit code 3, last line: over" in cell.text
         else:
             k.interrupt()
             cell.done()
@@ -396,7 +396,7 @@ def test_a_detached_run_is_found_again(docker_engine: Engine, tmp_path: Path) ->
         cell = k.begin("%qwex attach").until_text("500")
         with docker_engine.client() as client:
             client.kill(_containers(docker_engine, k.home)[0]["Id"], "USR1")
-        assert "exit 5" in cell.done().text
+        assert "exit code 5, last line: 500" in cell.done().text
         assert k.value("_.logs()") == repr("".join(f"{n}\n" for n in range(1, 501)))
 
 
