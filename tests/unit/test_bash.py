@@ -94,12 +94,12 @@ FAILING = {
     "a substitution that goes on": ("x=$(false; echo a)\necho $x\nfalse", (3, "false")),
     "an assignment before": ("A=1 false", (1, "A=1 false")),
     "a pipe": ("echo a\nfalse | cat", (2, "false | cat")),
-    "a pipe among others": ("true; env | grep nope; true", (1, "env | grep nope")),
+    "a pipe among others": ("true; echo a | grep nope; true", (1, "echo a | grep nope")),
     "a pipe in a loop": (
-        "for i in 1; do env | grep nope; done",
-        (1, "for i in 1; do env | grep nope; done"),
+        "for i in 1; do echo a | grep nope; done",
+        (1, "for i in 1; do echo a | grep nope; done"),
     ),
-    "a pipe beside quotes": ("echo 'a;|'; env | grep x;", (1, "echo 'a;|'; env | grep x;")),
+    "a pipe beside quotes": ("echo 'a;|'; echo a | grep x;", (1, "echo 'a;|'; echo a | grep x;")),
     "two pipes": ("env | cat; false | cat", (1, "env | cat; false | cat")),
     "a pipe's end": ("echo a\necho b | grep -q c", (2, "echo b | grep -q c")),
     "a pipe of lines": (
