@@ -150,7 +150,7 @@ class TestRotation:
             run = submit(there, turns(5, says), tmp_path)
             with there.manager.output.following(run.run_id):
                 go(run, tmp_path)
-                until(lambda: rule.hits and (tmp_path / "5").exists())
+                until(lambda: rule.hits and (tmp_path / "5").exists(), 300.0)  # some 90 MB
                 wire.clear()
                 run.wait(120)
         # A rotation may cut a line in two; where one half is left out, what is left is none.
