@@ -221,11 +221,13 @@ class RunFolder(os.PathLike[str]):
             sync: It survives a loss of power from the moment this returns.
             secrets: Values that must not stand in what is said of its cause, where they are known.
         """
+        # Of a program that returned 0 nothing has to be said that its output tells.
+        good = answer.end is not None and answer.end.exit_code == 0
         record = RunRecord.submitted(spec_fact).concluded(
             answer,
             stop,
             spec_fact["spec"],
-            {stream: self._tail(stream) for stream in STREAMS},
+            {} if good else {stream: self._tail(stream) for stream in STREAMS},
             folder=self.path,
             printed=self._printed(answer),
             secrets=secrets,

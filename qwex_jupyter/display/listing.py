@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from qwex_jupyter.display.colours import QUIET
 from qwex_jupyter.display.format import GLYPHS, took
-from qwex_jupyter.errors import FactUnreadable, QwexError
+from qwex_jupyter.errors import QwexError
+from qwex_jupyter.model.cause import of_message
 from qwex_jupyter.model.record import RunRecord
 from qwex_jupyter.model.status import RunStatus
 from qwex_jupyter.model.text import fitted, padded, short, width_of, without_secrets
@@ -193,7 +194,7 @@ def env_of(folders: RunFolders, records: Sequence[RunRecord]) -> Words:
                 for name, value in env.items()
                 if isinstance(value, str) and not _SECRET.search(name)
             }
-        except (QwexError, FactUnreadable, OSError, AttributeError):
+        except (QwexError, OSError, AttributeError):
             continue  # deleted meanwhile, or it can't be read
     return found
 
@@ -204,7 +205,7 @@ def why(record: RunRecord) -> str:
         return ""
     if not record.status.final:
         return record.message or record.reason
-    return record.cause or record.message.partition(". ")[0].rstrip(".") or record.reason
+    return record.cause or of_message(record.message) or record.reason
 
 
 _Asks: TypeAlias = "Callable[[RunRecord], str]"

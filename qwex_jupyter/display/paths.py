@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterable
 
 from qwex_jupyter.display.screen import Line
+from qwex_jupyter.model.cause import INSIDE
+from qwex_jupyter.runners.argv import PROGRAMS
 
 # What is said for the path of it.
 CELL = "cell"
-# Its folder in a container.
-_INSIDE = "/qwex"
 # What stands in each path of it, which is quickly looked for.
 MARK = "/cell."
-_NAME = r"/cell\.(?:sh|py|R|js|pl|rb|jl)"
+_NAME = rf"/cell\.(?:{'|'.join(sorted(set(PROGRAMS.values())))})"
 
 
 @functools.lru_cache(maxsize=64)
@@ -31,7 +31,7 @@ def _pattern(folder: str) -> re.Pattern[str]:
 
 def _places(folder: str) -> str:
     # Node gives a path without links.
-    places = {_INSIDE, folder, os.path.realpath(folder)} if folder else {_INSIDE}
+    places = {INSIDE, folder, os.path.realpath(folder)} if folder else {INSIDE}
     return "|".join(re.escape(place) for place in sorted(places, key=len, reverse=True))
 
 
@@ -64,7 +64,7 @@ class Pieces:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder, self._held, self._before = os.fspath(folder), "", ""
-        places = {_INSIDE, self._folder, os.path.realpath(self._folder)}
+        places = {INSIDE, self._folder, os.path.realpath(self._folder)}
         self._begins = [f"{place}{MARK}" for place in places]
         # So much of an end may be the beginning of one.
         self._most = max(map(len, self._begins)) + len("py")

@@ -30,6 +30,8 @@ _OVERWRITTEN = "\r"
 _METER = r"[\d .:kMGTP-]*(?=curl: \(\d)"
 # The weight of what tells why something failed, and of a line that is only the last.
 _WHY, _LAST = 2, -1
+# The folder of the script inside of every container.
+INSIDE = "/qwex"
 # Shorter values of secrets stand in too many words by chance.
 _SECRET = 6
 
@@ -61,8 +63,7 @@ class Script:
             return None
         # Elsewhere the lines are the cell's own: the script has blank ones in front.
         above = int(spec.get("lines_above") or 0) if script.startswith("#!") else 0
-        # Inside of every container it lies in the folder of that name.
-        paths = (f"{run_folder}/{name}", f"/qwex/{name}")
+        paths = (f"{run_folder}/{name}", f"{INSIDE}/{name}")
         return cls(paths, f"{run_folder.rpartition('/')[2]}/{name}", above)
 
     def marked(self, text: str) -> str:

@@ -90,6 +90,12 @@ class End:
     detail: str = ""
     after_stop: bool = False
 
+    @property
+    def failed_by_itself(self) -> bool:
+        """Whether the program returned a code of its own that says that it failed."""
+        by_itself = self.reason is Reason.NONE and not (self.signal or self.after_stop)
+        return bool(self.exit_code) and by_itself
+
 
 @dataclass(frozen=True)
 class Snapshot:

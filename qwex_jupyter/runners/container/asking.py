@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from qwex_jupyter.disk.folder import BASH_ENV, FAILED, SPEC, RunFolder
-from qwex_jupyter.model.status import End, Reason
 from qwex_jupyter.runners import bash
 from qwex_jupyter.runners.container.conventions import INSIDE, default_interpreter
 from qwex_jupyter.system import files
@@ -42,12 +41,6 @@ def asking(argv: Sequence[str], path: str, script: str | None) -> list[str] | No
     # With -p it reads no BASH_ENV itself.
     ask = f'{bash.shell_text(words, ENV_FILE)}; exec "$0" "$@"'
     return [*argv[: at + 1], "-pc", ask, *argv[at:]]
-
-
-def is_plain(end: End) -> bool:
-    """Whether a program failed by itself, so that a command of it may be behind that."""
-    by_itself = end.reason is Reason.NONE and not (end.signal or end.after_stop)
-    return bool(end.exit_code) and by_itself
 
 
 def failed(folder: RunFolder, answer: str) -> dict[str, Any] | None:

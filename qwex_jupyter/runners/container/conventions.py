@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qwex_jupyter.errors import SpecError
+from qwex_jupyter.model import cause
 from qwex_jupyter.model.spec import JobSpec
 
 # Where the cell's script lies, with the working folder of copies and a home.
-INSIDE = "/qwex"
+INSIDE = cause.INSIDE
 WORK, HOME = f"{INSIDE}/work", f"{INSIDE}/home"
 # By which an object is known: its run, the history that this belongs to, and one submit of it.
 RUN_LABEL, HISTORY_LABEL, NONCE_LABEL = "qwex.run", "qwex.history", "qwex.submit"

@@ -20,7 +20,7 @@ from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import Reason, RunStatus, Snapshot
 from qwex_jupyter.runners.base import Plan, Runner, still_live
 from qwex_jupyter.runners.container import conventions, wording
-from qwex_jupyter.runners.container.asking import ENV_FILE, failed, is_plain
+from qwex_jupyter.runners.container.asking import ENV_FILE, failed
 from qwex_jupyter.runners.container.conventions import context_words
 from qwex_jupyter.runners.docker import body, disk, doctor, events, launch, puller, settings, state
 from qwex_jupyter.runners.docker.declared import DECLARED
@@ -213,7 +213,8 @@ class DockerRunner(Runner):
     ) -> dict[str, Any] | None:
         """Which command of a bash script failed, where bash was asked and has told it."""
         words = (found.get("Config") or {}).get("Cmd") or []
-        if seen.end is None or not is_plain(seen.end) or not any(ENV_FILE in w for w in words):
+        ended = seen.end is not None and seen.end.failed_by_itself
+        if not ended or not any(ENV_FILE in word for word in words):
             return None
         answer = self._engine.read(str(found["Id"]), f"{conventions.INSIDE}/{FAILED}")
         return failed(folder, answer)

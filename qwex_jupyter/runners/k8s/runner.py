@@ -21,7 +21,7 @@ from qwex_jupyter.model.spec import JobSpec
 from qwex_jupyter.model.status import End, Reason, Snapshot
 from qwex_jupyter.runners.base import Plan, Runner
 from qwex_jupyter.runners.container import wording
-from qwex_jupyter.runners.container.asking import failed, is_plain
+from qwex_jupyter.runners.container.asking import failed
 from qwex_jupyter.runners.container.conventions import context_words, given
 from qwex_jupyter.runners.container.http_stream import Guard
 from qwex_jupyter.runners.container.times import moment
@@ -299,7 +299,7 @@ def _with_failed(answer: Snapshot, folder: RunFolder) -> Snapshot:
     said = evidence.pop("told", "")
     if not said:
         return answer
-    if answer.end is not None and is_plain(answer.end):
+    if answer.end is not None and answer.end.failed_by_itself:
         evidence |= given({"failed": failed(folder, said)})
     return replace(answer, evidence=evidence)
 

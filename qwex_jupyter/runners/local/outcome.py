@@ -103,7 +103,7 @@ def end_of(status: int, refused: dict[str, Any], out_of_memory: bool, *, after_s
 
 def failed(folder: RunFolder, spec: Fact, end: End) -> dict[str, Any] | None:
     """Which command of a bash script brought that end, as far as bash has told it."""
-    if not end.exit_code or end.signal or end.after_stop or end.reason is not Reason.NONE:
+    if not end.failed_by_itself:
         return None  # nobody looks for a command behind that
     path = os.path.join(folder, str(spec.get("script_name")))
     try:
